@@ -1,0 +1,50 @@
+# Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
+.DEFAULT_GOAL := help
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e bench fmt generate build
+
+TEXT2SQL := examples/text2sql
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+build: ## release binaries of everything that the quickstart needs
+	cargo build --release -p cllm-cli -p cllm-trainer -p cllm-server -p text2sql-generator
+
+quickstart: build ## train a text-to-SQL CLLM, measure it, serve it, ask it three questions
+	bash $(TEXT2SQL)/quickstart.sh
+
+text2sql-data: build ## the shop database and its questions
+	target/release/text2sql-data --output $(TEXT2SQL)/data
+
+text2sql-target: build ## make the committed target checkpoint again (about an hour)
+	bash $(TEXT2SQL)/target.sh
+
+wikisql: build ## the same pipeline on WikiSQL, from scratch
+	bash examples/wikisql/run.sh
+
+test: lint generated ## everything there is to test
+	bash tests/run.sh
+
+lint: ## formatting and lints
+	cargo fmt --all --check && cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+generated: ## generated files are fresh
+	cargo run --quiet -p xtask -- generate --mode check
+
+generate: ## write what is generated
+	cargo run --quiet -p xtask -- generate --mode write
+
+cluster-tools: ## build the real control plane once into the cache
+	bash tests/cluster/build.sh
+
+cluster: cluster-tools ## a real control plane for a developer, until Ctrl-C
+	cargo run --quiet -p cllm-tests --bin cluster
+
+e2e: quickstart ## the slow tests: the full example and outside judges
+	bash tests/e2e.sh
+
+bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
+	cargo bench -p cllm-engine && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200
+
+fmt: ## format
+	cargo fmt --all

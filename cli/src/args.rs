@@ -1,0 +1,130 @@
+//! The arguments of every command, as clap reads them; nothing is done here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Trains, measures and serves consistency language models.
+///
+/// Installed as `kubectl-cllm` somewhere on PATH, the same binary answers to `kubectl cllm`.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the Kubernetes objects that the operator makes of a file, as YAML
+    Render(RenderArguments),
+    /// Train and serve on this machine what a file describes: the same Pods, as child processes
+    Up(UpArguments),
+    /// Talk to a running model
+    Chat(ChatArguments),
+    /// Measure Jacobi against autoregressive decoding of one checkpoint, side by side
+    Bench(BenchArguments),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `cllm render`.
+#[derive(Debug, Args)]
+pub struct RenderArguments {
+    /// YAML documents of kind CllmTraining and CllmModel
+    pub file: PathBuf,
+}
+
+/// `cllm up`.
+#[derive(Debug, Args)]
+pub struct UpArguments {
+    /// YAML documents of kind CllmTraining and CllmModel
+    pub file: PathBuf,
+    /// Folder for claims, logs and state; a second run on the same folder goes on where the first one stopped
+    /// [default: ./.cllm/<name of FILE without its ending>]
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Folder that stands for a persistent volume claim; repeatable, stronger than the annotation cllm.dev/local-claims
+    #[arg(long = "claim", value_name = "NAME=DIR", value_parser = parse_claim)]
+    pub claims: Vec<(String, PathBuf)>,
+    /// Stop with exit code 0 once everything is trained and every model has answered its readiness probe
+    #[arg(long)]
+    pub exit_when_ready: bool,
+    /// text: a table; json: one object per line for every change of a status
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Port of the OpenAI API of the first model in FILE [default: 8000, or any free port where 8000 is taken]
+    #[arg(long, value_name = "N")]
+    pub http_port: Option<u16>,
+    /// Folder in which cllm-trainer and cllm-server are looked up first
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub bin_dir: Option<PathBuf>,
+}
+
+/// `cllm chat`.
+#[derive(Debug, Args)]
+pub struct ChatArguments {
+    /// Where the OpenAI API is
+    #[arg(long, default_value = "http://127.0.0.1:8000/v1")]
+    pub url: String,
+    /// Name of the model [default: the first of /v1/models]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Use /v1/completions (the prompt as it is) instead of /v1/chat/completions
+    #[arg(long)]
+    pub completion: bool,
+    /// The most tokens of an answer
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// Print one JSON object per answer: prompt, text, usage, metrics
+    #[arg(long)]
+    pub json: bool,
+    /// What to ask; without it every line of standard input is a prompt
+    pub prompt: Option<String>,
+}
+
+/// `cllm bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Checkpoint folder: config.json, tokenizer.json, safetensors
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// JSON lines with a `prompt` (or `messages`) each: .jsonl or .jsonl.gz
+    #[arg(long, value_name = "FILE")]
+    pub prompts: PathBuf,
+    /// Measure only the first N prompts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Rows of a Jacobi forward, one measurement each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32",
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub block_size: Vec<u32>,
+    /// The most tokens generated for one prompt
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_new_tokens: u32,
+    /// Measure Jacobi with guesses from prompt lookup too
+    #[arg(long)]
+    pub lookup: bool,
+    /// Write the measurement to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// How the measurement is printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+fn parse_claim(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), PathBuf::from(folder))),
+        _ => Err(format!("'{text}' is not NAME=DIR; write for example --claim data=./data")),
+    }
+}

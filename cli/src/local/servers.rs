@@ -1,0 +1,176 @@
+//! Runs the Deployments of models, one replica each: restarts a server that ends after it was ready, gives up on one that never was.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cllm_crds::status_page::ServerStatus;
+use k8s_openapi::api::apps::v1::Deployment;
+use tokio::task::JoinSet;
+
+use super::LocalError;
+use super::launch::{Handle, Host, PodRequest};
+use super::supervise::{Ended, Phase};
+
+/// Restarts in a row after which a server is given up.
+const MOST_RESTARTS: u32 = 5;
+
+/// The servers of this run, by the name of their Deployment.
+pub struct Servers {
+    host: Host,
+    entries: BTreeMap<String, Entry>,
+    ends: JoinSet<ServerEnd>,
+}
+
+struct Entry {
+    deployment: Deployment,
+    http_port: Option<u16>,
+    running: Option<Handle>,
+    was_ready: bool,
+    restarts: u32,
+    not_before: Instant,
+}
+
+/// A server that has ended.
+pub struct ServerEnd {
+    name: String,
+    result: std::io::Result<Ended>,
+}
+
+/// A server that will not be started again.
+#[derive(Clone, Debug)]
+pub struct ServerFailure {
+    /// A sentence.
+    pub sentence: String,
+    /// Its output.
+    pub log: PathBuf,
+}
+
+impl Servers {
+    /// Without servers.
+    pub fn new(host: Host) -> Self {
+        Self { host, entries: BTreeMap::new(), ends: JoinSet::new() }
+    }
+
+    /// Takes a Deployment in; one that is known already is left alone. The port is that of its API, otherwise any free one.
+    pub fn submit(&mut self, name: &str, deployment: Deployment, http_port: Option<u16>) {
+        self.entries.entry(name.to_owned()).or_insert_with(|| Entry {
+            deployment,
+            http_port,
+            running: None,
+            was_ready: false,
+            restarts: 0,
+            not_before: Instant::now(),
+        });
+    }
+
+    /// Starts what should run and does not.
+    pub fn advance(&mut self) -> Result<(), LocalError> {
+        for (name, entry) in &mut self.entries {
+            entry.was_ready |= entry.phase() == Some(Phase::Ready);
+            let Some(spec) = &entry.deployment.spec else { continue };
+            if entry.running.is_some() || Instant::now() < entry.not_before {
+                continue;
+            }
+            let request = PodRequest {
+                name: name.clone(),
+                template: &spec.template,
+                completion_index: None,
+                http_port: entry.http_port,
+            };
+            let running = self.host.launch(&request)?;
+            // a restarted server keeps its address
+            entry.http_port = running.handle.ports.get("http").copied();
+            entry.running = Some(running.handle);
+            let (name, end) = (name.clone(), running.end);
+            self.ends.spawn(async move { ServerEnd { name, result: end.await } });
+        }
+        Ok(())
+    }
+
+    /// Waits for the next server to end; for ever while none runs.
+    pub async fn next_end(&mut self) -> ServerEnd {
+        loop {
+            match self.ends.join_next().await {
+                Some(Ok(end)) => return end,
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Enters how a server ended; a failure when it will not be started again.
+    pub fn enter(&mut self, end: ServerEnd) -> Option<ServerFailure> {
+        let entry = self.entries.get_mut(&end.name)?;
+        let handle = entry.running.take()?;
+        entry.was_ready |= *handle.phase.borrow() == Phase::Ready;
+        entry.restarts += 1;
+        entry.not_before = Instant::now() + Duration::from_secs(1 << entry.restarts.min(5));
+        let how = describe(&end.result);
+        let bad_input = end.result.is_ok_and(|ended| ended.exit_code == 2);
+        if entry.was_ready && !bad_input && entry.restarts <= MOST_RESTARTS {
+            return None;
+        }
+        let when = if entry.was_ready { "again and again" } else { "before it was ready" };
+        Some(ServerFailure { sentence: format!("the server of {} ended {when}: {how}", end.name), log: handle.log })
+    }
+
+    /// Whether the server of that name is ready; absent while it does not run.
+    pub fn phase(&self, name: &str) -> Option<Phase> {
+        self.entries.get(name)?.phase()
+    }
+
+    /// The Deployment of that name, once it was taken in.
+    pub fn deployment(&self, name: &str) -> Option<&Deployment> {
+        self.entries.get(name).map(|entry| &entry.deployment)
+    }
+
+    /// The port of its OpenAI API.
+    pub fn http_port(&self, name: &str) -> Option<u16> {
+        self.entries.get(name)?.running.as_ref()?.ports.get("http").copied()
+    }
+
+    /// The log of a running server.
+    pub fn log(&self, name: &str) -> Option<&PathBuf> {
+        Some(&self.entries.get(name)?.running.as_ref()?.log)
+    }
+
+    /// The `/status` page of a server, if it answers.
+    pub async fn page(&self, name: &str, client: &reqwest::Client) -> Option<ServerStatus> {
+        let url = self.entries.get(name)?.running.as_ref()?.status_url()?;
+        client.get(url).send().await.ok()?.json().await.ok()
+    }
+
+    /// Asks all servers to end.
+    pub fn stop(&self) {
+        self.handles().for_each(|handle| handle.stop.cancel());
+    }
+
+    /// Ends all servers without delay.
+    pub fn kill(&self) {
+        self.handles().for_each(|handle| handle.group.kill());
+    }
+
+    /// Whether servers run.
+    pub fn is_idle(&self) -> bool {
+        self.handles().next().is_none()
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &Handle> {
+        self.entries.values().filter_map(|entry| entry.running.as_ref())
+    }
+}
+
+impl Entry {
+    fn phase(&self) -> Option<Phase> {
+        self.running.as_ref().map(|handle| *handle.phase.borrow())
+    }
+}
+
+fn describe(result: &std::io::Result<Ended>) -> String {
+    match result {
+        Ok(Ended { by_probe: Some(probe), .. }) => format!("its {probe} probe failed"),
+        Ok(Ended { exit_code, .. }) => format!("exit code {exit_code}"),
+        Err(error) => error.to_string(),
+    }
+}

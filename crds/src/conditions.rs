@@ -1,0 +1,98 @@
+//! The types and reasons of the conditions on both resources: each constant says what it means and what to do.
+//!
+//! `Ready`, `Reconciling` and `Stalled` follow kstatus, so that Flux, `helm --wait` and `kubectl wait` understand them.
+
+/// Types of conditions.
+pub mod types {
+    /// Summary, computed last: the model answers, or the training is complete.
+    pub const READY: &str = "Ready";
+    /// True while the operator or a Pod works towards the spec.
+    pub const RECONCILING: &str = "Reconciling";
+    /// True when nothing more happens until a person changes something.
+    pub const STALLED: &str = "Stalled";
+
+    /// CllmModel: a replica has loaded the weights that the spec names.
+    pub const MODEL_LOADED: &str = "ModelLoaded";
+    /// CllmModel with `spec.autoscaling`: the autoscaler can read its metrics.
+    pub const SCALING_ACTIVE: &str = "ScalingActive";
+
+    /// CllmTraining: every stage ended well and every gate passed.
+    pub const COMPLETE: &str = "Complete";
+    /// CllmTraining: it ended without a result that may be served.
+    pub const FAILED: &str = "Failed";
+    /// CllmTraining: `spec.suspend` holds it.
+    pub const SUSPENDED: &str = "Suspended";
+    /// CllmTraining: every shard of trajectories is written.
+    pub const TRAJECTORIES_COLLECTED: &str = "TrajectoriesCollected";
+    /// CllmTraining: the checkpoint is written.
+    pub const TRAINED: &str = "Trained";
+    /// CllmTraining: the loss of quality is within `spec.evaluation.maxQualityDrop`.
+    pub const QUALITY_VERIFIED: &str = "QualityVerified";
+    /// CllmTraining: the speed-up reaches `spec.evaluation.minSpeedup`.
+    pub const SPEEDUP_VERIFIED: &str = "SpeedupVerified";
+}
+
+/// Reasons of conditions.
+pub mod reasons {
+    /// All is as the spec says.
+    pub const AS_DECLARED: &str = "AsDeclared";
+    /// Pods are being created, or load the weights; wait.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Some replicas answer, others do not yet; look at the Pods if it stays so.
+    pub const REPLICAS_NOT_READY: &str = "ReplicasNotReady";
+    /// The Deployment made no progress in time; look at the Pods named in the message.
+    pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+    /// `spec.replicas` is 0; raise it to serve.
+    pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+    /// The spec contradicts itself; the message says what to change.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// An object of that name belongs to someone else; rename one of the two.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// The API server refused or did not answer; the operator tries again.
+    pub const API_ERROR: &str = "ApiError";
+    /// `spec.model.trainingRef` names a training that does not exist; create it, or correct the name.
+    pub const TRAINING_NOT_FOUND: &str = "TrainingNotFound";
+    /// The training has no result yet; wait.
+    pub const TRAINING_NOT_COMPLETE: &str = "TrainingNotComplete";
+    /// The training failed or missed a gate, so its output is not served; train again under another name.
+    pub const TRAINING_FAILED: &str = "TrainingFailed";
+    /// The weights are loaded.
+    pub const LOADED: &str = "Loaded";
+    /// No replica has loaded the weights yet; wait.
+    pub const LOADING: &str = "Loading";
+    /// The autoscaler has its metrics.
+    pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
+    /// The autoscaler has no metrics; the message is its own.
+    pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
+
+    /// No stage has started; wait.
+    pub const PENDING: &str = "Pending";
+    /// The Job waits in a queue; wait, or ask who runs the queue.
+    pub const QUEUED: &str = "Queued";
+    /// A stage runs; `status.stage` and `status.progress` say which and how far.
+    pub const RUNNING: &str = "Running";
+    /// `spec.suspend` is true; set it to false to go on.
+    pub const SUSPENDED: &str = "Suspended";
+    /// `spec.suspend` is false.
+    pub const RESUMED: &str = "Resumed";
+    /// Every stage ended well and every gate passed.
+    pub const SUCCEEDED: &str = "Succeeded";
+    /// The stage of that condition ended well.
+    pub const STAGE_SUCCEEDED: &str = "StageSucceeded";
+    /// The Pods of a stage failed too often; the message is the last one's. Correct the cause and train under another name.
+    pub const STAGE_FAILED: &str = "StageFailed";
+    /// A Pod refused its input (exit code 2); the message says what to correct. Train under another name.
+    pub const BAD_INPUT: &str = "BadInput";
+    /// A stage ran longer than `spec.activeDeadlineSeconds`; raise it and train under another name.
+    pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// A gate of `spec.evaluation` was missed: the output is kept but never served.
+    pub const GATE_FAILED: &str = "GateFailed";
+    /// The gate of that condition passed.
+    pub const GATE_PASSED: &str = "GatePassed";
+    /// `spec.evaluation` sets no bar for that condition; the figures are on the status.
+    pub const NO_GATE: &str = "NoGate";
+    /// Not measured yet; wait.
+    pub const NOT_EVALUATED: &str = "NotEvaluated";
+    /// The Pods of a finished stage are gone and their summary was not read; `report.json` lies beside the checkpoint.
+    pub const REPORT_LOST: &str = "ReportLost";
+}

@@ -1,0 +1,435 @@
+//! `CllmModel`: a checkpoint served over the OpenAI API by replicas that decode by Jacobi iteration.
+
+#![expect(unreachable_pub, reason = "KubeSchema makes private copies of the public structs")]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pod::PodOptions;
+use crate::rules;
+
+/// What is served, and how.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "cllm.dev",
+    version = "v1alpha1",
+    kind = "CllmModel",
+    plural = "cllmmodels",
+    shortname = "cllm",
+    category = "cllm-all",
+    namespaced,
+    status = "CllmModelStatus",
+    derive = "PartialEq",
+    doc = "Serves a language model over the OpenAI API, decoding by Jacobi iteration.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    validation = rules::name(),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether every replica answers."
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Replicas that answer."
+    ),
+    printcolumn(
+        name = "Tokens/s",
+        type_ = "string",
+        json_path = ".status.throughput.tokensPerSecond",
+        description = "Generated tokens per second, all replicas together."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".status.url",
+        priority = 1,
+        description = "Where the OpenAI API answers."
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CllmModelSpec {
+    /// The checkpoint.
+    pub model: ModelSource,
+
+    /// What computes: cuda asks for one `nvidia.com/gpu`, unless the limits already name an extended resource.
+    #[serde(default)]
+    pub device: Device,
+
+    /// How tokens are found.
+    #[serde(default)]
+    pub decoding: Decoding,
+
+    /// Limits of each replica.
+    #[serde(default)]
+    pub server: ServerOptions,
+
+    /// The number of replicas; with autoscaling it belongs to the autoscaler, so leave it out of the manifest.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub replicas: u32,
+
+    /// Makes a HorizontalPodAutoscaler that sets the replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+
+    /// How replicas are replaced.
+    #[serde(default)]
+    pub rollout: Rollout,
+
+    /// The Service in front of the replicas.
+    #[serde(default)]
+    pub service: ServiceOptions,
+
+    /// Who may reach the replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicyOptions>,
+
+    /// How many replicas a drain of nodes may take at once.
+    #[serde(default)]
+    pub pod_disruption_budget: PodDisruptionBudgetOptions,
+
+    /// Where and how the Pods run.
+    #[serde(flatten)]
+    pub pod: PodOptions,
+}
+
+/// The checkpoint: named directly, or the result of a training.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::rule(
+    "has(self.uri) != has(self.trainingRef)",
+    "model needs exactly one of uri (a checkpoint) and trainingRef (the result of a CllmTraining): keep one of the two"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSource {
+    /// A checkpoint folder: config.json, tokenizer.json and safetensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = rules::input_uri())]
+    pub uri: Option<String>,
+
+    /// The CllmTraining of this namespace whose result is served, once its gates passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_ref: Option<TrainingReference>,
+
+    /// The `model` of the OpenAI API; absent: the name of this resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::rule(
+        "self.matches('^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$')",
+        "must contain only letters, digits and ._:/- and start and end with a letter or digit"
+    ))]
+    pub served_name: Option<String>,
+}
+
+/// A training of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct TrainingReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// The processors of the node.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// How tokens are found; both strategies give the same tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Decoding {
+    /// Blocks of tokens at once, or one token at a time.
+    #[serde(default)]
+    pub strategy: Strategy,
+
+    /// Tokens of a Jacobi block.
+    #[serde(default = "default_max_block_size")]
+    #[schemars(range(min = 1, max = 256))]
+    pub max_block_size: u32,
+}
+
+/// How tokens are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Strategy {
+    /// Guess a block, correct it until nothing changes.
+    #[default]
+    Jacobi,
+    /// One token a forward.
+    Autoregressive,
+}
+
+impl Strategy {
+    /// As the server's argument spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jacobi => "Jacobi",
+            Self::Autoregressive => "Autoregressive",
+        }
+    }
+}
+
+/// Limits of each replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerOptions {
+    /// The most tokens of prompt and answer together; absent: what the checkpoint was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 10_000_000))]
+    pub context_length: Option<u32>,
+
+    /// Requests decoded at once.
+    #[serde(default = "default_max_concurrent_requests")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_concurrent_requests: u32,
+
+    /// Requests that may wait; more are refused with status 429.
+    #[serde(default = "default_max_queued_requests")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub max_queued_requests: u32,
+
+    /// Seconds in which a stopping replica finishes its requests.
+    #[serde(default = "default_drain_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub drain_seconds: u32,
+}
+
+/// Between which bounds, and on which figures, the replicas are scaled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = rules::rule(
+        "self.minReplicas <= self.maxReplicas",
+        "autoscaling.minReplicas must not be above autoscaling.maxReplicas: lower the one or raise the other"
+    ),
+    validation = rules::rule(
+        "has(self.targetTokensPerSecond) || has(self.targetQueuedRequests)",
+        "autoscaling needs a figure to scale on: set targetTokensPerSecond, targetQueuedRequests, or both"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscaling {
+    /// The fewest replicas.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub min_replicas: u32,
+
+    /// The most replicas.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_replicas: u32,
+
+    /// Generated tokens per second of one replica above which replicas are added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub target_tokens_per_second: Option<u32>,
+
+    /// Waiting requests of one replica above which replicas are added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub target_queued_requests: Option<u32>,
+
+    /// How fast replicas are added and removed, as in autoscaling/v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
+}
+
+/// How replicas are replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Rollout {
+    /// New replicas first, or old ones away first.
+    #[serde(default)]
+    pub strategy: RolloutStrategy,
+}
+
+/// How replicas are replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutStrategy {
+    /// InPlace when an extended resource such as a GPU is asked for, else Surge.
+    #[default]
+    Auto,
+    /// One more replica at a time, so that none is missed; it needs room for one more.
+    Surge,
+    /// One replica fewer at a time; it needs no room, and a single replica is away for a while.
+    InPlace,
+}
+
+/// The Service in front of the replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct ServiceOptions {
+    /// Its port.
+    #[serde(default = "default_service_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// Its annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Who may reach the replicas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPolicyOptions {
+    /// Peers that may reach the API, as in NetworkPolicy; empty: everyone in the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub ingress_from: Vec<NetworkPolicyPeer>,
+}
+
+/// How many replicas a drain of nodes may take at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodDisruptionBudgetOptions {
+    /// A number, or a percentage as a string.
+    #[serde(default = "default_max_unavailable")]
+    pub max_unavailable: IntOrString,
+}
+
+/// What is served now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CllmModelStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Replicas that exist.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// Replicas that answer.
+    #[serde(default)]
+    pub ready_replicas: i32,
+
+    /// Selects the Pods of the replicas, for the autoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Where the OpenAI API answers within the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+
+    /// What was resolved for this spec, and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ServedModel>,
+
+    /// How the replicas decode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_strategy: Option<String>,
+
+    /// What the replicas deliver; renewed at most every 30 seconds and on a change of more than 5 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<Throughput>,
+
+    /// What is true now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What was resolved for a spec, and kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedModel {
+    /// The checkpoint.
+    pub uri: String,
+
+    /// `sha256:` and 64 hexadecimal digits; absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+
+    /// Number of weights; absent until a replica has loaded them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
+
+    /// The image of the replicas, resolved once for a spec.
+    pub image: String,
+
+    /// Of the spec without `replicas`: the image is resolved anew only when it changes.
+    pub spec_hash: String,
+}
+
+/// What the replicas deliver; decimals are strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Throughput {
+    /// Generated tokens per second, all replicas together.
+    pub tokens_per_second: String,
+
+    /// Tokens per forward, the mean of the replicas.
+    pub tokens_per_forward: String,
+
+    /// RFC 3339, UTC.
+    pub measured_at: String,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), max_block_size: default_max_block_size() }
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            context_length: None,
+            max_concurrent_requests: default_max_concurrent_requests(),
+            max_queued_requests: default_max_queued_requests(),
+            drain_seconds: default_drain_seconds(),
+        }
+    }
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self { port: default_service_port(), annotations: BTreeMap::new() }
+    }
+}
+
+impl Default for PodDisruptionBudgetOptions {
+    fn default() -> Self {
+        Self { max_unavailable: default_max_unavailable() }
+    }
+}
+
+fn default_replicas() -> u32 {
+    1
+}
+fn default_max_block_size() -> u32 {
+    16
+}
+fn default_max_concurrent_requests() -> u32 {
+    8
+}
+fn default_max_queued_requests() -> u32 {
+    64
+}
+fn default_drain_seconds() -> u32 {
+    60
+}
+fn default_service_port() -> u16 {
+    80
+}
+fn default_max_unavailable() -> IntOrString {
+    IntOrString::Int(1)
+}

@@ -1,0 +1,217 @@
+//! The report of an evaluation: written by `cllm-trainer evaluate` and `cllm bench`, read by the operator, the gates and the plots.
+//!
+//! Decimals that also stand on a resource's status are strings (`"1.85"`); raw measurements are numbers, in SI units.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The version of this shape; a reader refuses a newer one.
+pub const REPORT_VERSION: u32 = 1;
+
+/// What an evaluation measured, under which conditions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Always [`REPORT_VERSION`] when written by this version.
+    pub version: u32,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// The model before training.
+    pub target: CheckpointSummary,
+    /// The model after training.
+    pub cllm: CheckpointSummary,
+    /// Machine and settings of the run.
+    pub conditions: Conditions,
+    /// The speed-up exactly as on the status of a CllmTraining.
+    pub speedup: Speedup,
+    /// The quality exactly as on the status of a CllmTraining.
+    pub quality: Quality,
+    /// One entry for each combination of checkpoint and strategy, measured interleaved in one run.
+    pub arms: Vec<Arm>,
+    /// Cost of one forward by its number of rows, on the trained checkpoint.
+    pub forward_cost: Vec<ForwardCost>,
+    /// The trained checkpoint by Jacobi without lookup at several block sizes.
+    pub block_sizes: Vec<BlockSizePoint>,
+    /// How often a forward emitted 1, 2, 3, … tokens (index 0 is one token): trained checkpoint, Jacobi without lookup.
+    pub accepted_len_histogram: Vec<u64>,
+    /// One entry for each prompt, in the order of the data set.
+    pub prompts: Vec<PromptResult>,
+}
+
+/// Which checkpoint was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointSummary {
+    /// `sha256:` and 64 hexadecimal digits, over the files of the checkpoint.
+    pub digest: String,
+    /// Number of weights.
+    pub parameters: u64,
+}
+
+/// Everything that a reader needs to repeat the measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Conditions {
+    /// Processor as the kernel names it.
+    pub hardware: String,
+    /// Threads of the forward.
+    pub threads: u32,
+    /// Instruction set of the kernels: `portable`, `avx2`, …
+    pub instruction_set: String,
+    /// Storage of the weights in memory: `f32`, …
+    pub dtype: String,
+    /// Version of cllm.
+    pub cllm_version: String,
+    /// Concurrent requests (1: one prompt at a time).
+    pub concurrency: u32,
+    /// The block size of the Jacobi arms.
+    pub block_size: u32,
+    /// The most tokens generated for one prompt.
+    pub max_new_tokens: u32,
+    /// The data set file.
+    pub dataset: String,
+    /// Number of prompts measured.
+    pub prompts: u64,
+    /// `greedy`, or the sampling settings.
+    pub sampling: String,
+    /// Seed of the selection of prompts.
+    pub seed: u64,
+}
+
+/// The speed-up as it stands on the status. Decimals are strings. Ratios are of decode tokens per second, same run, interleaved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Speedup {
+    /// Trained checkpoint by Jacobi at its best fixed block size over the target decoded autoregressively.
+    pub over_target: String,
+    /// The same over the target by Jacobi with prompt lookup: what training earned.
+    pub over_target_with_lookup: String,
+    /// The same over the trained checkpoint decoded autoregressively.
+    pub over_own_autoregressive: String,
+    /// Trained over target, prefill and tokenisation included on both sides.
+    pub over_target_end_to_end: String,
+    /// Tokens per forward of the target by Jacobi without lookup, at `conditions.blockSize`.
+    pub tokens_per_forward_before: String,
+    /// Tokens per forward of the trained checkpoint by Jacobi without lookup, at `conditions.blockSize`.
+    pub tokens_per_forward: String,
+    /// The block size with the most tokens per second.
+    pub best_block_size: u32,
+    /// Processor, threads and instruction set.
+    pub hardware: String,
+}
+
+/// The quality as it stands on the status. Percentages are strings with one or two decimals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Quality {
+    /// `ExactMatch` or `SqlExecution`.
+    pub metric: String,
+    /// Of the target, in percent.
+    pub target: String,
+    /// Of the trained checkpoint, in percent.
+    pub cllm: String,
+    /// `target − cllm`, in points; negative when training gained.
+    pub drop: String,
+}
+
+/// Whose weights an arm used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ArmCheckpoint {
+    /// The model before training.
+    Target,
+    /// The model after training.
+    Cllm,
+}
+
+/// How an arm decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ArmStrategy {
+    /// One token a forward.
+    Autoregressive,
+    /// Jacobi, guesses from its own predictions only.
+    Jacobi,
+    /// Jacobi, guesses also from n-gram matches in prompt and output.
+    JacobiWithLookup,
+}
+
+/// One way of decoding, over all prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Arm {
+    /// Whose weights.
+    pub checkpoint: ArmCheckpoint,
+    /// How.
+    pub strategy: ArmStrategy,
+    /// Rows of a forward; 1 for autoregressive decoding.
+    pub block_size: u32,
+    /// Tokens generated, EOS counted.
+    pub generated_tokens: u64,
+    /// Forwards after the prefill.
+    pub decode_forwards: u64,
+    /// Time in these forwards and the decisions between them.
+    pub decode_seconds: f64,
+    /// Prefill included.
+    pub end_to_end_seconds: f64,
+    /// (generated tokens − prompts) ÷ decode forwards.
+    pub tokens_per_forward: f64,
+    /// (generated tokens − prompts) ÷ decode seconds.
+    pub decode_tokens_per_second: f64,
+    /// Generated tokens ÷ end-to-end seconds.
+    pub end_to_end_tokens_per_second: f64,
+    /// In percent.
+    pub quality: f64,
+}
+
+/// What one forward costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ForwardCost {
+    /// Rows of the forward.
+    pub rows: u32,
+    /// Median seconds.
+    pub seconds: f64,
+    /// t(rows) ÷ t(1).
+    pub ratio: f64,
+}
+
+/// The trained checkpoint by Jacobi without lookup at one block size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockSizePoint {
+    /// Rows of a forward.
+    pub block_size: u32,
+    /// As in [`Arm`].
+    pub tokens_per_forward: f64,
+    /// As in [`Arm`].
+    pub decode_tokens_per_second: f64,
+    /// Over the target decoded autoregressively, same run.
+    pub over_target: f64,
+}
+
+/// One prompt under all arms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PromptResult {
+    /// Line of the data set, from 0.
+    pub index: u64,
+    /// The trained checkpoint answers as the target does, token for token.
+    pub agrees_with_target: bool,
+    /// By the metric.
+    pub target_correct: bool,
+    /// By the metric.
+    pub cllm_correct: bool,
+    /// In the order of [`Report::arms`].
+    pub arms: Vec<PromptArm>,
+}
+
+/// One prompt under one arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PromptArm {
+    /// Tokens generated, EOS counted.
+    pub tokens: u32,
+    /// Forwards after the prefill.
+    pub forwards: u32,
+    /// Time in these forwards.
+    pub decode_seconds: f64,
+}

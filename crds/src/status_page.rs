@@ -1,0 +1,149 @@
+//! What a pod says about itself: `GET :9090/status` while it runs, the termination message when it ends.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Quality, Speedup};
+
+/// A termination message is cut by the kubelet beyond 4 KiB; ours stay well below.
+pub const TERMINATION_MESSAGE_LIMIT: usize = 3072;
+
+/// The stages of a training that run in pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum JobStage {
+    /// Supervised fine-tuning of the target.
+    Adapting,
+    /// Jacobi trajectories of the target.
+    Collecting,
+    /// Consistency training.
+    Training,
+    /// Measuring the result.
+    Evaluating,
+}
+
+/// `/status` of a trainer pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainerStatus {
+    /// What the pod does.
+    pub stage: JobStage,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// How far a stage is (field names of Kubeflow KEP-2779).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// 0 to 100.
+    pub progress_percentage: u32,
+    /// Absent until it can be estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_remaining_seconds: Option<u64>,
+    /// `loss`, `tokensPerForward`, `step`, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// RFC 3339, UTC.
+    pub last_updated_time: String,
+}
+
+/// A named figure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Metric {
+    /// camelCase.
+    pub name: String,
+    /// A decimal as a string.
+    pub value: String,
+}
+
+/// `/status` of a server pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// The `model` of the OpenAI API.
+    pub served_name: String,
+    /// `sha256:` and 64 hexadecimal digits; empty while loading.
+    pub digest: String,
+    /// Number of weights; 0 while loading.
+    pub parameters: u64,
+    /// Loaded, and not draining.
+    pub ready: bool,
+    /// `Jacobi` or `Autoregressive`.
+    pub effective_strategy: String,
+    /// Rows of a forward.
+    pub block_size: u32,
+    /// Requests being decoded.
+    pub requests_running: u32,
+    /// Requests waiting for a slot.
+    pub requests_waiting: u32,
+    /// Over the last seconds in which something was generated; absent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<ServerThroughput>,
+    /// Processor, threads and instruction set.
+    pub hardware: String,
+}
+
+/// What a server delivers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerThroughput {
+    /// Generated tokens per second.
+    pub tokens_per_second: f64,
+    /// As the reports define it.
+    pub tokens_per_forward: f64,
+    /// RFC 3339, UTC.
+    pub measured_at: String,
+}
+
+/// The last words of a trainer pod, JSON of at most [`TERMINATION_MESSAGE_LIMIT`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TerminationMessage {
+    /// What the pod did.
+    pub stage: JobStage,
+    /// In a failed pod: one sentence that says what to do. Absent on success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Of a collecting pod (its shard).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trajectories: Option<Trajectories>,
+    /// Of an evaluating pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<Speedup>,
+    /// Of an evaluating pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// Of an evaluating pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+}
+
+/// What was collected; as on the status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trajectories {
+    /// Prompts with a usable generation.
+    pub examples: u64,
+    /// Jacobi blocks.
+    pub blocks: u64,
+    /// States of these blocks, fixed points included.
+    pub states: u64,
+    /// Tokens generated.
+    pub tokens: u64,
+    /// Prompts without a usable generation: empty, truncated or degenerate.
+    pub dropped: u64,
+    /// Of the target by Jacobi without lookup, a decimal as a string.
+    pub tokens_per_forward: String,
+}
+
+/// The checkpoint that a training put out; as on the status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// The full path, digest included.
+    pub uri: String,
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// Of all files.
+    pub size_bytes: u64,
+}

@@ -1,0 +1,174 @@
+//! A checkpoint folder as Hugging Face writes it, opened and checked: configuration, tokenizer, weights.
+//!
+//! Nothing is computed here. Whoever holds a [`Checkpoint`] may rely on every shape, type and value in it.
+
+mod config;
+mod digest;
+mod error;
+mod mapped;
+mod tensors;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use config::{ConfigError, EosTokenIds, ModelConfig};
+pub use digest::digest;
+pub use error::CheckpointError;
+pub use tensors::{Dtype, TensorView, Tensors};
+
+use crate::tokenizer::{SpecialTexts, Tokenizer};
+
+/// An opened checkpoint. Its weights are mapped, not read: the files must not change while it lives.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    config: ModelConfig,
+    eos_token_ids: Vec<u32>,
+    tokenizer: Tokenizer,
+    tensors: Tensors,
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json`, `tokenizer.json` and `model.safetensors` (or `model.safetensors.index.json` and its
+    /// shards), and optionally `generation_config.json` and `tokenizer_config.json`. Reads and checks every weight.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let config = read_config(&path.join("config.json"))?;
+        let eos_token_ids = read_eos(path, &config)?;
+        let tokenizer = read_tokenizer(path, &config)?;
+        let tensors = Tensors::open(path)?;
+        tensors.check(&config)?;
+        Ok(Self { path: path.to_owned(), config, eos_token_ids, tokenizer, tensors })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Tokens that end a text; empty where the checkpoint names none.
+    pub fn eos_token_ids(&self) -> &[u32] {
+        &self.eos_token_ids
+    }
+
+    /// The tokenizer, with the chat template where there is one.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Source of the chat template (Jinja), where there is one.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.tokenizer.chat_template()
+    }
+
+    /// The weights by name.
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    /// Number of weights of the model; a tied output layer counts once.
+    pub fn parameters(&self) -> u64 {
+        self.config.tensor_shapes().iter().map(|(_, shape)| shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+    }
+}
+
+fn read_config(path: &Path) -> Result<ModelConfig, CheckpointError> {
+    let text = fs::read_to_string(path).map_err(CheckpointError::access(path))?;
+    ModelConfig::from_json(&text).map_err(|source| CheckpointError::Config { path: path.to_owned(), source })
+}
+
+#[derive(Deserialize)]
+struct GenerationConfig {
+    eos_token_id: Option<EosTokenIds>,
+}
+
+fn read_eos(folder: &Path, config: &ModelConfig) -> Result<Vec<u32>, CheckpointError> {
+    let path = folder.join("generation_config.json");
+    let generation: Option<GenerationConfig> = read_optional_json(&path)?;
+    let ids = generation.and_then(|generation| generation.eos_token_id).or_else(|| config.eos_token_id.clone());
+    let ids = ids.map_or_else(Vec::new, |ids| ids.as_slice().to_vec());
+    match ids.iter().copied().find(|&id| id as usize >= config.vocab_size) {
+        Some(id) => Err(CheckpointError::TokenOutsideVocabulary { path, id, vocab_size: config.vocab_size }),
+        None => Ok(ids),
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    chat_template: Option<ChatTemplates>,
+    bos_token: Option<TokenText>,
+    eos_token: Option<TokenText>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ChatTemplates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+/// `"</s>"`, or `{"content": "</s>", …}` in older files.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Described { content: String },
+    Other(Value),
+}
+
+impl TokenText {
+    fn text(self) -> String {
+        match self {
+            Self::Plain(text) | Self::Described { content: text } => text,
+            Self::Other(_) => String::new(),
+        }
+    }
+}
+
+fn read_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, CheckpointError> {
+    let path = folder.join("tokenizer.json");
+    let bytes = fs::read(&path).map_err(CheckpointError::access(&path))?;
+    let described: TokenizerConfig = read_optional_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let special = SpecialTexts {
+        bos: described.bos_token.map_or_else(String::new, TokenText::text),
+        eos: described.eos_token.map_or_else(String::new, TokenText::text),
+    };
+    let chat_template = described.chat_template.and_then(default_template);
+    let tokenizer =
+        Tokenizer::from_bytes(&bytes, chat_template, special).map_err(|e| CheckpointError::corrupt(&path, e))?;
+    match tokenizer.largest_id() {
+        Some(id) if id as usize >= config.vocab_size => {
+            Err(CheckpointError::TokenOutsideVocabulary { path, id, vocab_size: config.vocab_size })
+        }
+        _ => Ok(tokenizer),
+    }
+}
+
+fn default_template(templates: ChatTemplates) -> Option<String> {
+    match templates {
+        ChatTemplates::One(template) => Some(template),
+        ChatTemplates::Named(named) => named.into_iter().find(|t| t.name == "default").map(|t| t.template),
+    }
+}
+
+fn read_optional_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CheckpointError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(CheckpointError::access(path))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| CheckpointError::corrupt(path, e))
+}

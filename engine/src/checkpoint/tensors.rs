@@ -1,0 +1,191 @@
+//! The weights of a checkpoint: safetensors, in one file or in shards, checked against the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+use super::{CheckpointError, ModelConfig, mapped};
+
+/// Types in which weights may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, 8 of them exponent.
+    Bf16,
+    /// 16 bits, 5 of them exponent.
+    F16,
+}
+
+/// All weights of a checkpoint, by name.
+#[derive(Debug)]
+pub struct Tensors {
+    files: Vec<(PathBuf, Mmap)>,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    file: usize,
+    shape: Vec<usize>,
+    dtype: Dtype,
+    bytes: Range<usize>,
+}
+
+/// One weight as stored.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    /// Sizes, outermost first; elements are in row-major order.
+    pub shape: &'a [usize],
+    /// How elements are stored.
+    pub dtype: Dtype,
+    /// Little-endian elements.
+    pub bytes: &'a [u8],
+}
+
+impl TensorView<'_> {
+    /// The elements as f32; exact for every supported type.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self.dtype {
+            Dtype::F32 => self.bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Dtype::Bf16 => self.bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+            Dtype::F16 => self.bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Tensors {
+    /// Opens the weight files of a folder and checks that their headers fit their contents.
+    pub(super) fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let index_path = folder.join("model.safetensors.index.json");
+        let mut tensors = Self { files: Vec::new(), entries: BTreeMap::new() };
+        if !index_path.exists() {
+            tensors.add_file(folder.join("model.safetensors"))?;
+            return Ok(tensors);
+        }
+        let bytes = fs::read(&index_path).map_err(CheckpointError::access(&index_path))?;
+        let index: ShardIndex =
+            serde_json::from_slice(&bytes).map_err(|e| CheckpointError::corrupt(&index_path, e))?;
+        for shard in index.weight_map.values().collect::<BTreeSet<_>>() {
+            check_shard_name(&index_path, shard)?;
+            tensors.add_file(folder.join(shard))?;
+        }
+        match index.weight_map.iter().find(|(name, shard)| !tensors.is_in(name, shard)) {
+            Some((name, shard)) => {
+                Err(CheckpointError::corrupt(&index_path, format!("it places tensor `{name}` in {shard}, which lacks it")))
+            }
+            None => Ok(tensors),
+        }
+    }
+
+    /// Names of all weights, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The weight of this name.
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        self.entries.get(name).map(|entry| self.view(entry))
+    }
+
+    /// Checks names, shapes and values against a configuration.
+    pub(super) fn check(&self, config: &ModelConfig) -> Result<(), CheckpointError> {
+        let mut expected: BTreeMap<_, _> = config.tensor_shapes().into_iter().collect();
+        for (name, entry) in &self.entries {
+            if !is_ignored(name, config) {
+                self.check_entry(name, entry, expected.remove(name))?;
+            }
+        }
+        match expected.pop_first() {
+            Some((name, expected)) => {
+                let path = self.files.first().map(|(path, _)| path.clone()).unwrap_or_default();
+                Err(CheckpointError::MissingTensor { path, name, expected })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_entry(&self, name: &str, entry: &Entry, expected: Option<Vec<usize>>) -> Result<(), CheckpointError> {
+        let (path, name) = (self.files[entry.file].0.clone(), name.to_owned());
+        let Some(expected) = expected else { return Err(CheckpointError::UnexpectedTensor { path, name }) };
+        if entry.shape != expected {
+            return Err(CheckpointError::WrongShape { path, name, found: entry.shape.clone(), expected });
+        }
+        match first_not_finite(self.view(entry)) {
+            Some((index, value)) => Err(CheckpointError::NotFinite { path, name, index, value }),
+            None => Ok(()),
+        }
+    }
+
+    fn view<'a>(&'a self, entry: &'a Entry) -> TensorView<'a> {
+        TensorView { shape: &entry.shape, dtype: entry.dtype, bytes: &self.files[entry.file].1[entry.bytes.clone()] }
+    }
+
+    fn is_in(&self, name: &str, shard: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| self.files[entry.file].0.ends_with(shard))
+    }
+
+    fn add_file(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
+        let map = mapped::map(&path).map_err(CheckpointError::access(&path))?;
+        // `read_metadata` checks that sizes, offsets and the length of the file agree.
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| CheckpointError::corrupt(&path, e))?;
+        let start = 8 + header;
+        for (name, info) in metadata.tensors() {
+            let Some(dtype) = supported(info.dtype) else {
+                return Err(CheckpointError::Dtype { path, name, found: format!("{:?}", info.dtype) });
+            };
+            let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
+            let entry = Entry { file: self.files.len(), shape: info.shape.clone(), dtype, bytes };
+            if self.entries.insert(name.clone(), entry).is_some() {
+                return Err(CheckpointError::corrupt(&path, format!("tensor `{name}` is in another shard too")));
+            }
+        }
+        self.files.push((path, map));
+        Ok(())
+    }
+}
+
+/// What transformers stores beside the weights: it follows from the configuration.
+fn is_ignored(name: &str, config: &ModelConfig) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight")
+}
+
+fn supported(dtype: safetensors::Dtype) -> Option<Dtype> {
+    match dtype {
+        safetensors::Dtype::F32 => Some(Dtype::F32),
+        safetensors::Dtype::BF16 => Some(Dtype::Bf16),
+        safetensors::Dtype::F16 => Some(Dtype::F16),
+        _ => None,
+    }
+}
+
+/// An index may only name files beside it.
+fn check_shard_name(index: &Path, shard: &str) -> Result<(), CheckpointError> {
+    let plain = Path::new(shard).file_name().is_some_and(|name| name == shard);
+    if plain && shard.ends_with(".safetensors") {
+        return Ok(());
+    }
+    Err(CheckpointError::corrupt(index, format!("shard {shard:?} is not the name of a .safetensors file beside it")))
+}
+
+fn first_not_finite(view: TensorView<'_>) -> Option<(usize, f32)> {
+    fn first(values: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
+        values.enumerate().find(|(_, value)| !value.is_finite())
+    }
+    match view.dtype {
+        Dtype::F32 => first(view.bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+        Dtype::Bf16 => first(view.bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
+        Dtype::F16 => first(view.bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
+    }
+}

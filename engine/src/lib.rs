@@ -1,0 +1,25 @@
+//! The engine: checkpoints, tokenizer, kernels, KV cache, autoregressive and Jacobi decoding, and the differentiable forward.
+//!
+//! Everything here is synchronous. It must not know of HTTP, Kubernetes or async runtimes.
+//!
+//! Exactness rule: within one build and instruction set a row's result never depends on the rows beside it, nor on the number of
+//! threads. Jacobi decoding therefore gives the tokens of autoregressive decoding bit for bit.
+
+pub mod checkpoint;
+pub mod decode;
+pub mod differentiable;
+mod kernels;
+pub mod model;
+pub mod random;
+pub mod tokenizer;
+
+pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
+pub use decode::{
+    DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sequence, Statistics, Strategy, generate,
+    generate_with_trajectories,
+};
+pub use kernels::InstructionSet;
+pub use model::{
+    ComputeOptions, ForwardError, HardwareDescription, KvCache, LoadError, Logits, Model, Workspace, forward_cost,
+};
+pub use tokenizer::{Message, StreamDecoder, Tokenizer, TokenizerError};

@@ -1,0 +1,56 @@
+//! Decoding while tokens arrive: the pieces, put together, are the decoded whole.
+//!
+//! A piece never ends inside a character (bytes of one character may be spread over tokens), and spaces at token borders are kept:
+//! each piece is what a window of tokens decodes to beyond what its beginning already gave.
+
+use super::Tokenizer;
+
+/// Replaces bytes that do not form a character, or not yet.
+const UNFINISHED: char = '\u{FFFD}';
+/// No character needs more tokens; what is still unfinished then never will be finished.
+const LONGEST_WAIT: usize = 16;
+
+/// Turns tokens into text one step at a time.
+#[derive(Clone, Debug)]
+pub struct StreamDecoder {
+    tokenizer: Tokenizer,
+    /// Tokens of the last piece, as context, and those whose text is still held back.
+    window: Vec<u32>,
+    /// Number of tokens at the beginning of the window whose text is out.
+    emitted: usize,
+}
+
+impl StreamDecoder {
+    /// Begins a text.
+    pub fn new(tokenizer: &Tokenizer) -> Self {
+        Self { tokenizer: tokenizer.clone(), window: Vec::new(), emitted: 0 }
+    }
+
+    /// Takes further tokens, gives the text that is certain by now: possibly none.
+    pub fn push(&mut self, tokens: &[u32]) -> String {
+        tokens.iter().map(|&token| self.push_one(token)).collect()
+    }
+
+    /// Ends the text: gives what was held back.
+    pub fn finish(mut self) -> String {
+        self.take()
+    }
+
+    fn push_one(&mut self, token: u32) -> String {
+        self.window.push(token);
+        let waiting = self.window.len() - self.emitted;
+        if self.tokenizer.decode(&self.window).ends_with(UNFINISHED) && waiting < LONGEST_WAIT {
+            return String::new();
+        }
+        self.take()
+    }
+
+    fn take(&mut self) -> String {
+        let before = self.tokenizer.decode(&self.window[..self.emitted]);
+        let whole = self.tokenizer.decode(&self.window);
+        let piece = whole.get(before.len()..).unwrap_or_default().to_owned();
+        self.window.drain(..self.emitted);
+        self.emitted = self.window.len();
+        piece
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line of `cllm-server`. Parsing only: what the values mean is decided where they are used.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+/// Serves one checkpoint over the OpenAI API, decoding by Jacobi iteration.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cllm-server", version)]
+pub struct Args {
+    /// The folder of the checkpoint: config.json, tokenizer.json and safetensors.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+
+    /// The name of the model in the API: requests must name it.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub served_name: String,
+
+    /// The address that both listeners bind.
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: IpAddr,
+
+    /// The port of the OpenAI API; 0 takes a free one.
+    #[arg(long, default_value_t = 8000, value_name = "PORT")]
+    pub http_port: u16,
+
+    /// The port of /metrics and /status; 0 takes a free one.
+    #[arg(long, default_value_t = 9090, value_name = "PORT")]
+    pub metrics_port: u16,
+
+    /// How tokens are found: both give the same tokens.
+    #[arg(long, default_value = "Jacobi", value_enum, ignore_case = true)]
+    pub strategy: StrategyName,
+
+    /// Tokens of a Jacobi forward.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub block_size: u32,
+
+    /// Also guess by looking the last tokens up in the prompt and the answer.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub lookup: bool,
+
+    /// Tokens of prompt and answer together [default: what the checkpoint was made for].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub context_length: Option<u32>,
+
+    /// Requests that are decoded at the same time.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent_requests: u16,
+
+    /// Requests that may wait for a slot before the next is refused with 429.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub max_queued_requests: u16,
+
+    /// How long running requests may go on after SIGTERM.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub drain_seconds: u64,
+
+    /// Threads of a forward [default: the processors that this process may use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+
+    /// A file with the API keys that clients may send, one a line. Without it no key is asked for.
+    #[arg(long, value_name = "PATH")]
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// The values of `--strategy`, spelled as in the `CllmModel` resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StrategyName {
+    /// Several tokens a forward.
+    #[value(name = "Jacobi")]
+    Jacobi,
+    /// One token a forward.
+    #[value(name = "Autoregressive")]
+    Autoregressive,
+}
+
+impl StrategyName {
+    /// As `/status` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jacobi => "Jacobi",
+            Self::Autoregressive => "Autoregressive",
+        }
+    }
+}
+
+impl Args {
+    /// [`Args::drain_seconds`] as a duration.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    /// Requests that may be in the server at once, waiting or running.
+    pub fn capacity(&self) -> usize {
+        usize::from(self.max_concurrent_requests) + usize::from(self.max_queued_requests)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_defaults() {
+        let args = Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n"]).unwrap();
+        assert_eq!((args.http_port, args.metrics_port), (8000, 9090));
+        assert_eq!((args.strategy, args.block_size, args.lookup), (StrategyName::Jacobi, 16, true));
+        assert_eq!((args.capacity(), args.drain()), (72, Duration::from_secs(60)));
+        assert!(args.host.is_loopback() && args.context_length.is_none() && args.threads.is_none());
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for wrong in ["--block-size=0", "--context-length=1", "--max-concurrent-requests=0", "--threads=0", "--strategy=x"] {
+            assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n", wrong]).is_err(), "{wrong}");
+        }
+        assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name="]).is_err());
+    }
+
+    #[test]
+    fn lookup_takes_a_value() {
+        let args = Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n", "--lookup=false"]).unwrap();
+        assert!(!args.lookup);
+    }
+}

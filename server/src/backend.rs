@@ -1,0 +1,110 @@
+//! The narrow door between the server and whatever generates tokens. The engine is one side (`engine.rs`), scripted
+//! generations of tests are the other. Synchronous: nothing here awaits.
+
+use std::sync::Arc;
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The end of sequence or a stop string.
+    Stop,
+    /// The tokens that were asked for, or the end of the context.
+    Length,
+}
+
+impl FinishReason {
+    /// The `finish_reason` of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// What one forward gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The text of each new token, in order. A token may have no text yet: characters are never split.
+    pub pieces: Vec<String>,
+    /// Set with the last token.
+    pub finish: Option<Finish>,
+}
+
+/// The end of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// Why.
+    pub reason: FinishReason,
+    /// Text that was held back because its last character was incomplete.
+    pub tail: String,
+}
+
+/// Counts of one generation, or of several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwards {
+    /// Forwards after the prefill.
+    pub decode: u64,
+    /// Guessed tokens that these forwards checked.
+    pub drafted: u64,
+}
+
+/// Text to tokens.
+pub trait Text: Send + Sync + 'static {
+    /// The tokens of a text, as a prompt.
+    fn encode(&self, text: &str) -> Result<Vec<u32>, String>;
+    /// The tokens of a conversation, up to where the answer begins.
+    fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, String>;
+    /// Token ids are below this.
+    fn vocabulary_size(&self) -> usize;
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+}
+
+/// Generates tokens, one forward after the other. Errors are sentences and concern one generation only.
+pub trait Backend: Send + Sync + 'static {
+    /// The state of one generation.
+    type Generation;
+    /// Takes a prompt that is not empty and fits the context together with `max_tokens` ≥ 1 tokens.
+    fn start(&self, prompt: &[u32], max_tokens: usize) -> Result<Self::Generation, String>;
+    /// One forward: at least one token or a finish.
+    fn step(&self, generation: &mut Self::Generation) -> Result<Step, String>;
+    /// Forwards so far.
+    fn forwards(&self, generation: &Self::Generation) -> Forwards;
+}
+
+/// What the server says about the model it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Tokens of prompt and answer together.
+    pub context_length: usize,
+    /// `Jacobi` or `Autoregressive`.
+    pub strategy: String,
+    /// Rows of a forward.
+    pub block_size: u32,
+    /// The kernels in use: tokens are reproducible within one build and instruction set.
+    pub instruction_set: String,
+    /// Processor, threads and instruction set.
+    pub hardware: String,
+}
+
+/// A model in memory.
+pub struct LoadedModel<B> {
+    /// Generates.
+    pub backend: Arc<B>,
+    /// Encodes.
+    pub text: Arc<dyn Text>,
+    /// Describes.
+    pub description: Description,
+}

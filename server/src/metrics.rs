@@ -1,0 +1,275 @@
+//! What `/metrics` says: our own `cllm_*`, and beside them the `vllm:` names that dashboards and the Gateway API
+//! inference extension read. Counts only: decides nothing.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+use crate::throughput::{Rates, Throughput};
+
+/// The Content-Type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Of vLLM, so that its dashboards show the same steps.
+const FIRST_TOKEN_BUCKETS: [f64; 22] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+    640.0, 2560.0,
+];
+/// Of vLLM.
+const REQUEST_BUCKETS: [f64; 20] = [
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
+];
+const TOKENS_PER_FORWARD_BUCKETS: [f64; 12] = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0];
+
+/// How a generation, or a request that never became one, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The end of sequence or a stop string.
+    Stop,
+    /// As many tokens as were asked for.
+    Length,
+    /// The client went away.
+    Cancelled,
+    /// The engine failed.
+    Failed,
+    /// The queue was full.
+    Rejected,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [Self::Stop, Self::Length, Self::Cancelled, Self::Failed, Self::Rejected];
+
+    /// The value of the label `outcome`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    started: Instant,
+    throughput: Mutex<Throughput>,
+    requests: IntCounterVec,
+    generated_tokens: [IntCounter; 2],
+    prompt_tokens: [IntCounter; 2],
+    forwards: IntCounter,
+    tokens_per_forward: Histogram,
+    first_token: [Histogram; 2],
+    request_latency: [Histogram; 2],
+    running: [IntGauge; 2],
+    waiting: [IntGauge; 2],
+    tokens_per_second: Gauge,
+    utilization: Gauge,
+    ready: IntGauge,
+    slots: usize,
+}
+
+/// What is read when a page is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Generations that are being decoded.
+    pub running: usize,
+    /// Generations that wait for a slot.
+    pub waiting: usize,
+    /// Loaded, and not draining.
+    pub ready: bool,
+}
+
+impl Metrics {
+    /// Metrics of a server with `slots` concurrent generations that calls its model `served_name`.
+    pub fn new(served_name: &str, slots: usize) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry, served_name };
+        let requests = make.register(IntCounterVec::new(
+            make.options("cllm_requests_total", "Generations by outcome; a prompt of a list counts as one."),
+            &["outcome"],
+        )?)?;
+        for outcome in Outcome::ALL {
+            requests.with_label_values(&[outcome.as_str()]);
+        }
+        let metrics = Self {
+            started: Instant::now(),
+            throughput: Mutex::default(),
+            requests,
+            generated_tokens: make.counters(["cllm_generated_tokens_total", "vllm:generation_tokens_total"], "Generated tokens.")?,
+            prompt_tokens: make.counters(["cllm_prompt_tokens_total", "vllm:prompt_tokens_total"], "Tokens of prompts.")?,
+            forwards: make.counter("cllm_forwards_total", "Decode forwards, of all generations.")?,
+            tokens_per_forward: make.histogram(
+                "cllm_tokens_per_forward",
+                "Tokens per decode forward of a generation: (generated tokens - 1) / decode forwards.",
+                &TOKENS_PER_FORWARD_BUCKETS,
+            )?,
+            first_token: make.histograms(
+                ["cllm_time_to_first_token_seconds", "vllm:time_to_first_token_seconds"],
+                "From the arrival of a request to its first token.",
+                &FIRST_TOKEN_BUCKETS,
+            )?,
+            request_latency: make.histograms(
+                ["cllm_request_latency_seconds", "vllm:e2e_request_latency_seconds"],
+                "From the arrival of a request to its last token.",
+                &REQUEST_BUCKETS,
+            )?,
+            running: make.gauges(["cllm_requests_running", "vllm:num_requests_running"], "Generations being decoded.")?,
+            waiting: make.gauges(["cllm_requests_waiting", "vllm:num_requests_waiting"], "Generations waiting for a slot.")?,
+            tokens_per_second: make.register(Gauge::with_opts(
+                make.options("cllm_tokens_per_second", "Generated tokens per second over the last ten seconds."),
+            )?)?,
+            utilization: make.register(Gauge::with_opts(
+                make.options("cllm_utilization_percent", "Slots in use, of 100."),
+            )?)?,
+            ready: make.register(IntGauge::with_opts(make.options("cllm_ready", "1 when loaded and not draining."))?)?,
+            slots,
+            registry: registry.clone(),
+        };
+        Ok(metrics)
+    }
+
+    /// A prompt was accepted by the engine.
+    pub fn prompt(&self, tokens: usize) {
+        self.prompt_tokens.each(|counter| counter.inc_by(tokens as u64));
+    }
+
+    /// The first token came after `latency`.
+    pub fn first_token(&self, latency: Duration) {
+        self.first_token.each(|histogram| histogram.observe(latency.as_secs_f64()));
+    }
+
+    /// One step gave `tokens` and took `forwards` decode forwards.
+    pub fn step(&self, tokens: u64, forwards: u64) {
+        self.generated_tokens.each(|counter| counter.inc_by(tokens));
+        self.forwards.inc_by(forwards);
+        self.throughput().record(self.started.elapsed(), tokens, forwards);
+    }
+
+    /// A generation is complete.
+    pub fn complete(&self, outcome: Outcome, latency: Duration, tokens_per_forward: Option<f64>) {
+        self.ended(outcome);
+        self.request_latency.each(|histogram| histogram.observe(latency.as_secs_f64()));
+        if let Some(value) = tokens_per_forward {
+            self.tokens_per_forward.observe(value);
+        }
+    }
+
+    /// A generation ended, or never began.
+    pub fn ended(&self, outcome: Outcome) {
+        self.requests.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Generations with this outcome so far.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.requests.with_label_values(&[outcome.as_str()]).get()
+    }
+
+    /// The rates of the last seconds.
+    pub fn rates(&self) -> Rates {
+        self.throughput().rates(self.started.elapsed())
+    }
+
+    /// The page, in the text format of Prometheus.
+    pub fn render(&self, load: Load) -> Result<Vec<u8>, prometheus::Error> {
+        self.running.each(|gauge| gauge.set(load.running as i64));
+        self.waiting.each(|gauge| gauge.set(load.waiting as i64));
+        self.ready.set(i64::from(load.ready));
+        self.utilization.set(100.0 * load.running as f64 / self.slots as f64);
+        self.tokens_per_second.set(self.rates().tokens_per_second);
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+
+    fn throughput(&self) -> std::sync::MutexGuard<'_, Throughput> {
+        self.throughput.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same fact under our name and vLLM's.
+trait Each<T> {
+    fn each(&self, act: impl Fn(&T));
+}
+
+impl<T> Each<T> for [T; 2] {
+    fn each(&self, act: impl Fn(&T)) {
+        self.iter().for_each(act);
+    }
+}
+
+/// Makes and registers metrics with the label `model_name` (and `engine`, where vLLM has it).
+struct Maker<'a> {
+    registry: &'a Registry,
+    served_name: &'a str,
+}
+
+impl Maker<'_> {
+    fn options(&self, name: &str, help: &str) -> Opts {
+        let options = Opts::new(name, help).const_label("model_name", self.served_name);
+        if name.starts_with("vllm:") { options.const_label("engine", "0") } else { options }
+    }
+
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::with_opts(self.options(name, help))?)
+    }
+
+    fn counters(&self, names: [&str; 2], help: &str) -> Result<[IntCounter; 2], prometheus::Error> {
+        Ok([self.counter(names[0], help)?, self.counter(names[1], help)?])
+    }
+
+    fn gauges(&self, names: [&str; 2], help: &str) -> Result<[IntGauge; 2], prometheus::Error> {
+        let gauge = |name| self.register(IntGauge::with_opts(self.options(name, help))?);
+        Ok([gauge(names[0])?, gauge(names[1])?])
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts { common_opts: self.options(name, help), buckets: buckets.to_vec() };
+        self.register(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(&self, names: [&str; 2], help: &str, buckets: &[f64]) -> Result<[Histogram; 2], prometheus::Error> {
+        Ok([self.histogram(names[0], help, buckets)?, self.histogram(names[1], help, buckets)?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_both_names_with_the_model() {
+        let metrics = Metrics::new("text2sql", 8).unwrap();
+        metrics.prompt(7);
+        metrics.step(3, 1);
+        metrics.complete(Outcome::Stop, Duration::from_secs(1), Some(3.0));
+        let page = String::from_utf8(metrics.render(Load { running: 2, waiting: 5, ready: true }).unwrap()).unwrap();
+        for line in [
+            r#"cllm_requests_total{model_name="text2sql",outcome="stop"} 1"#,
+            r#"cllm_requests_total{model_name="text2sql",outcome="cancelled"} 0"#,
+            r#"cllm_generated_tokens_total{model_name="text2sql"} 3"#,
+            r#"vllm:generation_tokens_total{engine="0",model_name="text2sql"} 3"#,
+            r#"vllm:prompt_tokens_total{engine="0",model_name="text2sql"} 7"#,
+            r#"vllm:num_requests_running{engine="0",model_name="text2sql"} 2"#,
+            r#"vllm:num_requests_waiting{engine="0",model_name="text2sql"} 5"#,
+            r#"cllm_utilization_percent{model_name="text2sql"} 25"#,
+            r#"cllm_tokens_per_forward_sum{model_name="text2sql"} 3"#,
+            r#"vllm:e2e_request_latency_seconds_count{engine="0",model_name="text2sql"} 1"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
+        }
+    }
+}
