@@ -85,6 +85,9 @@ pub struct ChatArguments {
     /// The most tokens of an answer
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<u32>,
+    /// Key that the server asks for
+    #[arg(long, env = "CLLM_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub api_key: Option<String>,
     /// Print one JSON object per answer: prompt, text, usage, metrics
     #[arg(long)]
     pub json: bool,

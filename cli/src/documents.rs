@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::schema;
 
 /// The only accepted `apiVersion`.
-pub const API_VERSION: &str = "cllm.dev/v1alpha1";
+pub(crate) const API_VERSION: &str = "cllm.dev/v1alpha1";
 
 /// What a file may contain.
 #[derive(Clone, Debug)]
-pub enum Document {
+pub(crate) enum Document {
     /// `kind: CllmTraining`.
     Training(Box<CllmTraining>),
     /// `kind: CllmModel`.
@@ -28,7 +28,7 @@ pub enum Document {
 
 /// Why a file is not accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum DocumentError {
+pub(crate) enum DocumentError {
     /// There is no such file, or no permission.
     #[error("cannot read {path}: {source}; give the path of a YAML file with a CllmTraining or a CllmModel")]
     Read {
@@ -63,7 +63,7 @@ pub enum DocumentError {
 
 /// A document of a file, as errors name it.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// The file.
     pub path: PathBuf,
     /// From 1.
@@ -81,7 +81,7 @@ impl fmt::Display for Place {
 
 /// A document and where it stands.
 #[derive(Clone, Debug)]
-pub struct Located {
+pub(crate) struct Located {
     /// The document.
     pub document: Document,
     /// For errors found later.
@@ -89,14 +89,14 @@ pub struct Located {
 }
 
 /// Reads all documents of a file; at least one.
-pub fn read(path: &Path) -> Result<Vec<Located>, DocumentError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<Located>, DocumentError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
     parse(path, &text)
 }
 
 /// Like [`read`], of a text; `path` only names it.
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Located>, DocumentError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Located>, DocumentError> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| DocumentError::Yaml { path: path.to_owned(), message: error.to_string() })?;

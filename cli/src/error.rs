@@ -10,7 +10,7 @@ use crate::local::LocalError;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// The YAML is not acceptable.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -42,7 +42,7 @@ impl CliError {
     }
 
     /// 2 for input that is wrong however often it is tried, 1 for anything else.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         let is_input = match self {
             Self::Document(_) => true,
             Self::Local(error) => error.is_input(),

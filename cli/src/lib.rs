@@ -5,11 +5,12 @@
 pub mod args;
 mod bench;
 mod chat;
-pub mod documents;
+mod documents;
 mod error;
-pub mod local;
+mod local;
 mod render;
 mod schema;
+mod validated;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Arguments, Command};
-pub use crate::error::CliError;
+use crate::error::CliError;
 
 /// Parses the arguments of this process, runs the command and says what went wrong.
 pub fn main() -> ExitCode {

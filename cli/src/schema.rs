@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 /// The first thing wrong with a value, as a sentence that starts with the field; `path` is the field of the value itself.
-pub fn check(path: &str, value: &Value, schema: &Schema) -> Result<(), String> {
+pub(crate) fn check(path: &str, value: &Value, schema: &Schema) -> Result<(), String> {
     if schema.x_kubernetes_int_or_string == Some(true) {
         return expect(path, value, value.is_string() || value.is_i64(), "a whole number or a string");
     }

@@ -205,7 +205,7 @@ pub struct ServerOptions {
 
     /// Requests that may wait; more are refused with status 429.
     #[serde(default = "default_max_queued_requests")]
-    #[schemars(range(min = 0, max = 100_000))]
+    #[schemars(range(min = 0, max = 65_535))]
     pub max_queued_requests: u32,
 
     /// Seconds in which a stopping replica finishes its requests.

@@ -18,6 +18,11 @@ pub struct DecimalError {
     pub found: String,
 }
 
+impl Decimal {
+    /// Nothing.
+    pub const ZERO: Self = Self { billionths: 0 };
+}
+
 impl FromStr for Decimal {
     type Err = DecimalError;
 

@@ -1,1 +1,17 @@
-//! stub
+//! The reconcilers of the two resources: `validate`, `render` and `status` are pure and hold no client; the `controller` is a thin shell
+//! around them. `cllm up` runs the same pure half without a cluster.
+
+pub mod args;
+pub mod conditions;
+pub mod controller;
+pub mod decimal;
+pub mod images;
+pub mod location;
+pub mod model;
+pub mod naming;
+pub mod pod;
+pub mod resources;
+pub mod training;
+
+pub use images::Images;
+pub use resources::{Applied, ModelResources, Prepared, StagedJob, TrainingResources};

@@ -1,2 +1,41 @@
-//! stub
-fn main() {}
+//! The binary `cllm-operator`: parses, connects, runs.
+
+use anyhow::Context;
+use clap::Parser;
+use cllm_operator::args::{Args, Command, RunArgs};
+use cllm_operator::controller::{Settings, run};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Args { command } = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match command {
+        Command::Run(arguments) => run_until_signal(arguments).await,
+    }
+}
+
+async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
+    let client = kube::Client::try_default().await.context("cannot connect to a cluster: set KUBECONFIG, or run in a Pod")?;
+    let address = arguments.metrics_address;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: use --metrics-address"))?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    let images = arguments.images();
+    tracing::info!(%address, ?images, namespace = ?arguments.namespace, "running");
+    run(Settings { client, namespace: arguments.namespace, images }, listener, stop).await
+}
+
+async fn cancel_on_signal(stop: CancellationToken) {
+    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+    stop.cancel();
+}

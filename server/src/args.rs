@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        for wrong in ["--block-size=0", "--context-length=1", "--max-concurrent-requests=0", "--threads=0", "--strategy=x"] {
+        for wrong in
+            ["--block-size=0", "--context-length=1", "--max-concurrent-requests=0", "--threads=0", "--strategy=x"]
+        {
             assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n", wrong]).is_err(), "{wrong}");
         }
         assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name="]).is_err());

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+/// One message of a conversation: a role (`system`, `user` or `assistant`) and its text.
+pub use cllm_engine::Message as ChatMessage;
+
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
@@ -49,7 +52,7 @@ pub struct Forwards {
     pub drafted: u64,
 }
 
-/// Text to tokens.
+/// Text to tokens. Errors are sentences without their full stop.
 pub trait Text: Send + Sync + 'static {
     /// The tokens of a text, as a prompt.
     fn encode(&self, text: &str) -> Result<Vec<u32>, String>;
@@ -59,23 +62,14 @@ pub trait Text: Send + Sync + 'static {
     fn vocabulary_size(&self) -> usize;
 }
 
-/// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChatMessage {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// Its text.
-    pub content: String,
-}
-
-/// Generates tokens, one forward after the other. Errors are sentences and concern one generation only.
-pub trait Backend: Send + Sync + 'static {
+/// Generates tokens, one forward after the other. Errors are sentences without their full stop, and concern one generation only.
+pub trait Backend: Send + 'static {
     /// The state of one generation.
     type Generation;
     /// Takes a prompt that is not empty and fits the context together with `max_tokens` ≥ 1 tokens.
-    fn start(&self, prompt: &[u32], max_tokens: usize) -> Result<Self::Generation, String>;
+    fn start(&mut self, prompt: &[u32], max_tokens: usize) -> Result<Self::Generation, String>;
     /// One forward: at least one token or a finish.
-    fn step(&self, generation: &mut Self::Generation) -> Result<Step, String>;
+    fn step(&mut self, generation: &mut Self::Generation) -> Result<Step, String>;
     /// Forwards so far.
     fn forwards(&self, generation: &Self::Generation) -> Forwards;
 }
@@ -102,7 +96,7 @@ pub struct Description {
 /// A model in memory.
 pub struct LoadedModel<B> {
     /// Generates.
-    pub backend: Arc<B>,
+    pub backend: B,
     /// Encodes.
     pub text: Arc<dyn Text>,
     /// Describes.

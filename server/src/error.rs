@@ -81,7 +81,9 @@ pub enum ApiError {
         found: String,
     },
     /// Every slot and every place in the queue is taken.
-    #[error("{in_system} requests are running or waiting already, which is all that this server takes. Try again shortly.")]
+    #[error(
+        "{in_system} requests are running or waiting already, which is all that this server takes. Try again shortly."
+    )]
     QueueFull {
         /// Requests running and waiting.
         in_system: usize,
@@ -96,7 +98,7 @@ pub enum ApiError {
     #[error("the server shut down before the answer was complete. Try again.")]
     CutOff,
     /// The engine failed in this request.
-    #[error("the answer could not be generated: {0}")]
+    #[error("the answer could not be generated: {0}.")]
     Generation(String),
 }
 

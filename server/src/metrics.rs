@@ -11,19 +11,20 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::throughput::{Rates, Throughput};
+use crate::throughput::{Delivered, Sample, Throughput};
 
 /// The Content-Type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Of vLLM, so that its dashboards show the same steps.
 const FIRST_TOKEN_BUCKETS: [f64; 22] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
-    640.0, 2560.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    160.0, 640.0, 2560.0,
 ];
 /// Of vLLM.
 const REQUEST_BUCKETS: [f64; 20] = [
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
+    1920.0,
 ];
 const TOKENS_PER_FORWARD_BUCKETS: [f64; 12] = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0];
 
@@ -104,8 +105,10 @@ impl Metrics {
             started: Instant::now(),
             throughput: Mutex::default(),
             requests,
-            generated_tokens: make.counters(["cllm_generated_tokens_total", "vllm:generation_tokens_total"], "Generated tokens.")?,
-            prompt_tokens: make.counters(["cllm_prompt_tokens_total", "vllm:prompt_tokens_total"], "Tokens of prompts.")?,
+            generated_tokens: make
+                .counters(["cllm_generated_tokens_total", "vllm:generation_tokens_total"], "Generated tokens.")?,
+            prompt_tokens: make
+                .counters(["cllm_prompt_tokens_total", "vllm:prompt_tokens_total"], "Tokens of prompts.")?,
             forwards: make.counter("cllm_forwards_total", "Decode forwards, of all generations.")?,
             tokens_per_forward: make.histogram(
                 "cllm_tokens_per_forward",
@@ -122,15 +125,17 @@ impl Metrics {
                 "From the arrival of a request to its last token.",
                 &REQUEST_BUCKETS,
             )?,
-            running: make.gauges(["cllm_requests_running", "vllm:num_requests_running"], "Generations being decoded.")?,
-            waiting: make.gauges(["cllm_requests_waiting", "vllm:num_requests_waiting"], "Generations waiting for a slot.")?,
+            running: make
+                .gauges(["cllm_requests_running", "vllm:num_requests_running"], "Generations being decoded.")?,
+            waiting: make
+                .gauges(["cllm_requests_waiting", "vllm:num_requests_waiting"], "Generations waiting for a slot.")?,
             tokens_per_second: make.register(Gauge::with_opts(
                 make.options("cllm_tokens_per_second", "Generated tokens per second over the last ten seconds."),
             )?)?,
-            utilization: make.register(Gauge::with_opts(
-                make.options("cllm_utilization_percent", "Slots in use, of 100."),
-            )?)?,
-            ready: make.register(IntGauge::with_opts(make.options("cllm_ready", "1 when loaded and not draining."))?)?,
+            utilization: make
+                .register(Gauge::with_opts(make.options("cllm_utilization_percent", "Slots in use, of 100."))?)?,
+            ready: make
+                .register(IntGauge::with_opts(make.options("cllm_ready", "1 when loaded and not draining."))?)?,
             slots,
             registry: registry.clone(),
         };
@@ -147,11 +152,11 @@ impl Metrics {
         self.first_token.each(|histogram| histogram.observe(latency.as_secs_f64()));
     }
 
-    /// One step gave `tokens` and took `forwards` decode forwards.
-    pub fn step(&self, tokens: u64, forwards: u64) {
+    /// One step gave `tokens` with `forwards` decode forwards (0 for a prefill) and took some time.
+    pub fn step(&self, tokens: u64, forwards: u64, took: Duration) {
         self.generated_tokens.each(|counter| counter.inc_by(tokens));
         self.forwards.inc_by(forwards);
-        self.throughput().record(self.started.elapsed(), tokens, forwards);
+        self.throughput().record(Sample { at: self.started.elapsed(), took, tokens, forwards });
     }
 
     /// A generation is complete.
@@ -173,9 +178,10 @@ impl Metrics {
         self.requests.with_label_values(&[outcome.as_str()]).get()
     }
 
-    /// The rates of the last seconds.
-    pub fn rates(&self) -> Rates {
-        self.throughput().rates(self.started.elapsed())
+    /// What the last seconds with work in them delivered, and how long ago that was.
+    pub fn delivered(&self) -> Option<(Delivered, Duration)> {
+        let delivered = self.throughput().delivered()?;
+        Some((delivered, self.started.elapsed().saturating_sub(delivered.at)))
     }
 
     /// The page, in the text format of Prometheus.
@@ -184,7 +190,7 @@ impl Metrics {
         self.waiting.each(|gauge| gauge.set(load.waiting as i64));
         self.ready.set(i64::from(load.ready));
         self.utilization.set(100.0 * load.running as f64 / self.slots as f64);
-        self.tokens_per_second.set(self.rates().tokens_per_second);
+        self.tokens_per_second.set(self.throughput().tokens_per_second(self.started.elapsed()));
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
@@ -254,7 +260,7 @@ mod tests {
     fn the_page_has_both_names_with_the_model() {
         let metrics = Metrics::new("text2sql", 8).unwrap();
         metrics.prompt(7);
-        metrics.step(3, 1);
+        metrics.step(3, 1, Duration::from_secs(1));
         metrics.complete(Outcome::Stop, Duration::from_secs(1), Some(3.0));
         let page = String::from_utf8(metrics.render(Load { running: 2, waiting: 5, ready: true }).unwrap()).unwrap();
         for line in [

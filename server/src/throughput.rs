@@ -5,53 +5,67 @@ use std::{collections::VecDeque, time::Duration};
 /// The length of the window.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// What was generated in one forward.
+/// What one step of one generation gave. Times are since any fixed moment and never go back.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
-    at: Duration,
-    tokens: u64,
-    forwards: u64,
+pub struct Sample {
+    /// When it was done.
+    pub at: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// Generated tokens.
+    pub tokens: u64,
+    /// Decode forwards; 0 for a prefill.
+    pub forwards: u64,
 }
 
-/// Remembers the forwards of the last [`WINDOW`]. Times are since any fixed moment and never go back.
+/// Remembers the steps of the last [`WINDOW`] in which there were any.
 #[derive(Clone, Debug, Default)]
 pub struct Throughput {
     samples: VecDeque<Sample>,
 }
 
-/// The rates over the window.
+/// What was delivered in the last seconds in which something was generated.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rates {
-    /// Generated tokens per second of the window; 0 when nothing was generated.
+pub struct Delivered {
+    /// Generated tokens per second of work; idle time does not count.
     pub tokens_per_second: f64,
-    /// Tokens per decode forward; absent without a decode forward.
-    pub tokens_per_forward: Option<f64>,
+    /// Tokens per decode forward.
+    pub tokens_per_forward: f64,
+    /// The time of the last step.
+    pub at: Duration,
 }
 
 impl Throughput {
-    /// Notes `tokens` that came out of `forwards` decode forwards (0 for the prefill, whose token counts for the rate only).
-    pub fn record(&mut self, at: Duration, tokens: u64, forwards: u64) {
-        self.forget_before(at);
-        self.samples.push_back(Sample { at, tokens, forwards });
-    }
-
-    /// The rates at a moment. A server that is younger than the window is measured over its age.
-    pub fn rates(&mut self, now: Duration) -> Rates {
-        self.forget_before(now);
-        let tokens: u64 = self.samples.iter().map(|sample| sample.tokens).sum();
-        let forwards: u64 = self.samples.iter().map(|sample| sample.forwards).sum();
-        let decoded: u64 = self.samples.iter().filter(|sample| sample.forwards > 0).map(|sample| sample.tokens).sum();
-        Rates {
-            tokens_per_second: tokens as f64 / now.clamp(Duration::from_secs(1), WINDOW).as_secs_f64(),
-            tokens_per_forward: (forwards > 0).then(|| decoded as f64 / forwards as f64),
-        }
-    }
-
-    fn forget_before(&mut self, now: Duration) {
-        let oldest = now.saturating_sub(WINDOW);
-        while self.samples.front().is_some_and(|sample| sample.at < oldest) {
+    /// Notes a step.
+    pub fn record(&mut self, sample: Sample) {
+        let oldest = sample.at.saturating_sub(WINDOW);
+        while self.samples.front().is_some_and(|first| first.at < oldest) {
             self.samples.pop_front();
         }
+        self.samples.push_back(sample);
+    }
+
+    /// Tokens per second over the window that ends now, idle time included: a load, which is 0 at rest. Since a server that
+    /// is younger than the window has been idle for less, it is measured over its age.
+    pub fn tokens_per_second(&self, now: Duration) -> f64 {
+        let oldest = now.saturating_sub(WINDOW);
+        let tokens: u64 = self.samples.iter().filter(|sample| sample.at >= oldest).map(|sample| sample.tokens).sum();
+        tokens as f64 / now.clamp(Duration::from_secs(1), WINDOW).as_secs_f64()
+    }
+
+    /// What the last window with work in it delivered; absent before the first decode forward.
+    pub fn delivered(&self) -> Option<Delivered> {
+        let decode = || self.samples.iter().filter(|sample| sample.forwards > 0);
+        let forwards: u64 = decode().map(|sample| sample.forwards).sum();
+        let tokens: u64 = decode().map(|sample| sample.tokens).sum();
+        let all: u64 = self.samples.iter().map(|sample| sample.tokens).sum();
+        let worked: Duration = self.samples.iter().map(|sample| sample.took).sum();
+        let at = decode().next_back()?.at;
+        (!worked.is_zero()).then(|| Delivered {
+            tokens_per_second: all as f64 / worked.as_secs_f64(),
+            tokens_per_forward: tokens as f64 / forwards as f64,
+            at,
+        })
     }
 }
 
@@ -63,23 +77,40 @@ mod tests {
         Duration::from_secs_f64(value)
     }
 
-    #[test]
-    fn nothing_is_zero() {
-        let rates = Throughput::default().rates(seconds(100.0));
-        assert_eq!(rates, Rates { tokens_per_second: 0.0, tokens_per_forward: None });
+    fn worked() -> Throughput {
+        let mut throughput = Throughput::default();
+        for (at, took, tokens, forwards) in [(100.0, 1.0, 1, 0), (101.0, 1.0, 30, 10), (109.0, 3.0, 69, 20)] {
+            throughput.record(Sample { at: seconds(at), took: seconds(took), tokens, forwards });
+        }
+        throughput
     }
 
     #[test]
-    fn the_window_slides() {
+    fn nothing_is_zero_and_absent() {
+        assert!(Throughput::default().tokens_per_second(seconds(100.0)).abs() < f64::EPSILON);
+        assert_eq!(Throughput::default().delivered(), None);
+    }
+
+    #[test]
+    fn the_window_slides_down_to_zero() {
+        for (now, expected) in [(109.0, 10.0), (111.0, 9.9), (118.0, 6.9), (130.0, 0.0)] {
+            let found = worked().tokens_per_second(seconds(now));
+            assert!((found - expected).abs() < 1e-9, "at {now}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_young_server_is_measured_over_its_age() {
         let mut throughput = Throughput::default();
-        throughput.record(seconds(100.0), 1, 0);
-        throughput.record(seconds(101.0), 30, 10);
-        throughput.record(seconds(109.0), 69, 20);
-        let all = throughput.rates(seconds(109.0));
-        assert!((all.tokens_per_second - 10.0).abs() < 1e-9, "{all:?}");
-        assert_eq!(all.tokens_per_forward, Some(3.3));
-        let later = throughput.rates(seconds(118.0));
-        assert!((later.tokens_per_second - 6.9).abs() < 1e-9, "{later:?}");
-        assert_eq!(throughput.rates(seconds(130.0)).tokens_per_second.to_bits(), 0.0_f64.to_bits());
+        throughput.record(Sample { at: seconds(2.0), took: seconds(1.0), tokens: 8, forwards: 2 });
+        assert!((throughput.tokens_per_second(seconds(4.0)) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_delivered_stays_and_counts_work_only() {
+        let delivered = worked().delivered().unwrap();
+        assert!((delivered.tokens_per_second - 20.0).abs() < 1e-9, "{delivered:?}");
+        assert!((delivered.tokens_per_forward - 3.3).abs() < 1e-9, "{delivered:?}");
+        assert_eq!(delivered.at, seconds(109.0));
     }
 }

@@ -30,7 +30,7 @@ build() {
   local folder=$1 program=$2 package=$3 flags=${4:-}
   [[ -x $bin/$program ]] && return
   command -v go >/dev/null || { say "Go is needed to build $program, and 'go' is not in PATH."; exit 1; }
-  say "building $program (all of them cold: about 10 minutes on two cores) ..."
+  say "building $program (all of them: about ten minutes on two cores, once) ..."
   (cd "$tools/$folder" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off \
     nice -n 5 go build -trimpath -ldflags "-s -w $flags" -o "$bin/.$program.partial" "$package") >&2
   mv "$bin/.$program.partial" "$bin/$program"
@@ -38,6 +38,7 @@ build() {
 
 command -v flock >/dev/null || { say "flock (of util-linux) is needed, and is not in PATH."; exit 1; }
 mkdir -p "$bin"
+bin=$(cd "$bin" && pwd) # callers run the programs from other folders
 exec 9>"$bin/.lock" # held until this script ends, so that two callers do not build twice
 flock --nonblock 9 || { say "waiting for another build into the same folder ..."; flock 9; }
 

@@ -43,8 +43,7 @@ pub(crate) fn write_all(folder: &Path) -> Result<(), Error> {
 fn authority(folder: &Path, name: &'static str) -> Result<CertifiedIssuer<'static, KeyPair>, Error> {
     let mut params = named(name, None);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate().map_err(failed(name))?;
     let authority = CertifiedIssuer::self_signed(params, key).map_err(failed(name))?;
     write(folder, &format!("{name}.crt"), &authority.pem())?;

@@ -41,7 +41,7 @@ impl Kubectl {
         let mut stdin = child.stdin.take();
         // Side by side: either pipe may fill before the other is served. kubectl may also end
         // without reading its input; then its own words say more than our broken pipe.
-        let (_, output) = tokio::join!(
+        let ((), output) = tokio::join!(
             async {
                 if let Some(pipe) = &mut stdin {
                     let _ = pipe.write_all(input.as_bytes()).await;

@@ -8,12 +8,15 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{Namespace, Pod},
 };
-use kube::{Api, api::{ListParams, PostParams}};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn deployment() -> Deployment {
+fn deployment() -> serde_json::Result<Deployment> {
     let labels = json!({ "app": "web" });
     let object = json!({
         "metadata": { "name": "web" },
@@ -23,7 +26,7 @@ fn deployment() -> Deployment {
             "template": { "metadata": { "labels": labels }, "spec": pod_spec() },
         },
     });
-    serde_json::from_value(object).unwrap()
+    serde_json::from_value(object)
 }
 
 /// One container that may become root: the `baseline` standard allows that, `restricted` does not.
@@ -34,7 +37,7 @@ fn pod_spec() -> serde_json::Value {
 #[tokio::test]
 async fn a_deployment_gets_a_replica_set_and_that_its_pods() -> anyhow::Result<()> {
     let namespace = TestNamespace::create(ControlPlane::shared().await?, "rollout").await?;
-    namespace.api::<Deployment>().create(&PostParams::default(), &deployment()).await?;
+    namespace.api::<Deployment>().create(&PostParams::default(), &deployment()?).await?;
 
     let replica_sets = namespace.api::<ReplicaSet>();
     let pods = namespace.api::<Pod>();
@@ -66,7 +69,7 @@ async fn a_restricted_namespace_refuses_a_pod_that_may_become_root() -> anyhow::
 async fn a_restricted_namespace_warns_of_a_deployment_whose_pods_it_will_refuse() -> anyhow::Result<()> {
     let cluster = ControlPlane::shared().await?;
     let namespace = TestNamespace::create_restricted(cluster, "restricted").await?;
-    let manifest = serde_json::to_string(&deployment())?;
+    let manifest = serde_json::to_string(&deployment()?)?;
     let created = cluster.kubectl_with_input(&["create", "-n", namespace.name(), "-f", "-"], &manifest).await?;
     assert_eq!(created.stdout, "deployment.apps/web created\n");
     assert!(created.stderr.contains("Warning: would violate PodSecurity"), "{}", created.stderr);
@@ -88,11 +91,9 @@ async fn a_namespace_is_deleted_when_its_test_ends() -> anyhow::Result<()> {
     let cluster = ControlPlane::shared().await?;
     let namespaces = Api::<Namespace>::all(cluster.client()?);
     let name = TestNamespace::create(cluster, "short-lived").await?.name().to_owned();
-    eventually(&format!("the end of namespace {name}"), SOON, async || {
-        match namespaces.get_opt(&name).await {
-            Ok(None) => Ok(()),
-            seen => Err(format!("{seen:?}")),
-        }
+    eventually(&format!("the end of namespace {name}"), SOON, async || match namespaces.get_opt(&name).await {
+        Ok(None) => Ok(()),
+        seen => Err(format!("{seen:?}")),
     })
     .await?;
     Ok(())

@@ -1,1 +1,21 @@
-//! stub
+//! The trainer: `init`, `adapt`, `collect`, `train` and `evaluate`, each a stage that runs to its end, survives being killed, and
+//! says how far it is. It must not know of Kubernetes but for the termination message and the completion index.
+
+pub mod adapt;
+pub mod arguments;
+mod background;
+mod data_order;
+pub mod dataset;
+pub mod failure;
+pub mod fine_tune;
+pub mod init;
+pub mod model_folder;
+mod optimizer;
+mod parallel;
+pub mod progress;
+mod run;
+mod run_output;
+mod run_state;
+mod storage;
+
+pub use run::run;

@@ -21,7 +21,7 @@ use super::supervise::Ended;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// The Jobs of this run.
-pub struct Executor {
+pub(super) struct Executor {
     host: Host,
     jobs: BTreeMap<String, Entry>,
     ends: JoinSet<PodEnd>,
@@ -29,7 +29,7 @@ pub struct Executor {
 
 /// The last process of a Job that failed.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     /// Its exit code.
     pub exit_code: i32,
     /// Its own sentence, if it left one.
@@ -49,7 +49,7 @@ struct Entry {
 }
 
 /// A process of a Job that has ended.
-pub struct PodEnd {
+pub(super) struct PodEnd {
     job: String,
     index: u32,
     result: std::io::Result<Ended>,
@@ -57,12 +57,12 @@ pub struct PodEnd {
 
 impl Executor {
     /// Without Jobs.
-    pub fn new(host: Host) -> Self {
+    pub(super) fn new(host: Host) -> Self {
         Self { host, jobs: BTreeMap::new(), ends: JoinSet::new() }
     }
 
     /// Takes a Job in; one that is known already is left alone. `earlier` is what earlier runs know of it.
-    pub fn submit(&mut self, job: Job, earlier: Option<&JobState>) {
+    pub(super) fn submit(&mut self, job: Job, earlier: Option<&JobState>) {
         let name = job.metadata.name.clone().unwrap_or_default();
         self.jobs.entry(name).or_insert_with(|| Entry {
             state: earlier.cloned().unwrap_or_default(),
@@ -76,7 +76,7 @@ impl Executor {
     }
 
     /// Starts what may start now, and stops what must not go on.
-    pub fn advance(&mut self, time: &Time) -> Result<(), LocalError> {
+    pub(super) fn advance(&mut self, time: &Time) -> Result<(), LocalError> {
         let now = Instant::now();
         for (name, entry) in &mut self.jobs {
             let Some(spec) = entry.job.spec.clone() else { continue };
@@ -97,7 +97,7 @@ impl Executor {
     }
 
     /// Waits for the next process to end; for ever while none runs.
-    pub async fn next_end(&mut self) -> PodEnd {
+    pub(super) async fn next_end(&mut self) -> PodEnd {
         loop {
             match self.ends.join_next().await {
                 Some(Ok(end)) => return end,
@@ -108,7 +108,7 @@ impl Executor {
     }
 
     /// Enters how a process ended. While `stopping`, only success counts.
-    pub fn enter(&mut self, end: PodEnd, time: &Time, stopping: bool) {
+    pub(super) fn enter(&mut self, end: PodEnd, time: &Time, stopping: bool) {
         let Some(entry) = self.jobs.get_mut(&end.job) else { return };
         let Some(handle) = entry.active.remove(&end.index) else { return };
         let exit_code = end.result.map_or(1, |ended| ended.exit_code);
@@ -132,19 +132,19 @@ impl Executor {
     }
 
     /// The Jobs among `names` as a cluster would show them.
-    pub fn observe(&self, names: &BTreeSet<String>) -> Vec<Job> {
+    pub(super) fn observe(&self, names: &BTreeSet<String>) -> Vec<Job> {
         let entries = self.jobs.iter().filter(|(name, _)| names.contains(*name));
         entries.map(|(_, entry)| job::with_status(&entry.job, &entry.state.record, entry.active.len())).collect()
     }
 
     /// The last words of the processes of the Jobs among `names`, by Job, in the order of their indexes.
-    pub fn messages(&self, names: &BTreeSet<String>) -> BTreeMap<String, Vec<TerminationMessage>> {
+    pub(super) fn messages(&self, names: &BTreeSet<String>) -> BTreeMap<String, Vec<TerminationMessage>> {
         let entries = self.jobs.iter().filter(|(name, entry)| names.contains(*name) && !entry.state.messages.is_empty());
         entries.map(|(name, entry)| (name.clone(), entry.state.messages.values().cloned().collect())).collect()
     }
 
     /// The `/status` pages of the running processes of the Jobs among `names`; those that do not answer are left out.
-    pub async fn pages(&self, names: &BTreeSet<String>, client: &reqwest::Client) -> Vec<TrainerStatus> {
+    pub(super) async fn pages(&self, names: &BTreeSet<String>, client: &reqwest::Client) -> Vec<TrainerStatus> {
         let entries = self.jobs.iter().filter(|(name, _)| names.contains(*name));
         let urls = entries.flat_map(|(_, entry)| entry.active.values()).filter_map(Handle::status_url);
         let pages = futures::future::join_all(urls.map(|url| fetch(client, url))).await;
@@ -152,28 +152,28 @@ impl Executor {
     }
 
     /// What every Job has come to, for `state.json`.
-    pub fn states(&self) -> impl Iterator<Item = (&String, &JobState)> {
+    pub(super) fn states(&self) -> impl Iterator<Item = (&String, &JobState)> {
         self.jobs.iter().map(|(name, entry)| (name, &entry.state))
     }
 
     /// The last failed process of a Job among `names` that will not be tried again.
-    pub fn failure(&self, names: &BTreeSet<String>) -> Option<&Failure> {
+    pub(super) fn failure(&self, names: &BTreeSet<String>) -> Option<&Failure> {
         let mut entries = self.jobs.iter().filter(|(name, _)| names.contains(*name)).map(|(_, entry)| entry);
         entries.find(|entry| matches!(entry.state.record.end, Some(End::Failed { .. })))?.failure.as_ref()
     }
 
     /// Asks all processes to end.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.handles().for_each(|handle| handle.stop.cancel());
     }
 
     /// Ends all processes without delay.
-    pub fn kill(&self) {
+    pub(super) fn kill(&self) {
         self.handles().for_each(|handle| handle.group.kill());
     }
 
     /// Whether processes run.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.handles().next().is_none()
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// What has become of a Job so far. Indexes of a Job that is not Indexed count from 0 too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Record {
+pub(super) struct Record {
     /// Indexes whose process ended with 0.
     pub succeeded: BTreeSet<u32>,
     /// Counted failures by index.
@@ -28,7 +28,7 @@ pub struct Record {
 
 /// How a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
+pub(super) enum End {
     /// All indexes succeeded.
     Complete,
     /// It will not be tried again.
@@ -42,7 +42,7 @@ pub enum End {
 
 /// What an exit means for its Job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// The index is done.
     Succeeded,
     /// Start it again; nothing is counted.
@@ -56,17 +56,17 @@ pub enum Verdict {
 }
 
 /// How many indexes a Job has.
-pub fn completions(spec: &JobSpec) -> u32 {
+pub(super) fn completions(spec: &JobSpec) -> u32 {
     positive(spec.completions, 1)
 }
 
 /// How many processes run at once.
-pub fn parallelism(spec: &JobSpec) -> u32 {
+pub(super) fn parallelism(spec: &JobSpec) -> u32 {
     positive(spec.parallelism, 1)
 }
 
 /// Whether processes are told their index.
-pub fn is_indexed(spec: &JobSpec) -> bool {
+pub(super) fn is_indexed(spec: &JobSpec) -> bool {
     spec.completion_mode.as_deref() == Some("Indexed")
 }
 
@@ -75,7 +75,7 @@ fn positive(value: Option<i32>, default: u32) -> u32 {
 }
 
 /// The indexes to start now, lowest first, given those that run.
-pub fn starts(spec: &JobSpec, record: &Record, active: &BTreeSet<u32>) -> Vec<u32> {
+pub(super) fn starts(spec: &JobSpec, record: &Record, active: &BTreeSet<u32>) -> Vec<u32> {
     if record.end.is_some() || spec.suspend == Some(true) {
         return Vec::new();
     }
@@ -89,7 +89,7 @@ pub fn starts(spec: &JobSpec, record: &Record, active: &BTreeSet<u32>) -> Vec<u3
 }
 
 /// What the rules of the Job say about an exit code.
-pub fn verdict(spec: &JobSpec, exit_code: i32) -> Verdict {
+pub(super) fn verdict(spec: &JobSpec, exit_code: i32) -> Verdict {
     if exit_code == 0 {
         return Verdict::Succeeded;
     }
@@ -115,7 +115,7 @@ fn matches_exit_code(rule: &PodFailurePolicyRule, exit_code: i32) -> bool {
 }
 
 /// Enters an exit into the record; `now` dates the end of the Job if this was it.
-pub fn enter_exit(spec: &JobSpec, record: &mut Record, index: u32, exit_code: i32, now: &Time) {
+pub(super) fn enter_exit(spec: &JobSpec, record: &mut Record, index: u32, exit_code: i32, now: &Time) {
     match verdict(spec, exit_code) {
         Verdict::Succeeded => {
             record.succeeded.insert(index);
@@ -168,12 +168,12 @@ fn conclude(spec: &JobSpec, record: &mut Record) {
 }
 
 /// How a Job ends that is given up for a reason of its own.
-pub fn failed(reason: &str, message: String) -> End {
+pub(super) fn failed(reason: &str, message: String) -> End {
     End::Failed { reason: reason.to_owned(), message }
 }
 
 /// The Job with the status that the Job controller would give it.
-pub fn with_status(job: &Job, record: &Record, active: usize) -> Job {
+pub(super) fn with_status(job: &Job, record: &Record, active: usize) -> Job {
     let indexed = job.spec.as_ref().is_some_and(is_indexed);
     let failures = record.failures.values().sum::<u32>();
     let status = JobStatus {

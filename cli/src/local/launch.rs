@@ -22,7 +22,7 @@ const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// This machine, as far as Pods are concerned.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub(super) struct Host {
     /// Where binaries are.
     pub programs: ProgramFolders,
     /// Where claims are.
@@ -35,7 +35,7 @@ pub struct Host {
 
 /// A Pod to start.
 #[derive(Clone, Debug)]
-pub struct PodRequest<'a> {
+pub(super) struct PodRequest<'a> {
     /// Unique on this machine; also the name of its log.
     pub name: String,
     /// As rendered.
@@ -47,7 +47,7 @@ pub struct PodRequest<'a> {
 }
 
 /// A process that has been started.
-pub struct Running {
+pub(super) struct Running {
     /// Ends with the process.
     pub end: Pin<Box<dyn Future<Output = std::io::Result<Ended>> + Send>>,
     /// How to reach it while it runs.
@@ -56,7 +56,7 @@ pub struct Running {
 
 /// How to reach a running process.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(super) struct Handle {
     /// What its probes say.
     pub phase: watch::Receiver<Phase>,
     /// Asks for its end.
@@ -73,14 +73,14 @@ pub struct Handle {
 
 impl Handle {
     /// Where its `/status` page is.
-    pub fn status_url(&self) -> Option<String> {
+    pub(super) fn status_url(&self) -> Option<String> {
         self.ports.get("metrics").map(|port| format!("http://127.0.0.1:{port}/status"))
     }
 }
 
 impl Host {
     /// Starts a Pod.
-    pub fn launch(&self, request: &PodRequest<'_>) -> Result<Running, LocalError> {
+    pub(super) fn launch(&self, request: &PodRequest<'_>) -> Result<Running, LocalError> {
         let scratch = self.scratch.join(&request.name);
         create_folder(&scratch)?;
         let termination_message = scratch.join("termination-log");

@@ -4,18 +4,20 @@
 
 mod claims;
 mod executor;
-pub mod job;
+mod job;
 mod launch;
-pub mod probe;
+mod plan;
+mod probe;
 mod process;
 mod report;
 mod reporter;
-pub mod run;
+pub(crate) mod run;
+mod session;
 mod servers;
 mod state;
 mod supervise;
 mod table;
-pub mod translate;
+mod translate;
 
 use std::path::PathBuf;
 
@@ -23,7 +25,7 @@ use translate::TranslateError;
 
 /// Why local mode could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
-pub enum LocalError {
+pub(crate) enum LocalError {
     /// A folder or a file in it could not be made, read or written.
     #[error("cannot use {path}: {source}; check the path, its permissions and the free space")]
     Folder {
@@ -55,22 +57,6 @@ pub enum LocalError {
         claim: String,
         /// Its folder.
         path: PathBuf,
-    },
-    /// The annotation is not a list of NAME=DIR.
-    #[error("{place}: metadata.annotations.{annotation} contains '{entry}'; it must be a comma-separated list of CLAIM=FOLDER", annotation = claims::ANNOTATION)]
-    Annotation {
-        /// The document.
-        place: String,
-        /// What is wrong in it.
-        entry: String,
-    },
-    /// A resource that validation refuses.
-    #[error("{place}: {problem}")]
-    Invalid {
-        /// The document.
-        place: String,
-        /// A sentence.
-        problem: String,
     },
     /// A Pod that has no counterpart on this machine.
     #[error(transparent)]
@@ -107,7 +93,7 @@ impl LocalError {
     /// Wrong however often it is tried.
     pub(crate) fn is_input(&self) -> bool {
         match self {
-            Self::Annotation { .. } | Self::Invalid { .. } | Self::Translate(_) | Self::ClaimFolder { .. } => true,
+            Self::Translate(_) | Self::ClaimFolder { .. } => true,
             Self::Folder { .. }
             | Self::Locked { .. }
             | Self::State { .. }

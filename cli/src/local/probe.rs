@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The probes of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Probes {
+pub(super) struct Probes {
     /// Until it succeeds the others do not run; when it gives up the process is ended.
     pub startup: Option<Probe>,
     /// Whether requests may come.
@@ -19,7 +19,7 @@ pub struct Probes {
 
 /// One probe, with the defaults of Kubernetes filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub(super) struct Probe {
     /// What is asked.
     pub url: String,
     /// Before the first try.
@@ -74,14 +74,14 @@ impl Probe {
 
 /// Tries in a row, and what they amount to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     in_a_row: u32,
     succeeding: bool,
 }
 
 impl Tally {
     /// Enters a try; an answer once a threshold is reached.
-    pub fn enter(&mut self, probe: &Probe, success: bool) -> Option<bool> {
+    pub(super) fn enter(&mut self, probe: &Probe, success: bool) -> Option<bool> {
         self.in_a_row = if success == self.succeeding { self.in_a_row.saturating_add(1) } else { 1 };
         self.succeeding = success;
         let threshold = if success { probe.success_threshold } else { probe.failure_threshold };

@@ -20,17 +20,17 @@ const TAIL_BYTES: u64 = 16 * 1024;
 
 /// Where the binaries of the containers are looked up, in this order, before PATH.
 #[derive(Clone, Debug, Default)]
-pub struct ProgramFolders(Vec<PathBuf>);
+pub(super) struct ProgramFolders(Vec<PathBuf>);
 
 impl ProgramFolders {
     /// `first` when given, then the folder of the running binary.
-    pub fn new(first: Option<&Path>) -> Self {
+    pub(super) fn new(first: Option<&Path>) -> Self {
         let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
         Self(first.map(Path::to_owned).into_iter().chain(beside).collect())
     }
 
     /// The file to execute, if there is one.
-    pub fn find(&self, program: &str) -> Option<PathBuf> {
+    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = self.0.iter().cloned().chain(std::env::split_paths(&path));
         folders.map(|folder| folder.join(program)).find(|file| file.is_file())
@@ -39,16 +39,16 @@ impl ProgramFolders {
 
 /// The process group of a child that has not been waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Group(Pid);
+pub(super) struct Group(Pid);
 
 impl Group {
     /// Asks the child to end.
-    pub fn terminate(self) {
+    pub(super) fn terminate(self) {
         self.signal(Signal::SIGTERM);
     }
 
     /// Ends the child and what it started.
-    pub fn kill(self) {
+    pub(super) fn kill(self) {
         self.signal(Signal::SIGKILL);
     }
 
@@ -59,7 +59,7 @@ impl Group {
 }
 
 /// Starts `program` with the arguments and the environment of `command`; its output is appended to `log`.
-pub fn spawn(program: &Path, command: &LocalCommand, log: &Path) -> std::io::Result<(Child, Group)> {
+pub(super) fn spawn(program: &Path, command: &LocalCommand, log: &Path) -> std::io::Result<(Child, Group)> {
     let output = OpenOptions::new().create(true).append(true).open(log)?;
     let mut process = Command::new(program);
     process
@@ -91,13 +91,13 @@ fn die_with_parent(process: &mut Command) {
 }
 
 /// The exit code as a container runtime reports it: 128 + signal for a process that a signal ended.
-pub fn exit_code(status: std::process::ExitStatus) -> i32 {
+pub(super) fn exit_code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 /// The last lines of a log, oldest first; empty when there are none.
-pub fn tail(log: &Path) -> Vec<String> {
+pub(super) fn tail(log: &Path) -> Vec<String> {
     let text = read_end(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|&line| line.to_owned()).collect()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cllm_crds::status_page::ServerStatus;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use tokio::task::JoinSet;
 
 use super::LocalError;
@@ -16,7 +16,7 @@ use super::supervise::{Ended, Phase};
 const MOST_RESTARTS: u32 = 5;
 
 /// The servers of this run, by the name of their Deployment.
-pub struct Servers {
+pub(super) struct Servers {
     host: Host,
     entries: BTreeMap<String, Entry>,
     ends: JoinSet<ServerEnd>,
@@ -32,14 +32,14 @@ struct Entry {
 }
 
 /// A server that has ended.
-pub struct ServerEnd {
+pub(super) struct ServerEnd {
     name: String,
     result: std::io::Result<Ended>,
 }
 
 /// A server that will not be started again.
 #[derive(Clone, Debug)]
-pub struct ServerFailure {
+pub(super) struct ServerFailure {
     /// A sentence.
     pub sentence: String,
     /// Its output.
@@ -48,12 +48,12 @@ pub struct ServerFailure {
 
 impl Servers {
     /// Without servers.
-    pub fn new(host: Host) -> Self {
+    pub(super) fn new(host: Host) -> Self {
         Self { host, entries: BTreeMap::new(), ends: JoinSet::new() }
     }
 
     /// Takes a Deployment in; one that is known already is left alone. The port is that of its API, otherwise any free one.
-    pub fn submit(&mut self, name: &str, deployment: Deployment, http_port: Option<u16>) {
+    pub(super) fn submit(&mut self, name: &str, deployment: Deployment, http_port: Option<u16>) {
         self.entries.entry(name.to_owned()).or_insert_with(|| Entry {
             deployment,
             http_port,
@@ -65,7 +65,7 @@ impl Servers {
     }
 
     /// Starts what should run and does not.
-    pub fn advance(&mut self) -> Result<(), LocalError> {
+    pub(super) fn advance(&mut self) -> Result<(), LocalError> {
         for (name, entry) in &mut self.entries {
             entry.was_ready |= entry.phase() == Some(Phase::Ready);
             let Some(spec) = &entry.deployment.spec else { continue };
@@ -89,7 +89,7 @@ impl Servers {
     }
 
     /// Waits for the next server to end; for ever while none runs.
-    pub async fn next_end(&mut self) -> ServerEnd {
+    pub(super) async fn next_end(&mut self) -> ServerEnd {
         loop {
             match self.ends.join_next().await {
                 Some(Ok(end)) => return end,
@@ -100,7 +100,7 @@ impl Servers {
     }
 
     /// Enters how a server ended; a failure when it will not be started again.
-    pub fn enter(&mut self, end: ServerEnd) -> Option<ServerFailure> {
+    pub(super) fn enter(&mut self, end: ServerEnd) -> Option<ServerFailure> {
         let entry = self.entries.get_mut(&end.name)?;
         let handle = entry.running.take()?;
         entry.was_ready |= *handle.phase.borrow() == Phase::Ready;
@@ -115,44 +115,44 @@ impl Servers {
         Some(ServerFailure { sentence: format!("the server of {} ended {when}: {how}", end.name), log: handle.log })
     }
 
-    /// Whether the server of that name is ready; absent while it does not run.
-    pub fn phase(&self, name: &str) -> Option<Phase> {
-        self.entries.get(name)?.phase()
-    }
-
-    /// The Deployment of that name, once it was taken in.
-    pub fn deployment(&self, name: &str) -> Option<&Deployment> {
-        self.entries.get(name).map(|entry| &entry.deployment)
+    /// The Deployment of that name as a cluster would show it, once it was taken in.
+    pub(super) fn observe(&self, name: &str) -> Option<Deployment> {
+        let entry = self.entries.get(name)?;
+        let count = |is_so: bool| is_so.then_some(1);
+        let is_ready = entry.phase() == Some(Phase::Ready);
+        let status = DeploymentStatus {
+            replicas: count(entry.running.is_some()),
+            updated_replicas: count(entry.running.is_some()),
+            ready_replicas: count(is_ready),
+            available_replicas: count(is_ready),
+            ..DeploymentStatus::default()
+        };
+        Some(Deployment { status: Some(status), ..entry.deployment.clone() })
     }
 
     /// The port of its OpenAI API.
-    pub fn http_port(&self, name: &str) -> Option<u16> {
+    pub(super) fn http_port(&self, name: &str) -> Option<u16> {
         self.entries.get(name)?.running.as_ref()?.ports.get("http").copied()
     }
 
-    /// The log of a running server.
-    pub fn log(&self, name: &str) -> Option<&PathBuf> {
-        Some(&self.entries.get(name)?.running.as_ref()?.log)
-    }
-
     /// The `/status` page of a server, if it answers.
-    pub async fn page(&self, name: &str, client: &reqwest::Client) -> Option<ServerStatus> {
+    pub(super) async fn page(&self, name: &str, client: &reqwest::Client) -> Option<ServerStatus> {
         let url = self.entries.get(name)?.running.as_ref()?.status_url()?;
         client.get(url).send().await.ok()?.json().await.ok()
     }
 
     /// Asks all servers to end.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.handles().for_each(|handle| handle.stop.cancel());
     }
 
     /// Ends all servers without delay.
-    pub fn kill(&self) {
+    pub(super) fn kill(&self) {
         self.handles().for_each(|handle| handle.group.kill());
     }
 
     /// Whether servers run.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.handles().next().is_none()
     }
 

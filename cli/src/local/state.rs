@@ -18,14 +18,14 @@ const STATE_VERSION: u32 = 1;
 
 /// A folder that this process alone works in, as long as the value lives.
 #[derive(Debug)]
-pub struct Workdir {
+pub(super) struct Workdir {
     root: PathBuf,
     _lock: Flock<File>,
 }
 
 impl Workdir {
     /// Makes the folder where needed and takes its lock; refused while another process holds it.
-    pub fn open(root: &Path) -> Result<Self, LocalError> {
+    pub(super) fn open(root: &Path) -> Result<Self, LocalError> {
         create_folder(root)?;
         let root = root.canonicalize().map_err(|source| LocalError::Folder { path: root.to_owned(), source })?;
         let path = root.join("lock");
@@ -54,17 +54,17 @@ impl Workdir {
     }
 
     /// Output of the processes.
-    pub fn logs(&self) -> PathBuf {
+    pub(super) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
 
     /// Folders of claims that no folder was named for.
-    pub fn claims(&self) -> PathBuf {
+    pub(super) fn claims(&self) -> PathBuf {
         self.root.join("claims")
     }
 
     /// Scratch space and termination messages of the processes.
-    pub fn scratch(&self) -> PathBuf {
+    pub(super) fn scratch(&self) -> PathBuf {
         self.root.join("pods")
     }
 
@@ -73,7 +73,7 @@ impl Workdir {
     }
 
     /// What earlier runs finished. Failures are forgotten: who runs again wants another try.
-    pub fn load(&self) -> Result<State, LocalError> {
+    pub(super) fn load(&self) -> Result<State, LocalError> {
         let path = self.state_file();
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -90,7 +90,7 @@ impl Workdir {
     }
 
     /// Replaces `state.json` as a whole or not at all.
-    pub fn save(&self, state: &State) -> Result<(), LocalError> {
+    pub(super) fn save(&self, state: &State) -> Result<(), LocalError> {
         let path = self.state_file();
         let write = || -> std::io::Result<()> {
             let temporary = path.with_extension("json.partial");
@@ -104,7 +104,7 @@ impl Workdir {
 }
 
 /// Makes a folder and those above it.
-pub fn create_folder(path: &Path) -> Result<(), LocalError> {
+pub(super) fn create_folder(path: &Path) -> Result<(), LocalError> {
     std::fs::create_dir_all(path).map_err(|source| LocalError::Folder { path: path.to_owned(), source })
 }
 
@@ -116,17 +116,26 @@ fn write_pid(file: &mut File) -> std::io::Result<()> {
 
 /// What is known of Jobs and trainings, by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub(super) struct State {
     version: u32,
     /// Jobs that have started.
     pub jobs: BTreeMap<String, JobState>,
-    /// The last status of each training.
-    pub trainings: BTreeMap<String, CllmTrainingStatus>,
+    /// What each training has come to.
+    pub trainings: BTreeMap<String, TrainingState>,
+}
+
+/// A training, as it stood when it was last looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TrainingState {
+    /// What the status is about: another spec of the same name is another training.
+    pub spec: serde_json::Value,
+    /// As on the resource.
+    pub status: CllmTrainingStatus,
 }
 
 /// A Job that has started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct JobState {
+pub(super) struct JobState {
     /// What has become of its indexes.
     pub record: Record,
     /// The last words of each index.
@@ -150,7 +159,7 @@ impl State {
                 record.completion_time = None;
             }
         }
-        self.trainings.retain(|_, status| status.stage != Some(TrainingStage::Failed));
+        self.trainings.retain(|_, training| training.status.stage != Some(TrainingStage::Failed));
         self
     }
 }

@@ -11,7 +11,7 @@ use super::process::{Group, exit_code};
 
 /// How a running process stands with its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// The startup probe has not succeeded.
     Starting,
     /// Started; the readiness probe has not succeeded, or fails again.
@@ -22,7 +22,7 @@ pub enum Phase {
 
 /// What is known of a process when it starts.
 #[derive(Clone, Debug)]
-pub struct Supervised {
+pub(super) struct Supervised {
     /// To signal it.
     pub group: Group,
     /// When it is ready, and when it must end.
@@ -33,7 +33,7 @@ pub struct Supervised {
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(super) struct Ended {
     /// 128 + signal for a process that a signal ended.
     pub exit_code: i32,
     /// The probe because of which it was ended.
@@ -41,7 +41,7 @@ pub struct Ended {
 }
 
 /// Probes and waits until the process has ended; `stop` asks for its end.
-pub async fn supervise(
+pub(super) async fn supervise(
     mut child: Child,
     process: Supervised,
     phase: watch::Sender<Phase>,

@@ -14,7 +14,7 @@ const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// What stands on this machine for what the Pod gets from a cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub(super) struct Places {
     /// Folder of each persistent volume claim.
     pub claims: BTreeMap<String, PathBuf>,
     /// Folder for the emptyDir volumes of this Pod.
@@ -33,7 +33,7 @@ pub struct Places {
 
 /// A child process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalCommand {
+pub(super) struct LocalCommand {
     /// Name of the binary, without folder.
     pub program: String,
     /// As the container's, with local folders and ports.
@@ -48,7 +48,7 @@ pub struct LocalCommand {
 
 /// A folder that a process finds in its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
+pub(super) struct Folder {
     /// On this machine.
     pub path: PathBuf,
     /// The claim that it stands for; absent for scratch space.
@@ -59,7 +59,7 @@ pub struct Folder {
 
 /// Why a Pod cannot run on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TranslateError {
+pub(crate) enum TranslateError {
     /// The template has no single container with one program.
     #[error("the Pod of {pod} has {found}; local mode runs Pods with one container whose command is one program")]
     Shape {
@@ -103,19 +103,19 @@ pub enum TranslateError {
 }
 
 /// The names of the claims that a Pod mounts.
-pub fn claims(template: &PodTemplateSpec) -> Vec<String> {
+pub(super) fn claims(template: &PodTemplateSpec) -> Vec<String> {
     let volumes = template.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
 }
 
 /// The names of the ports of a Pod.
-pub fn ports(template: &PodTemplateSpec) -> Vec<String> {
+pub(super) fn ports(template: &PodTemplateSpec) -> Vec<String> {
     let containers = template.spec.iter().flat_map(|spec| &spec.containers);
     containers.flat_map(|container| container.ports.iter().flatten()).filter_map(|port| port.name.clone()).collect()
 }
 
 /// The command of the one container of a Pod.
-pub fn translate(template: &PodTemplateSpec, places: &Places) -> Result<LocalCommand, TranslateError> {
+pub(super) fn translate(template: &PodTemplateSpec, places: &Places) -> Result<LocalCommand, TranslateError> {
     let pod = places.pod_name.as_str();
     let shape = |found: &str| TranslateError::Shape { pod: pod.to_owned(), found: found.to_owned() };
     let spec = template.spec.as_ref().ok_or_else(|| shape("no spec"))?;
@@ -244,4 +244,130 @@ fn probes(container: &Container, places: &Places) -> Result<Probes, TranslateErr
         readiness: one("readiness", container.readiness_probe.as_ref())?,
         liveness: one("liveness", container.liveness_probe.as_ref())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn template(extra: &Value) -> PodTemplateSpec {
+        let mut value = json!({"spec": {
+            "containers": [{
+                "name": "trainer",
+                "command": ["cllm-trainer"],
+                "args": [],
+                "ports": [{"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 9090}],
+                "volumeMounts": [
+                    {"name": "data", "mountPath": "/claims/data", "readOnly": true},
+                    {"name": "other", "mountPath": "/claims/data-2"},
+                    {"name": "workspace", "mountPath": "/workspace"},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                ],
+            }],
+            "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "other", "persistentVolumeClaim": {"claimName": "data-2"}},
+                {"name": "workspace", "persistentVolumeClaim": {"claimName": "shop-workspace"}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        }});
+        let container = value.pointer_mut("/spec/containers/0").and_then(Value::as_object_mut).unwrap();
+        container.extend(extra.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn places() -> Places {
+        let claims = [("data", "/home/me/data"), ("data-2", "/elsewhere"), ("shop-workspace", "/work/claims/shop")];
+        Places {
+            claims: claims.into_iter().map(|(name, folder)| (name.to_owned(), PathBuf::from(folder))).collect(),
+            scratch: "/work/pods/shop-0".into(),
+            ports: [("http".to_owned(), 41_000), ("metrics".to_owned(), 41_001)].into(),
+            termination_message: "/work/pods/shop-0/termination-log".into(),
+            completion_index: Some(3),
+            pod_name: "shop-0".to_owned(),
+            pod_uid: "shop-0-77".to_owned(),
+        }
+    }
+
+    #[test]
+    fn arguments_find_their_folders_ports_and_files() {
+        let cases = [
+            ("collect", "collect"),
+            ("--dataset=/claims/data/train.jsonl", "--dataset=/home/me/data/train.jsonl"),
+            ("--dataset=/claims/data/shards/*.jsonl", "--dataset=/home/me/data/shards/*.jsonl"),
+            ("--dataset=/claims/data", "--dataset=/home/me/data"),
+            ("--dataset=/claims/data-2/x", "--dataset=/elsewhere/x"),
+            ("--dataset=/claims/data-3/x", "--dataset=/claims/data-3/x"),
+            ("--output=/workspace/cllm", "--output=/work/claims/shop/cllm"),
+            ("--scratch=/tmp/x", "--scratch=/work/pods/shop-0/tmp/x"),
+            ("--model=/models/target", "--model=/models/target"),
+            ("--output-uri=pvc://data/x", "--output-uri=pvc://data/x"),
+            ("--text=see /workspace/cllm", "--text=see /workspace/cllm"),
+            ("--host=0.0.0.0", "--host=127.0.0.1"),
+            ("--http-port=8000", "--http-port=41000"),
+            ("--metrics-port=9090", "--metrics-port=41001"),
+            ("--metrics-port=9091", "--metrics-port=9091"),
+            ("--steps=8000", "--steps=8000"),
+            ("--termination-message=/dev/termination-log", "--termination-message=/work/pods/shop-0/termination-log"),
+        ];
+        let arguments: Vec<&str> = cases.iter().map(|(before, _)| *before).collect();
+        let command = translate(&template(&json!({"args": arguments})), &places()).unwrap();
+        assert_eq!(command.program, "cllm-trainer");
+        assert_eq!(command.args, cases.map(|(_, after)| after));
+    }
+
+    #[test]
+    fn folders_are_named_with_their_claims() {
+        let command = translate(&template(&json!({})), &places()).unwrap();
+        let folder = |path: &str, claim: Option<&str>, read_only| Folder {
+            path: path.into(),
+            claim: claim.map(str::to_owned),
+            read_only,
+        };
+        assert!(command.folders.contains(&folder("/home/me/data", Some("data"), true)));
+        assert!(command.folders.contains(&folder("/work/claims/shop", Some("shop-workspace"), false)));
+        assert!(command.folders.contains(&folder("/work/pods/shop-0/tmp", None, false)));
+    }
+
+    #[test]
+    fn the_environment_knows_index_and_pod() {
+        let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+        let env = json!([{"name": "PLAIN", "value": "1"}, field("POD", "metadata.name"), field("UID", "metadata.uid")]);
+        let command = translate(&template(&json!({"env": env})), &places()).unwrap();
+        let expected = [("JOB_COMPLETION_INDEX", "3"), ("PLAIN", "1"), ("POD", "shop-0"), ("UID", "shop-0-77")];
+        assert_eq!(command.env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn probes_ask_the_local_port() {
+        let probe = json!({"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "failureThreshold": 720});
+        let command = translate(&template(&json!({"startupProbe": probe})), &places()).unwrap();
+        let startup = command.probes.startup.unwrap();
+        assert_eq!(startup.url, "http://127.0.0.1:41000/readyz");
+        assert_eq!((startup.period.as_secs(), startup.failure_threshold, startup.timeout.as_secs()), (5, 720, 1));
+        assert_eq!(command.probes.readiness, None);
+    }
+
+    #[test]
+    fn what_has_no_counterpart_here_is_refused_with_a_sentence() {
+        let secret = json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}});
+        let unknown = json!([{"name": "missing", "mountPath": "/secrets"}]);
+        let cases = [
+            (json!({"env": [secret]}), "the variable KEY"),
+            (json!({"volumeMounts": unknown}), "the volume 'missing'"),
+            (json!({"command": ["sh", "-c"]}), "a command of 2 words"),
+            (json!({"readinessProbe": {"exec": {"command": ["true"]}}}), "the readiness probe"),
+            (json!({"livenessProbe": {"httpGet": {"port": "https"}}}), "the liveness probe"),
+        ];
+        for (extra, expected) in cases {
+            let error = translate(&template(&extra), &places()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let mut without_folder = places();
+        without_folder.claims.clear();
+        let error = translate(&template(&json!({})), &without_folder).unwrap_err().to_string();
+        assert!(error.contains("--claim data=DIR"), "{error}");
+    }
 }

@@ -103,11 +103,11 @@ pub enum CheckpointError {
 const LAYOUT: &str = "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json and its shards)";
 
 impl CheckpointError {
-    pub(super) fn access(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn access(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Access { path: path.to_owned(), source }
     }
 
-    pub(super) fn corrupt(path: &Path, reason: impl ToString) -> Self {
+    pub(crate) fn corrupt(path: &Path, reason: impl ToString) -> Self {
         Self::Corrupt { path: path.to_owned(), reason: reason.to_string() }
     }
 }

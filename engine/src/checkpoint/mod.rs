@@ -12,8 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 pub use config::{ConfigError, EosTokenIds, ModelConfig};
 pub use digest::digest;
@@ -127,7 +126,7 @@ struct NamedTemplate {
 enum TokenText {
     Plain(String),
     Described { content: String },
-    Other(Value),
+    Other(IgnoredAny),
 }
 
 impl TokenText {

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +36,8 @@ pub(super) struct ChatTemplate {
 impl ChatTemplate {
     pub(super) fn new(source: String, special: SpecialTexts) -> Result<Self, TokenizerError> {
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(TokenizerError::Template)?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
@@ -49,10 +51,10 @@ impl ChatTemplate {
 
     pub(super) fn render(&self, messages: &[impl Serialize]) -> Result<String, Error> {
         let values = context! {
-            messages => messages,
+            messages => Serde(messages),
             add_generation_prompt => true,
-            bos_token => self.special.bos,
-            eos_token => self.special.eos,
+            bos_token => self.special.bos.as_str(),
+            eos_token => self.special.eos.as_str(),
         };
         let mut output = Bounded(Vec::new());
         self.environment.get_template(NAME)?.render_captured_to(values, &mut output)?;

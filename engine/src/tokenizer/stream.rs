@@ -7,8 +7,10 @@ use super::Tokenizer;
 
 /// Replaces bytes that do not form a character, or not yet.
 const UNFINISHED: char = '\u{FFFD}';
-/// No character needs more tokens; what is still unfinished then never will be finished.
-const LONGEST_WAIT: usize = 16;
+/// Bytes of the longest character: text further back than so many tokens does not change any more.
+const LONGEST_CHARACTER: usize = 4;
+/// Held back tokens from which on a safe place to cut is looked for, so that endless garbage does not cost ever more.
+const LONG_WAIT: usize = 16;
 
 /// Turns tokens into text one step at a time.
 #[derive(Clone, Debug)]
@@ -38,19 +40,40 @@ impl StreamDecoder {
 
     fn push_one(&mut self, token: u32) -> String {
         self.window.push(token);
-        let waiting = self.window.len() - self.emitted;
-        if self.tokenizer.decode(&self.window).ends_with(UNFINISHED) && waiting < LONGEST_WAIT {
-            return String::new();
+        if !self.tokenizer.decode(&self.window).ends_with(UNFINISHED) {
+            self.take()
+        } else if self.window.len() - self.emitted >= LONG_WAIT {
+            self.cut()
+        } else {
+            String::new()
         }
-        self.take()
     }
 
+    /// Gives all text of the window that is not out yet, and keeps the newest tokens as context.
     fn take(&mut self) -> String {
         let before = self.tokenizer.decode(&self.window[..self.emitted]);
         let whole = self.tokenizer.decode(&self.window);
         let piece = whole.get(before.len()..).unwrap_or_default().to_owned();
-        self.window.drain(..self.emitted);
+        if !piece.is_empty() {
+            self.window.drain(..self.emitted);
+        }
         self.emitted = self.window.len();
         piece
+    }
+
+    /// Gives the text before a border of characters near the end of the window, where there is one.
+    fn cut(&mut self) -> String {
+        let whole = self.tokenizer.decode(&self.window);
+        let earliest = self.window.len() - LONGEST_CHARACTER;
+        for border in earliest..self.window.len() {
+            let [head, tail] = [&self.window[..border], &self.window[border..]].map(|part| self.tokenizer.decode(part));
+            if head.len() + tail.len() == whole.len() && whole.starts_with(&head) {
+                let before = self.tokenizer.decode(&self.window[..self.emitted]);
+                self.window.drain(..border);
+                self.emitted = 0;
+                return head.get(before.len()..).unwrap_or_default().to_owned();
+            }
+        }
+        String::new()
     }
 }

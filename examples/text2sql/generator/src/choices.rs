@@ -2,8 +2,11 @@
 //! No two options of a kind may be read alike, and no phrase may mean two things.
 
 /// (kind, options of (phrase, SQL)). Both sides of an option name the same slots.
-pub const CHOICES: &[(&str, &[(&str, &str)])] = &[
-    ("more", &[("(more than|over|above)", ">"), ("(less than|under|below)", "<"), ("at least", ">="), ("at most", "<=")]),
+pub(crate) const CHOICES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "more",
+        &[("(more than|over|above)", ">"), ("(less than|under|below)", "<"), ("at least", ">="), ("at most", "<=")],
+    ),
     ("as_many", &[("(more than|over)", ">"), ("at least", ">="), ("exactly", "=")]),
     ("average", &[("(average|mean)", "AVG"), ("(highest|maximum)", "MAX"), ("(lowest|minimum)", "MIN")]),
     ("first", &[("(last|latest|most recent)", "MAX"), ("(first|earliest)", "MIN")]),
@@ -45,8 +48,8 @@ pub const CHOICES: &[(&str, &[(&str, &str)])] = &[
             ("who joined after {date}", "customers.joined_on > '{date}'"),
             ("who joined before {date}", "customers.joined_on < '{date}'"),
             ("who joined between {date_range}", "customers.joined_on BETWEEN {date_range}"),
-            ("(with the|whose) first name (|is) {first_name}", "customers.name LIKE '{first_name} %'"),
-            ("(with the|whose) last name (|is) {last_name}", "customers.name LIKE '% {last_name}'"),
+            ("(with the first name|whose first name is) {first_name}", "customers.name LIKE '{first_name} %'"),
+            ("(with the last name|whose last name is) {last_name}", "customers.name LIKE '% {last_name}'"),
         ],
     ),
     (
@@ -62,11 +65,20 @@ pub const CHOICES: &[(&str, &[(&str, &str)])] = &[
     (
         "product_filter",
         &[
-            ("(that cost|costing|priced at) {more} {price} [dollars]", "products.price {more} {price}"),
+            ("(that cost|costing|priced) {more} {price} [dollars]", "products.price {more} {price}"),
             ("(that cost|costing|priced) between {price_range} [dollars]", "products.price BETWEEN {price_range}"),
             ("with {more} {units} (units|pieces) in stock", "products.stock {more} {units}"),
             ("with (the word {noun}|{noun}) in the name", "products.name LIKE '%{noun}%'"),
             ("whose name (contains|includes) {style}", "products.name LIKE '%{style}%'"),
+        ],
+    ),
+    // without nouns, which say the category
+    (
+        "product_range",
+        &[
+            ("(that cost|costing|priced) {more} {price} [dollars]", "products.price {more} {price}"),
+            ("(that cost|costing|priced) between {price_range} [dollars]", "products.price BETWEEN {price_range}"),
+            ("with {more} {units} (units|pieces) in stock", "products.stock {more} {units}"),
         ],
     ),
     (
@@ -82,7 +94,7 @@ pub const CHOICES: &[(&str, &[(&str, &str)])] = &[
     (
         "employee_filter",
         &[
-            ("(working|who work|employed) as (a|an) {role}", "employees.role = '{role}'"),
+            ("(working|who work|employed) as {role}", "employees.role = '{role}'"),
             ("(earning|who earn|with a salary of) {more} {salary} [dollars]", "employees.salary {more} {salary}"),
             ("(hired|who started) in {year}", "strftime('%Y', employees.hired_on) = '{year}'"),
             ("(hired|who started) after {date}", "employees.hired_on > '{date}'"),

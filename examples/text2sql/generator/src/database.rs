@@ -11,7 +11,8 @@ use rusqlite::{Connection, params};
 
 use crate::schema::SCHEMA;
 use crate::values::{
-    CATEGORIES, COUNTRIES, FIRST_NAMES, LAST_NAMES, ROLES, SIZES, STATUSES, STYLES, SUPPLIER_FIRST, SUPPLIER_LAST, YEARS,
+    CATEGORIES, COUNTRIES, FIRST_NAMES, LAST_NAMES, ROLES, SIZES, STATUSES, STYLES, SUPPLIER_FIRST, SUPPLIER_LAST,
+    YEARS,
 };
 
 const SUPPLIERS: usize = 36;
@@ -189,7 +190,7 @@ impl Shop {
         }
         let mut statement = connection.prepare("INSERT INTO products VALUES (?, ?, ?, ?, ?, ?)")?;
         for (id, row) in (1_i64..).zip(&self.products) {
-            let (category, supplier) = (row.category as i64 + 1, row.supplier as i64 + 1);
+            let (category, supplier) = (id_of(row.category), id_of(row.supplier));
             statement.execute(params![id, row.name, category, supplier, dollars(row.price), row.stock])?;
         }
         Ok(())
@@ -210,21 +211,28 @@ impl Shop {
     fn insert_sales(&self, connection: &Connection) -> Result<()> {
         let mut statement = connection.prepare("INSERT INTO orders VALUES (?, ?, ?, ?, ?)")?;
         for (id, row) in (1_i64..).zip(&self.orders) {
-            let (customer, employee) = (row.customer as i64 + 1, row.employee as i64 + 1);
+            let (customer, employee) = (id_of(row.customer), id_of(row.employee));
             statement.execute(params![id, customer, employee, row.ordered_on, row.status])?;
         }
-        let mut statement = connection.prepare("INSERT INTO order_items VALUES (?, ?, ?, ?, ?)")?;
+        let mut statement = connection.prepare("INSERT INTO order_items VALUES (?, ?, ?, ?, ?, ?)")?;
         for (id, row) in (1_i64..).zip(&self.order_items) {
-            let (order, product) = (row.order as i64 + 1, row.product as i64 + 1);
-            statement.execute(params![id, order, product, row.quantity, dollars(row.unit_price)])?;
+            let (order, product) = (id_of(row.order), id_of(row.product));
+            let amount = dollars(row.quantity * row.unit_price);
+            statement.execute(params![id, order, product, row.quantity, dollars(row.unit_price), amount])?;
         }
         let mut statement = connection.prepare("INSERT INTO reviews VALUES (?, ?, ?, ?, ?)")?;
         for (id, row) in (1_i64..).zip(&self.reviews) {
-            let (product, customer) = (row.product as i64 + 1, row.customer as i64 + 1);
+            let (product, customer) = (id_of(row.product), id_of(row.customer));
             statement.execute(params![id, product, customer, row.rating, row.written_on])?;
         }
         Ok(())
     }
+}
+
+/// Ids count from 1.
+#[expect(clippy::cast_possible_wrap, reason = "a table has some thousand rows")]
+fn id_of(index: usize) -> i64 {
+    index as i64 + 1
 }
 
 fn dollars(cents: i64) -> f64 {
@@ -232,8 +240,7 @@ fn dollars(cents: i64) -> f64 {
 }
 
 fn date(rng: &mut ChaCha8Rng) -> String {
-    let (year, month, day) =
-        (rng.random_range(YEARS.0..=YEARS.1), rng.random_range(1..=12), rng.random_range(1..=28));
+    let (year, month, day) = (rng.random_range(YEARS.0..=YEARS.1), rng.random_range(1..=12), rng.random_range(1..=28));
     format!("{year}-{month:02}-{day:02}")
 }
 
@@ -276,7 +283,8 @@ fn products(rng: &mut ChaCha8Rng, suppliers: usize) -> Vec<Product> {
             continue;
         }
         // log-uniform between 5 and 250 dollars, ending in a usual number of cents
-        let price = (5.0 * 50.0_f64.powf(rng.random::<f64>())).floor() as i64 * 100 + [0, 49, 50, 95, 99][rng.random_range(0..5)];
+        let price = (5.0 * 50.0_f64.powf(rng.random::<f64>())).floor() as i64 * 100
+            + [0, 49, 50, 95, 99][rng.random_range(0..5)];
         let stock = if rng.random_ratio(1, 8) { 0 } else { rng.random_range(1..=120) };
         products.push(Product { name, category, supplier: rng.random_range(0..suppliers), price, stock });
     }

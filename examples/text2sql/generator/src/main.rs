@@ -54,7 +54,12 @@ fn main() -> Result<()> {
         let checked = verify(&connection, pairs, arguments.execute)?;
         write_lines(&folder.join(format!("{name}.jsonl.gz")), pairs)?;
         let empty = 100.0 * checked.empty as f64 / checked.executed.max(1) as f64;
-        println!("{name}: {}; {} queries compiled, {} run, {empty:.1} % empty", statistics(pairs), checked.compiled, checked.executed);
+        println!(
+            "{name}: {}; {} queries compiled, {} run, {empty:.1} % empty",
+            statistics(pairs),
+            checked.compiled,
+            checked.executed
+        );
     }
     Ok(())
 }

@@ -35,11 +35,19 @@ impl<'s> Sampler<'s> {
     /// # Errors
     /// When the query of an intent joins two tables between which the schema has no foreign key.
     pub fn new(shop: &'s Shop) -> Result<Self> {
+        Self::over(shop, all())
+    }
+
+    /// Over these intents.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`].
+    pub fn over(shop: &'s Shop, intents: Vec<Intent>) -> Result<Self> {
         let with_joins = |intent: Intent| {
             let sql = write_joins(intent.sql).with_context(|| format!("in the intent \"{}\"", intent.name))?;
             Ok((intent, sql))
         };
-        Ok(Self { shop, intents: all().into_iter().map(with_joins).collect::<Result<_>>()? })
+        Ok(Self { shop, intents: intents.into_iter().map(with_joins).collect::<Result<_>>()? })
     }
 
     /// How many intents there are.

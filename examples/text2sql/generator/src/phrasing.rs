@@ -23,14 +23,15 @@ const SYNONYMS: [(&str, &str); 14] = [
     ("revenue", "(revenue|turnover|sales revenue)"),
 ];
 
-/// Verbs with which a request starts; any other first word starts a question.
-const IMPERATIVES: [&str; 7] = ["list", "show", "give", "display", "find", "tell", "count"];
+/// Verbs with which a request starts. "I" starts a statement, any other word a question.
+const IMPERATIVES: [&str; 10] = ["list", "show", "give", "display", "find", "tell", "count", "rank", "sum", "look"];
 
 /// One random reading of a template; `{slot}`s stay.
-pub fn expand(template: &str, rng: &mut ChaCha8Rng) -> String {
+pub(crate) fn expand(template: &str, rng: &mut ChaCha8Rng) -> String {
     let mut out = String::with_capacity(template.len());
     expand_into(template, rng, &mut out);
-    out.split_whitespace().collect::<Vec<_>>().join(" ")
+    // what an optional part leaves when it is absent
+    out.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ,", ",")
 }
 
 fn expand_into(template: &str, rng: &mut ChaCha8Rng, out: &mut String) {
@@ -89,7 +90,7 @@ fn alternatives(text: &str) -> Vec<&str> {
 }
 
 /// The names of the slots of a template, each once, in order.
-pub fn slots(template: &str) -> Vec<&str> {
+pub(crate) fn slots(template: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for part in template.split('{').skip(1) {
         let name = part.split('}').next().unwrap_or_default();
@@ -101,7 +102,7 @@ pub fn slots(template: &str) -> Vec<&str> {
 }
 
 /// Replaces every `{slot}` by what `value` says of it.
-pub fn fill<'v>(template: &str, value: impl Fn(&str) -> &'v str) -> String {
+pub(crate) fn fill<'v>(template: &str, value: impl Fn(&str) -> &'v str) -> String {
     let mut parts = template.split('{');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -113,12 +114,14 @@ pub fn fill<'v>(template: &str, value: impl Fn(&str) -> &'v str) -> String {
 }
 
 /// Puts a greeting, a "please" or nothing around a phrase, a capital at its start and a mark at its end.
-pub fn decorate(phrase: &str, rng: &mut ChaCha8Rng) -> String {
+pub(crate) fn decorate(phrase: &str, rng: &mut ChaCha8Rng) -> String {
     let first_word = phrase.split(' ').next().unwrap_or_default();
-    let frames: &[&str] = if IMPERATIVES.contains(&first_word) {
-        &["{}.", "{}.", "{}.", "please {}.", "{}, please.", "can you {}?", "could you {}?", "hi, please {}."]
-    } else {
-        &["{}?", "{}?", "{}?", "{}?", "hi, {}?", "hello, {}?", "please tell me, {}?", "quick question: {}?"]
+    let frames: &[&str] = match first_word {
+        "I" => &["{}.", "{}.", "hi, {}.", "hello, {}.", "{}, please."],
+        verb if IMPERATIVES.contains(&verb) => {
+            &["{}.", "{}.", "{}.", "please {}.", "{}, please.", "can you {}?", "could you {}?", "hi, please {}."]
+        }
+        _ => &["{}?", "{}?", "{}?", "{}?", "hi, {}?", "hello, {}?", "please tell me, {}?", "quick question: {}?"],
     };
     let sentence = frames.choose(rng).copied().unwrap_or("{}").replace("{}", phrase);
     let mut letters = sentence.chars();

@@ -48,7 +48,8 @@ CREATE TABLE order_items (
   order_id INTEGER NOT NULL REFERENCES orders (id),
   product_id INTEGER NOT NULL REFERENCES products (id),
   quantity INTEGER NOT NULL CHECK (quantity > 0),
-  unit_price REAL NOT NULL CHECK (unit_price > 0)
+  unit_price REAL NOT NULL CHECK (unit_price > 0),
+  amount REAL NOT NULL
 );
 CREATE TABLE reviews (
   id INTEGER PRIMARY KEY,
@@ -96,8 +97,10 @@ pub fn write_joins(template: &str) -> Result<String> {
         let (child, column, parent) = edge
             .split_once('.')
             .and_then(|(child, parent)| FOREIGN_KEYS.iter().find(|key| key.0 == child && key.2 == parent))
-            .with_context(|| format!("the template joins \"{edge}\", which is no foreign key: write JOIN child.parent"))?;
-        sql += &format!("JOIN {parent} ON {parent}.id = {child}.{column} {rest}");
+            .with_context(|| {
+                format!("the template joins \"{edge}\", which is no foreign key: write JOIN child.parent")
+            })?;
+        sql.extend(["JOIN ", parent, " ON ", parent, ".id = ", child, ".", column, " ", rest]);
     }
     Ok(sql.trim_end().to_owned())
 }

@@ -13,30 +13,30 @@ use crate::values::{CATEGORIES, COUNTRIES, FIRST_NAMES, LAST_NAMES, MONTHS, ROLE
 
 /// A slot that was filled.
 #[derive(Debug, Clone)]
-pub struct Binding {
+pub(crate) struct Binding {
     /// The slot's name.
-    pub slot: String,
+    pub(crate) slot: String,
     /// The words in the question.
-    pub question: String,
+    pub(crate) question: String,
     /// The text in the query.
-    pub sql: String,
+    pub(crate) sql: String,
 }
 
 /// Fills every slot of a query, in order.
 ///
 /// # Errors
 /// When a slot is not known.
-pub fn bind_all(sql: &str, shop: &Shop, rng: &mut ChaCha8Rng) -> Result<Vec<Binding>> {
+pub(crate) fn bind_all(sql: &str, shop: &Shop, rng: &mut ChaCha8Rng) -> Result<Vec<Binding>> {
     slots(sql).into_iter().map(|slot| bind(slot, shop, rng)).collect()
 }
 
 /// Puts the questions' side of `bindings` into a phrase.
-pub fn fill_question(template: &str, bindings: &[Binding]) -> String {
+pub(crate) fn fill_question(template: &str, bindings: &[Binding]) -> String {
     fill(template, |slot| find(bindings, slot).map_or("", |binding| &binding.question))
 }
 
 /// Puts the queries' side of `bindings` into a query.
-pub fn fill_sql(template: &str, bindings: &[Binding]) -> String {
+pub(crate) fn fill_sql(template: &str, bindings: &[Binding]) -> String {
     fill(template, |slot| find(bindings, slot).map_or("", |binding| &binding.sql))
 }
 
@@ -80,7 +80,7 @@ fn bind_value(kind: &str, shop: &Shop, rng: &mut ChaCha8Rng) -> Result<(String, 
         "sold_product" => same(shop.products[pick(&shop.order_items, rng).product].name.as_str()),
         "reviewed_product" => same(shop.products[pick(&shop.reviews, rng).product].name.as_str()),
         "order" => same(rng.random_range(1..=shop.orders.len()).to_string()),
-        "role" => same(pick(&ROLES, rng).0),
+        "role" => role(rng),
         "status" => same(*pick(&STATUSES, rng)),
         "year" => same(year(rng).to_string()),
         "month" => month(rng),
@@ -91,8 +91,7 @@ fn bind_value(kind: &str, shop: &Shop, rng: &mut ChaCha8Rng) -> Result<(String, 
         "amount" => same((rng.random_range(2..=20) * 50).to_string()),
         "units" => same((rng.random_range(1..=10) * 10).to_string()),
         "salary" => same((rng.random_range(19..=48) * 100).to_string()),
-        "few" => same(rng.random_range(1..=4).to_string()),
-        "count" => same(rng.random_range(2..=9).to_string()),
+        "few" => same(rng.random_range(2..=4).to_string()),
         "top" => same(rng.random_range(2..=10).to_string()),
         "stars" => same(rng.random_range(1..=5).to_string()),
         _ => bail!("no slot is called \"{kind}\": add it to slots.rs or to choices.rs"),
@@ -110,6 +109,13 @@ fn same(value: impl Into<String>) -> (String, String) {
 
 fn year(rng: &mut ChaCha8Rng) -> i64 {
     rng.random_range(YEARS.0..=YEARS.1)
+}
+
+/// With its article in the question.
+fn role(rng: &mut ChaCha8Rng) -> (String, String) {
+    let role = pick(&ROLES, rng).0;
+    let article = if role.starts_with(['a', 'e']) { "an" } else { "a" };
+    (format!("{article} {role}"), role.to_owned())
 }
 
 fn month(rng: &mut ChaCha8Rng) -> (String, String) {

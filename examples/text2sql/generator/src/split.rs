@@ -86,7 +86,7 @@ fn add(splits: &mut Splits<Vec<Pair>>, pair: Pair, sizes: Splits<usize>) {
 pub fn split_of(sql: &str, sizes: Splits<usize>) -> &'static str {
     let digest = Sha256::digest(sql.as_bytes());
     let head = digest.iter().take(4).fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
-    let position = head * (sizes.train + sizes.dev + sizes.test) as u64 >> 32;
+    let position = (head * (sizes.train + sizes.dev + sizes.test) as u64) >> 32;
     if position < sizes.test as u64 {
         "test"
     } else if position < (sizes.test + sizes.dev) as u64 {

@@ -23,9 +23,9 @@ pub const COUNTRIES: [(&str, [&str; 6]); 16] = [
 
 /// First names of customers and employees.
 pub const FIRST_NAMES: [&str; 28] = [
-    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Karen", "Leo", "Maria", "Noah",
-    "Olivia", "Paul", "Rosa", "Simon", "Tina", "Victor", "Wendy", "Oscar", "Laura", "Martin", "Nina", "Peter", "Sarah",
-    "Thomas",
+    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Karen", "Leo", "Maria",
+    "Noah", "Olivia", "Paul", "Rosa", "Simon", "Tina", "Victor", "Wendy", "Oscar", "Laura", "Martin", "Nina", "Peter",
+    "Sarah", "Thomas",
 ];
 
 /// Last names of customers and employees.
@@ -85,7 +85,17 @@ pub const STATUSES: [&str; 5] = ["pending", "shipped", "delivered", "canceled", 
 
 /// Months as in a question, with the number that stands in a date.
 pub const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 

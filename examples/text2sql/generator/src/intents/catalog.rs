@@ -19,8 +19,8 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {product_fields} of [all|the] <products> {product_filter}",
             "<what are> the {product_fields} of [all|the] <products> {product_filter}",
-            "i need the {product_fields} of [all|the] <products> {product_filter}",
-            "for [all|the] <products> {product_filter}, <what are> the {product_fields}",
+            "I need the {product_fields} of [all|the] <products> {product_filter}",
+            "for [all|the] <products> {product_filter}, what are the {product_fields}",
         ],
     ),
     intent(
@@ -60,27 +60,27 @@ pub(super) const INTENTS: &[Intent] = &[
             "what are the {top} {priciest} <products> in [the category] {category}",
             "<list> the {top} {priciest} {category} <products>",
             "which {top} <products> in [the category] {category} are the {priciest}",
-            "(in|from) [the category] {category}, <what are> the {top} {priciest} <products>",
+            "(in|from) [the category] {category}, what are the {top} {priciest} <products>",
         ],
     ),
     intent(
         "category-products",
-        "SELECT {product_fields} FROM products JOIN products.categories WHERE categories.name = '{category}' AND {product_filter}",
+        "SELECT {product_fields} FROM products JOIN products.categories WHERE categories.name = '{category}' AND {product_range}",
         &[
-            "<list> the {product_fields} of {category} <products> {product_filter}",
-            "<what are> the {product_fields} of <products> {product_filter} in the category {category}",
-            "in the category {category}, <what are> the {product_fields} of <products> {product_filter}",
-            "i need the {product_fields} of [all|the] {category} <products> {product_filter}",
+            "<list> the {product_fields} of {category} <products> {product_range}",
+            "<what are> the {product_fields} of <products> {product_range} in the category {category}",
+            "in the category {category}, what are the {product_fields} of <products> {product_range}",
+            "I need the {product_fields} of [all|the] {category} <products> {product_range}",
         ],
     ),
     intent(
         "category-count",
-        "SELECT COUNT(*) FROM products JOIN products.categories WHERE categories.name = '{category}' AND {product_filter}",
+        "SELECT COUNT(*) FROM products JOIN products.categories WHERE categories.name = '{category}' AND {product_range}",
         &[
-            "how many {category} <products> {product_filter} (are there|do we have|do we sell)",
-            "count the <products> {product_filter} in the category {category}",
-            "<what is> the number of {category} <products> {product_filter}",
-            "in the category {category}, how many <products> {product_filter} do we have",
+            "how many {category} <products> {product_range} (are there|do we have|do we sell)",
+            "count the <products> {product_range} in the category {category}",
+            "<what is> the number of {category} <products> {product_range}",
+            "in the category {category}, how many <products> {product_range} do we have",
         ],
     ),
     intent(
@@ -97,8 +97,8 @@ pub(super) const INTENTS: &[Intent] = &[
         "category-stock",
         "SELECT SUM(products.stock) FROM products JOIN products.categories WHERE categories.name = '{category}' AND products.price {more} {price}",
         &[
-            "<what is> the total stock of {category} <products> (costing|priced at) {more} {price} [dollars]",
-            "how many units in total are in stock of {category} <products> (costing|priced at) {more} {price} [dollars]",
+            "<what is> the total stock of {category} <products> (costing|priced) {more} {price} [dollars]",
+            "how many units in total are in stock of {category} <products> (costing|priced) {more} {price} [dollars]",
             "how many units of {category} <products> that cost {more} {price} [dollars] are in stock",
             "sum up the stock of {category} <products> that cost {more} {price} [dollars]",
         ],
@@ -189,12 +189,12 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "how many {category} <products> that cost {more} {price} [dollars] were never (sold|ordered)",
             "count the {category} <products> costing {more} {price} [dollars] that nobody (ordered|bought)",
-            "<what is> the number of {category} <products> (costing|priced at) {more} {price} [dollars] that were never (sold|ordered)",
+            "<what is> the number of {category} <products> (costing|priced) {more} {price} [dollars] that were never (sold|ordered)",
         ],
     ),
     intent(
         "product-with-word",
-        "SELECT products.name, products.price FROM products WHERE products.name LIKE '%{word}%' ORDER BY products.price {priciest} LIMIT {top}",
+        "SELECT products.name, products.price FROM products WHERE products.name LIKE '%{word}%' ORDER BY products.price {priciest}, products.name LIMIT {top}",
         &[
             "what are the {top} {priciest} <products> with {word} in the name, and what do they cost",
             "<list> names and prices of the {top} {priciest} <products> whose name contains {word}",
@@ -206,7 +206,7 @@ pub(super) const INTENTS: &[Intent] = &[
         "SELECT DISTINCT categories.name FROM products JOIN products.categories JOIN products.suppliers WHERE suppliers.name = '{vendor}' AND products.price {more} {price}",
         &[
             "in which categories does {vendor} (offer|supply|deliver) <products> for {more} {price} [dollars]",
-            "<list> the categories in which {vendor} has <products> (costing|priced at) {more} {price} [dollars]",
+            "<list> the categories in which {vendor} has <products> (costing|priced) {more} {price} [dollars]",
             "what [different] categories do the <products> of {vendor} that cost {more} {price} [dollars] belong to",
             "which categories have <products> of {vendor} that cost {more} {price} [dollars]",
         ],

@@ -19,8 +19,8 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {customer_fields} of [all|the] <customers> {customer_filter}",
             "<what are> the {customer_fields} of [all|the] <customers> {customer_filter}",
-            "i need the {customer_fields} of [all|the] <customers> {customer_filter}",
-            "for [all|the] <customers> {customer_filter}, <what are> the {customer_fields}",
+            "I need the {customer_fields} of [all|the] <customers> {customer_filter}",
+            "for [all|the] <customers> {customer_filter}, what are the {customer_fields}",
         ],
     ),
     intent(

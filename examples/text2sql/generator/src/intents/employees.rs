@@ -19,8 +19,8 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {employee_fields} of [all|the] <employees> {employee_filter}",
             "<what are> the {employee_fields} of [all|the] <employees> {employee_filter}",
-            "i need the {employee_fields} of [all|the] <employees> {employee_filter}",
-            "for [all|the] <employees> {employee_filter}, <what are> the {employee_fields}",
+            "I need the {employee_fields} of [all|the] <employees> {employee_filter}",
+            "for [all|the] <employees> {employee_filter}, what are the {employee_fields}",
         ],
     ),
     intent(
@@ -122,9 +122,9 @@ pub(super) const INTENTS: &[Intent] = &[
         "employee-without-orders",
         "SELECT employees.name FROM employees WHERE employees.role = '{role}' AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.employee_id = employees.id AND {order_filter})",
         &[
-            "which <employees> (working|who work) as (a|an) {role} handled no <orders> {order_filter}",
-            "<list> the <employees> with the role {role} who handled no <orders> {order_filter}",
-            "who works as (a|an) {role} and handled no <orders> {order_filter}",
+            "which <employees> (working|who work) as {role} handled no <orders> {order_filter}",
+            "<list> the <employees> who work as {role} and handled no <orders> {order_filter}",
+            "who works as {role} and handled no <orders> {order_filter}",
         ],
     ),
     intent(

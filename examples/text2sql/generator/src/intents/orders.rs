@@ -19,8 +19,8 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {order_fields} of [all|the] {status} <orders> placed {when}",
             "<what are> the {order_fields} of [all|the] {status} <orders> placed {when}",
-            "i need the {order_fields} of [all|the] {status} <orders> placed {when}",
-            "for [all|the] {status} <orders> placed {when}, <what are> the {order_fields}",
+            "I need the {order_fields} of [all|the] {status} <orders> placed {when}",
+            "for [all|the] {status} <orders> placed {when}, what are the {order_fields}",
         ],
     ),
     intent(
@@ -59,8 +59,8 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {order_fields} of [all|the] <orders> (of|placed by|from) {buyer}",
             "<what are> the {order_fields} of [all|the] <orders> (of|placed by|from) {buyer}",
-            "i need the {order_fields} of [all|the] <orders> (of|placed by|from) {buyer}",
-            "for [all|the] <orders> (of|placed by|from) {buyer}, <what are> the {order_fields}",
+            "I need the {order_fields} of [all|the] <orders> (of|placed by|from) {buyer}",
+            "for [all|the] <orders> (of|placed by|from) {buyer}, what are the {order_fields}",
         ],
     ),
     intent(

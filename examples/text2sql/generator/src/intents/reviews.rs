@@ -29,8 +29,8 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {review_fields} of [all|the] reviews of the {reviewed_product}",
             "<what are> the {review_fields} of [all|the] reviews of the {reviewed_product}",
-            "i need the {review_fields} of [all|the] reviews of the {reviewed_product}",
-            "for the {reviewed_product}, <what are> the {review_fields} of the reviews",
+            "I need the {review_fields} of [all|the] reviews of the {reviewed_product}",
+            "for the {reviewed_product}, what are the {review_fields} of the reviews",
         ],
     ),
     intent(
@@ -40,7 +40,7 @@ pub(super) const INTENTS: &[Intent] = &[
             "which <products> did {reviewer} review, and with which ratings",
             "<list> the <products> and ratings of [the] reviews (by|written by) {reviewer}",
             "what did {reviewer} review, and how many stars were given",
-            "for {reviewer}, <what are> the reviewed <products> and ratings",
+            "for {reviewer}, what are the reviewed <products> and ratings",
         ],
     ),
     intent(
@@ -50,7 +50,7 @@ pub(super) const INTENTS: &[Intent] = &[
             "who reviewed the {reviewed_product}, and with which ratings",
             "<list> the <customers> and ratings of [the] reviews of the {reviewed_product}",
             "which <customers> reviewed the {reviewed_product}, and how many stars did they give",
-            "for the {reviewed_product}, <what are> the reviewers and [their] ratings",
+            "for the {reviewed_product}, what are the reviewers and [their] ratings",
         ],
     ),
     intent(

@@ -5,7 +5,7 @@ use super::{Intent, intent};
 pub(super) const INTENTS: &[Intent] = &[
     intent(
         "revenue",
-        "SELECT ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items JOIN order_items.orders WHERE {order_filter}",
+        "SELECT ROUND(SUM(order_items.amount), 2) FROM order_items JOIN order_items.orders WHERE {order_filter}",
         &[
             "<what is> the [total] <revenue> from <orders> {order_filter}",
             "how much <revenue> did <orders> {order_filter} bring [in]",
@@ -15,7 +15,7 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "revenue-category",
-        "SELECT ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items JOIN order_items.orders JOIN order_items.products JOIN products.categories WHERE categories.name = '{category}' AND {when}",
+        "SELECT ROUND(SUM(order_items.amount), 2) FROM order_items JOIN order_items.orders JOIN order_items.products JOIN products.categories WHERE categories.name = '{category}' AND {when}",
         &[
             "<what is> the [total] <revenue> of {category} <products> {when}",
             "how much <revenue> did {category} <products> bring {when}",
@@ -24,7 +24,7 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "revenue-category-groups",
-        "SELECT categories.name, ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items JOIN order_items.products JOIN products.categories WHERE {product_filter} GROUP BY categories.name",
+        "SELECT categories.name, ROUND(SUM(order_items.amount), 2) FROM order_items JOIN order_items.products JOIN products.categories WHERE {product_filter} GROUP BY categories.name",
         &[
             "<what is> the <revenue> <per> category for <products> {product_filter}",
             "<per> category, how much <revenue> did <products> {product_filter} bring",
@@ -33,7 +33,7 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "revenue-product",
-        "SELECT ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items JOIN order_items.products WHERE products.name = '{sold_product}'",
+        "SELECT ROUND(SUM(order_items.amount), 2) FROM order_items JOIN order_items.products WHERE products.name = '{sold_product}'",
         &[
             "<what is> the [total] <revenue> of the {sold_product}",
             "how much <revenue> did the {sold_product} bring [in]",
@@ -73,9 +73,9 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "spending",
-        "SELECT ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items JOIN order_items.orders JOIN orders.customers WHERE customers.name = '{buyer}'",
+        "SELECT ROUND(SUM(order_items.amount), 2) FROM order_items JOIN order_items.orders JOIN orders.customers WHERE customers.name = '{buyer}'",
         &[
-            "how much (did|has) {buyer} (spend|spent) [in total]",
+            "how much (did {buyer} spend|has {buyer} spent) [in total]",
             "<what is> the total spending of [the] <customer> {buyer}",
             "how much money did [the] <customer> {buyer} spend [in total]",
             "what is the value of all <orders> (of|placed by) {buyer}",
@@ -83,7 +83,7 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "spending-top",
-        "SELECT customers.name, ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items JOIN order_items.orders JOIN orders.customers WHERE {when} GROUP BY customers.name ORDER BY SUM(order_items.quantity * order_items.unit_price) DESC LIMIT {top}",
+        "SELECT customers.name, ROUND(SUM(order_items.amount), 2) FROM order_items JOIN order_items.orders JOIN orders.customers WHERE {when} GROUP BY customers.name ORDER BY SUM(order_items.amount) DESC, customers.name LIMIT {top}",
         &[
             "which {top} <customers> spent the most {when}, and how much",
             "<list> the top {top} <customers> by spending {when}, with amounts",
@@ -97,12 +97,12 @@ pub(super) const INTENTS: &[Intent] = &[
             "which <products> and quantities (are|were) in order [number] {order}",
             "<list> the <products> and quantities (of|in) order [number] {order}",
             "what was ordered with order [number] {order}, and how many units",
-            "for order [number] {order}, <what are> the <products> and quantities",
+            "for order [number] {order}, what are the <products> and quantities",
         ],
     ),
     intent(
         "order-value",
-        "SELECT ROUND(SUM(order_items.quantity * order_items.unit_price), 2) FROM order_items WHERE order_items.order_id = {order}",
+        "SELECT ROUND(SUM(order_items.amount), 2) FROM order_items WHERE order_items.order_id = {order}",
         &[
             "<what is> the [total] value of order [number] {order}",
             "how much (is|was) order [number] {order} worth",
@@ -112,7 +112,7 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "order-value-having",
-        "SELECT order_items.order_id FROM order_items JOIN order_items.orders WHERE {when} GROUP BY order_items.order_id HAVING SUM(order_items.quantity * order_items.unit_price) {more} {amount}",
+        "SELECT order_items.order_id FROM order_items JOIN order_items.orders WHERE {when} GROUP BY order_items.order_id HAVING SUM(order_items.amount) {more} {amount}",
         &[
             "which <orders> placed {when} are worth {more} {amount} [dollars]",
             "<list> the ids of <orders> placed {when} with a value of {more} {amount} [dollars]",
@@ -144,7 +144,7 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "which <products> did {buyer} (buy|order)",
             "<list> the [different] <products> that {buyer} (bought|ordered)",
-            "what (has|did) {buyer} (bought|ordered|buy|order) [so far]",
+            "what (has {buyer} (bought|ordered)|did {buyer} (buy|order)) [so far]",
             "which <products> were (bought|ordered) by {buyer}",
         ],
     ),
@@ -168,11 +168,11 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "quantity-statistic",
-        "SELECT ROUND({average}(order_items.quantity), 2) FROM order_items JOIN order_items.products JOIN products.categories WHERE categories.name = '{category}' AND {product_filter}",
+        "SELECT ROUND({average}(order_items.quantity), 2) FROM order_items JOIN order_items.products JOIN products.categories WHERE categories.name = '{category}' AND {product_range}",
         &[
-            "<what is> the {average} quantity <per_line> for {category} <products> {product_filter}",
-            "how high is the {average} quantity <per_line> of {category} <products> {product_filter}",
-            "among {category} <products> {product_filter}, what is the {average} quantity <per_line>",
+            "<what is> the {average} quantity <per_line> for {category} <products> {product_range}",
+            "how high is the {average} quantity <per_line> of {category} <products> {product_range}",
+            "among {category} <products> {product_range}, what is the {average} quantity <per_line>",
         ],
     ),
 ];

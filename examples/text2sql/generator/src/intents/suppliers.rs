@@ -19,7 +19,7 @@ pub(super) const INTENTS: &[Intent] = &[
         &[
             "<list> the {supplier_fields} of [all|the] <suppliers> (from|in|based in) {supplier_country}",
             "<what are> the {supplier_fields} of [all|the] <suppliers> (from|in|based in) {supplier_country}",
-            "i need the {supplier_fields} of [all|the] <suppliers> (from|in|based in) {supplier_country}",
+            "I need the {supplier_fields} of [all|the] <suppliers> (from|in|based in) {supplier_country}",
         ],
     ),
     intent(
@@ -46,9 +46,9 @@ pub(super) const INTENTS: &[Intent] = &[
         "SELECT {product_fields} FROM products JOIN products.suppliers WHERE suppliers.name = '{vendor}' AND products.price {more} {price}",
         &[
             "<list> the {product_fields} of <products> (from|by|supplied by) {vendor} that cost {more} {price} [dollars]",
-            "<what are> the {product_fields} of [all|the] {vendor} <products> (costing|priced at) {more} {price} [dollars]",
-            "i need the {product_fields} of <products> (from|by|supplied by) {vendor} (costing|priced at) {more} {price} [dollars]",
-            "for <products> (from|by) {vendor} that cost {more} {price} [dollars], <what are> the {product_fields}",
+            "<what are> the {product_fields} of [all|the] {vendor} <products> (costing|priced) {more} {price} [dollars]",
+            "I need the {product_fields} of <products> (from|by|supplied by) {vendor} (costing|priced) {more} {price} [dollars]",
+            "for <products> (from|by) {vendor} that cost {more} {price} [dollars], what are the {product_fields}",
         ],
     ),
     intent(
@@ -93,12 +93,12 @@ pub(super) const INTENTS: &[Intent] = &[
     ),
     intent(
         "supplier-of-category",
-        "SELECT DISTINCT suppliers.name FROM products JOIN products.categories JOIN products.suppliers WHERE categories.name = '{category}' AND {product_filter}",
+        "SELECT DISTINCT suppliers.name FROM products JOIN products.categories JOIN products.suppliers WHERE categories.name = '{category}' AND {product_range}",
         &[
-            "which <suppliers> (offer|deliver|supply) {category} <products> {product_filter}",
-            "<list> the <suppliers> of {category} <products> {product_filter}",
-            "who (offers|delivers|supplies) {category} <products> {product_filter}",
-            "in the category {category}, which <suppliers> have <products> {product_filter}",
+            "which <suppliers> (offer|deliver|supply) {category} <products> {product_range}",
+            "<list> the <suppliers> of {category} <products> {product_range}",
+            "who (offers|delivers|supplies) {category} <products> {product_range}",
+            "in the category {category}, which <suppliers> have <products> {product_range}",
         ],
     ),
     intent(

@@ -1,0 +1,110 @@
+//! `cllm bench`: Jacobi against autoregressive decoding of one checkpoint, prompt by prompt in turns, with the tokens compared.
+
+mod measure;
+mod prompts;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cllm_engine::{Checkpoint, CheckpointError, ComputeOptions, DecodeError, LoadError, Model};
+
+use crate::CliError;
+use crate::args::{BenchArguments, Output};
+use measure::Measurement;
+use report::BenchReport;
+
+/// How often each forward is timed for t(n)/t(1).
+const COST_REPETITIONS: usize = 15;
+
+/// Why there is no measurement.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// The prompts cannot be read.
+    #[error("{path}{line}: {problem}", line = line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Prompts {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: Option<usize>,
+        /// A sentence.
+        problem: String,
+    },
+    /// The checkpoint is missing or corrupt.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The model does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A prompt cannot be decoded.
+    #[error("{path}, line {line}: {source}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// Why.
+        source: DecodeError,
+    },
+    /// The one thing that must never happen.
+    #[error(
+        "{path}, line {line}: Jacobi with block size {block_size} gave other tokens than autoregressive decoding; they must be \
+         equal, so please report this with the checkpoint and the prompt"
+    )]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// Rows of the forward.
+        block_size: u32,
+    },
+}
+
+impl BenchError {
+    /// Wrong however often it is tried.
+    pub(crate) fn is_input(&self) -> bool {
+        matches!(self, Self::Prompts { .. } | Self::Checkpoint(_) | Self::Decode { .. })
+    }
+}
+
+pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, CliError> {
+    let report = measured(arguments)?;
+    let json = serde_json::to_string_pretty(&report).unwrap_or_default();
+    if let Some(path) = &arguments.report {
+        write(path, &json)?;
+    }
+    match arguments.output {
+        Output::Json => anstream::println!("{json}"),
+        Output::Text => anstream::println!("{}", report::describe(&report)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measured(arguments: &BenchArguments) -> Result<BenchReport, BenchError> {
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let prompts = prompts::read(&arguments.prompts, arguments.limit, checkpoint.tokenizer())?;
+    let model = Model::load(&checkpoint, ComputeOptions::default())?;
+    let Measurement { arms } = measure::measure(&model, &prompts, arguments)?;
+    let rows: Vec<usize> = arguments.block_size.iter().map(|&size| size as usize).collect();
+    let costs = cllm_engine::forward_cost(&model, &with_one(rows), COST_REPETITIONS);
+    let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
+    Ok(report::report(arguments, &checkpoint, &model.hardware(), digest, arms, &costs, prompts.len()))
+}
+
+/// Every cost is told against that of one row.
+fn with_one(mut rows: Vec<usize>) -> Vec<usize> {
+    rows.push(1);
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// Written beside, then renamed: there is never half a report.
+fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|source| CliError::Write { path: path.to_owned(), source })
+}

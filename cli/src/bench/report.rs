@@ -1,0 +1,181 @@
+//! A measurement as JSON and as a table: no figure without what it was measured against.
+
+use cllm_crds::report::{ArmStrategy, CheckpointSummary, Conditions, ForwardCost};
+use cllm_engine::{Checkpoint, HardwareDescription};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::measure::ArmTotals;
+use crate::args::BenchArguments;
+
+/// What `cllm bench` measured. Seconds and tokens are sums over all prompts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BenchReport {
+    /// RFC 3339, UTC.
+    created_at: String,
+    checkpoint: CheckpointSummary,
+    conditions: Conditions,
+    /// All arms gave the same tokens for every prompt; a measurement in which they did not is not reported.
+    tokens_equal: bool,
+    arms: Vec<BenchArm>,
+    forward_cost: Vec<ForwardCost>,
+}
+
+/// One way of decoding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BenchArm {
+    strategy: ArmStrategy,
+    block_size: u32,
+    generated_tokens: u64,
+    decode_forwards: u64,
+    decode_seconds: f64,
+    end_to_end_seconds: f64,
+    tokens_per_forward: f64,
+    decode_tokens_per_second: f64,
+    end_to_end_tokens_per_second: f64,
+    /// Of decode tokens per second, against the autoregressive arm.
+    over_autoregressive: f64,
+    /// The same, prefill and tokenization included.
+    over_autoregressive_end_to_end: f64,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a report, put together in one place")]
+pub(super) fn report(
+    arguments: &BenchArguments,
+    checkpoint: &Checkpoint,
+    hardware: &HardwareDescription,
+    digest: String,
+    arms: Vec<ArmTotals>,
+    costs: &[(usize, f64)],
+    prompts: usize,
+) -> BenchReport {
+    let one_row = costs.iter().find(|(rows, _)| *rows == 1).map_or(f64::NAN, |(_, seconds)| *seconds);
+    BenchReport {
+        created_at: k8s_openapi::jiff::Timestamp::now().to_string(),
+        checkpoint: CheckpointSummary { digest, parameters: checkpoint.parameters() },
+        conditions: conditions(arguments, hardware, prompts),
+        tokens_equal: true,
+        arms: rates(&arms, prompts as u64),
+        forward_cost: costs
+            .iter()
+            .map(|&(rows, seconds)| ForwardCost { rows: rows as u32, seconds, ratio: seconds / one_row })
+            .collect(),
+    }
+}
+
+fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompts: usize) -> Conditions {
+    Conditions {
+        hardware: hardware.cpu.clone(),
+        threads: hardware.threads as u32,
+        instruction_set: hardware.instruction_set.to_owned(),
+        dtype: "f32".to_owned(),
+        cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
+        concurrency: 1,
+        block_size: arguments.block_size.iter().copied().max().unwrap_or(1),
+        max_new_tokens: arguments.max_new_tokens,
+        dataset: arguments.prompts.display().to_string(),
+        prompts: prompts as u64,
+        sampling: "greedy".to_owned(),
+        seed: 0,
+    }
+}
+
+fn rates(totals: &[ArmTotals], prompts: u64) -> Vec<BenchArm> {
+    let rate = |arm: &ArmTotals| {
+        // the first token of each prompt comes out of the prefill
+        let decoded = arm.generated_tokens.saturating_sub(prompts) as f64;
+        (decoded, decoded / arm.decode_seconds, arm.generated_tokens as f64 / arm.end_to_end_seconds)
+    };
+    let base = totals.first().map_or((f64::NAN, f64::NAN, f64::NAN), rate);
+    let arm = |arm: &ArmTotals| {
+        let (decoded, decode_rate, end_to_end_rate) = rate(arm);
+        BenchArm {
+            strategy: arm.strategy,
+            block_size: arm.block_size,
+            generated_tokens: arm.generated_tokens,
+            decode_forwards: arm.decode_forwards,
+            decode_seconds: arm.decode_seconds,
+            end_to_end_seconds: arm.end_to_end_seconds,
+            tokens_per_forward: if arm.decode_forwards == 0 { 1.0 } else { decoded / arm.decode_forwards as f64 },
+            decode_tokens_per_second: decode_rate,
+            end_to_end_tokens_per_second: end_to_end_rate,
+            over_autoregressive: decode_rate / base.1,
+            over_autoregressive_end_to_end: end_to_end_rate / base.2,
+        }
+    };
+    totals.iter().map(arm).collect()
+}
+
+/// For people.
+pub(super) fn describe(report: &BenchReport) -> String {
+    let conditions = &report.conditions;
+    format!(
+        "{}\n\nRatios are against autoregressive decoding of the same checkpoint ({} parameters, {}), same run, prompt by \
+         prompt in turns; all arms gave the same tokens.\n{} prompts of {}, at most {} tokens each, one at a time: {}, {} threads, \
+         {}, {}.",
+        table(report),
+        report.checkpoint.parameters,
+        report.checkpoint.digest,
+        conditions.prompts,
+        conditions.dataset,
+        conditions.max_new_tokens,
+        conditions.hardware,
+        conditions.threads,
+        conditions.instruction_set,
+        conditions.dtype,
+    )
+}
+
+fn table(report: &BenchReport) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let heads = ["", "TOKENS/FORWARD", "t(n)/t(1)", "TOKENS/S", "RATIO", "TOKENS/S END TO END", "RATIO"];
+    table.set_header(heads.map(|head| Cell::new(head).set_alignment(CellAlignment::Right)));
+    for arm in &report.arms {
+        let cost = report.forward_cost.iter().find(|cost| cost.rows == arm.block_size);
+        let figures = [
+            format!("{:.2}", arm.tokens_per_forward),
+            cost.map_or_else(|| "-".to_owned(), |cost| format!("{:.2}", cost.ratio)),
+            format!("{:.0}", arm.decode_tokens_per_second),
+            format!("{:.2} ×", arm.over_autoregressive),
+            format!("{:.0}", arm.end_to_end_tokens_per_second),
+            format!("{:.2} ×", arm.over_autoregressive_end_to_end),
+        ];
+        let mut cells = vec![Cell::new(name(arm))];
+        cells.extend(figures.map(|figure| Cell::new(figure).set_alignment(CellAlignment::Right)));
+        table.add_row(cells);
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn name(arm: &BenchArm) -> String {
+    match arm.strategy {
+        ArmStrategy::Autoregressive => "autoregressive".to_owned(),
+        ArmStrategy::Jacobi => format!("Jacobi (n = {})", arm.block_size),
+        ArmStrategy::JacobiWithLookup => format!("Jacobi with lookup (n = {})", arm.block_size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_token_of_each_prompt_is_not_decoded() {
+        let arm = |strategy, block_size, decode_forwards, decode_seconds| ArmTotals {
+            strategy,
+            block_size,
+            generated_tokens: 22,
+            decode_forwards,
+            decode_seconds,
+            end_to_end_seconds: decode_seconds + 1.0,
+        };
+        let totals = [arm(ArmStrategy::Autoregressive, 1, 20, 2.0), arm(ArmStrategy::Jacobi, 8, 8, 1.0)];
+        let arms = rates(&totals, 2);
+        assert_eq!((arms[0].tokens_per_forward, arms[1].tokens_per_forward), (1.0, 2.5));
+        assert_eq!((arms[0].decode_tokens_per_second, arms[1].over_autoregressive), (10.0, 2.0));
+        assert_eq!((arms[1].end_to_end_tokens_per_second, arms[1].over_autoregressive_end_to_end), (11.0, 1.5));
+    }
+}

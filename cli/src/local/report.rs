@@ -1,0 +1,74 @@
+//! The end of a training, for people: the arms of its `report.json` side by side, and against what each figure stands.
+
+use std::path::Path;
+
+use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, Report};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+/// What `report.json` in the folder of a checkpoint says, with its path; a sentence when it cannot be read.
+pub(super) fn describe(checkpoint: &Path) -> String {
+    let path = checkpoint.join("report.json");
+    let report = std::fs::read_to_string(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|text| serde_json::from_str::<Report>(&text).map_err(|error| error.to_string()));
+    match report {
+        Ok(report) => format!("\n{}\nreport: {}", summary(&report), path.display()),
+        Err(error) => format!("the report {} cannot be read: {error}", path.display()),
+    }
+}
+
+fn summary(report: &Report) -> String {
+    let (speedup, quality, conditions) = (&report.speedup, &report.quality, &report.conditions);
+    format!(
+        "{}\n\n{} × the target autoregressively, {} × the target by Jacobi with lookup, {} × itself autoregressively (decoding, block \
+         size {});\n{} × the target end to end; {} {} % → {} % ({} points lost).\nMeasured on {} held-out prompts, one run, \
+         interleaved, {} at once: {}, {} threads, {}, {}.",
+        arms(report),
+        speedup.over_target,
+        speedup.over_target_with_lookup,
+        speedup.over_own_autoregressive,
+        speedup.best_block_size,
+        speedup.over_target_end_to_end,
+        quality.metric,
+        quality.target,
+        quality.cllm,
+        quality.drop,
+        conditions.prompts,
+        conditions.concurrency,
+        conditions.hardware,
+        conditions.threads,
+        conditions.instruction_set,
+        conditions.dtype,
+    )
+}
+
+fn arms(report: &Report) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let heads = ["", "TOKENS/S", "TOKENS/S END TO END", "TOKENS/FORWARD", "QUALITY"];
+    table.set_header(heads.map(|head| Cell::new(head).set_alignment(CellAlignment::Right)));
+    for arm in &report.arms {
+        let figures = [
+            format!("{:.0}", arm.decode_tokens_per_second),
+            format!("{:.0}", arm.end_to_end_tokens_per_second),
+            format!("{:.2}", arm.tokens_per_forward),
+            format!("{:.1} %", arm.quality),
+        ];
+        let mut cells = vec![Cell::new(name(arm))];
+        cells.extend(figures.map(|figure| Cell::new(figure).set_alignment(CellAlignment::Right)));
+        table.add_row(cells);
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn name(arm: &Arm) -> String {
+    let checkpoint = match arm.checkpoint {
+        ArmCheckpoint::Target => "target",
+        ArmCheckpoint::Cllm => "CLLM",
+    };
+    match arm.strategy {
+        ArmStrategy::Autoregressive => format!("{checkpoint} autoregressive"),
+        ArmStrategy::Jacobi => format!("{checkpoint} Jacobi (n = {})", arm.block_size),
+        ArmStrategy::JacobiWithLookup => format!("{checkpoint} Jacobi with lookup (n = {})", arm.block_size),
+    }
+}

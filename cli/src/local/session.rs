@@ -1,0 +1,386 @@
+//! The loop of local mode: observe, start what is due, derive the statuses, tell. Decisions are the operator's and `job`'s.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cllm_crds::conditions::{reasons, types};
+use cllm_crds::status_page::{JobStage, TrainerStatus};
+use cllm_crds::{CllmModelStatus, CllmTrainingStatus};
+use cllm_operator::model::{self, Resolution};
+use cllm_operator::training::{self, Observed};
+use cllm_operator::Images;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::LocalError;
+use super::executor::Executor;
+use super::job::End;
+use super::launch::Host;
+use super::plan::Plan;
+use super::process::tail;
+use super::report;
+use super::reporter::{Reporter, Snapshot};
+use super::servers::{ServerFailure, Servers};
+use super::state::{State, TrainingState, Workdir};
+use super::table::{is_true, model_row, training_row};
+use crate::validated::{CheckedModel, CheckedTraining};
+
+/// How often the processes are asked.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How long a `/status` page is waited for.
+const PAGE_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Something is still to be done.
+    Working,
+    /// Everything is trained and every model answers.
+    Ready,
+}
+
+/// One run of `cllm up`.
+pub(super) struct Session {
+    plan: Plan,
+    workdir: Workdir,
+    state: State,
+    executor: Executor,
+    servers: Servers,
+    server_failure: Option<ServerFailure>,
+    http_port: Option<u16>,
+    client: reqwest::Client,
+    reporter: Reporter,
+    announced: BTreeSet<String>,
+}
+
+impl Session {
+    /// Takes up what earlier runs in the folder have left; starts nothing yet. The port is that of the first model.
+    pub(super) fn new(
+        plan: Plan,
+        host: Host,
+        workdir: Workdir,
+        http_port: Option<u16>,
+        reporter: Reporter,
+    ) -> Result<Self, LocalError> {
+        let state = workdir.load()?;
+        let client = reqwest::Client::builder().timeout(PAGE_TIMEOUT).build().unwrap_or_default();
+        let mut session = Self {
+            executor: Executor::new(host.clone()),
+            servers: Servers::new(host),
+            plan,
+            workdir,
+            state,
+            server_failure: None,
+            http_port,
+            client,
+            reporter,
+            announced: BTreeSet::new(),
+        };
+        session.take_up();
+        Ok(session)
+    }
+
+    /// Statuses and Jobs of earlier runs, as far as they belong to the resources as they are written now.
+    fn take_up(&mut self) {
+        for training in &mut self.plan.trainings {
+            let spec = serde_json::to_value(&training.resource.spec).unwrap_or_default();
+            let known = self.state.trainings.get(&training.resource.name_any()).filter(|known| known.spec == spec);
+            training.resource.status = known.map(|known| known.status.clone());
+            for staged in training::render(&training.valid).jobs {
+                let earlier = self.state.jobs.get(staged.job.metadata.name.as_deref().unwrap_or_default());
+                let has_ended = earlier.is_some_and(|earlier| earlier.record.end == Some(End::Complete));
+                if earlier.is_some() && (has_ended || !training.resource.spec.suspend) {
+                    self.executor.submit(staged.job, earlier);
+                }
+            }
+        }
+    }
+
+    /// Works until everything is ready or something fails for good; the caller stops the processes.
+    pub(super) async fn work(&mut self) -> Result<(), LocalError> {
+        loop {
+            if self.step().await? == Standing::Ready {
+                return Ok(());
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Keeps the models serving; returns only with an error.
+    pub(super) async fn serve(&mut self) -> Result<std::convert::Infallible, LocalError> {
+        loop {
+            self.wait().await?;
+            self.step().await?;
+        }
+    }
+
+    /// Whether there is something to serve.
+    pub(super) fn has_models(&self) -> bool {
+        self.plan.models.iter().any(|model| model.valid.replicas() > 0)
+    }
+
+    /// Tells something in words.
+    pub(super) fn note(&mut self, text: &str) {
+        self.reporter.note(text);
+    }
+
+    /// Until a process ends or it is time to look again.
+    async fn wait(&mut self) -> Result<(), LocalError> {
+        tokio::select! {
+            end = self.executor.next_end() => {
+                self.executor.enter(end, &now(), false);
+                self.save()?;
+            }
+            end = self.servers.next_end() => {
+                self.server_failure = self.servers.enter(end);
+            }
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<Standing, LocalError> {
+        let before = self.stages();
+        self.observe_trainings().await?;
+        self.executor.advance(&now())?;
+        self.observe_models().await?;
+        self.servers.advance()?;
+        let snapshots: Vec<Snapshot> = self.snapshots();
+        self.reporter.update(&snapshots);
+        if self.stages() != before {
+            self.save()?;
+        }
+        self.judge()
+    }
+
+    fn stages(&self) -> Vec<Option<cllm_crds::TrainingStage>> {
+        self.plan.trainings.iter().map(|training| training.resource.status.as_ref().and_then(|status| status.stage)).collect()
+    }
+
+    async fn observe_trainings(&mut self) -> Result<(), LocalError> {
+        let images = Images::of_this_version();
+        for training in &mut self.plan.trainings {
+            // what the status says is an input of validation: a training that has ended stays so
+            training.valid = training::validate(&training.resource, &images)
+                .map_err(|error| LocalError::Failed(format!("{}: {error}", training.place)))?;
+            let jobs = job_names(training);
+            let mut observed = observe(&self.executor, &jobs, &self.client).await;
+            let due = training::due(&training.valid, &observed);
+            if !due.is_empty() {
+                for job in due {
+                    let earlier = self.state.jobs.get(job.metadata.name.as_deref().unwrap_or_default());
+                    self.executor.submit(job, earlier);
+                }
+                observed = observe(&self.executor, &jobs, &self.client).await;
+            }
+            let previous = training.resource.status.clone().unwrap_or_default();
+            let status = training::status(&training.valid, &observed, &previous, Timestamp::now());
+            training.resource.status = Some(status);
+        }
+        Ok(())
+    }
+
+    async fn observe_models(&mut self) -> Result<(), LocalError> {
+        let images = Images::of_this_version();
+        for (index, model) in self.plan.models.iter_mut().enumerate() {
+            model.valid = model::validate(&model.resource, &images)
+                .map_err(|error| LocalError::Failed(format!("{}: {error}", model.place)))?;
+            let name = model.resource.name_any();
+            let resolution = model::resolve(&model.valid, trained(&model.resource, &self.plan.trainings));
+            if let Resolution::Resolved(checkpoint) = &resolution
+                && model.valid.replicas() > 0
+            {
+                let deployment = model::render(&model.valid, checkpoint).deployment;
+                self.servers.submit(&name, deployment, self.http_port.filter(|_| index == 0));
+            }
+            let observed = model::Observed {
+                deployment: self.servers.observe(&name),
+                autoscaler: None,
+                pages: self.servers.page(&name, &self.client).await.into_iter().collect(),
+            };
+            let previous = model.resource.status.clone().unwrap_or_default();
+            let mut status = model::status(&model.valid, &resolution, &observed, &previous, Timestamp::now());
+            status.url = self.servers.http_port(&name).map(|port| format!("http://127.0.0.1:{port}"));
+            model.resource.status = Some(status);
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let trainings = self.plan.trainings.iter().map(|training| {
+            let (name, status) = (training.resource.name_any(), training_status(training));
+            let row = training_row(&name, &status);
+            Snapshot { kind: "CllmTraining", name, status: serde_json::to_value(&status).unwrap_or_default(), row }
+        });
+        let models = self.plan.models.iter().map(|model| {
+            let (name, status) = (model.resource.name_any(), model_status(model));
+            let row = model_row(&name, &status);
+            Snapshot { kind: "CllmModel", name, status: serde_json::to_value(&status).unwrap_or_default(), row }
+        });
+        trainings.chain(models).collect()
+    }
+
+    /// Announces what has become ready, and fails with what has failed for good.
+    fn judge(&mut self) -> Result<Standing, LocalError> {
+        let mut notes = Vec::new();
+        for training in &self.plan.trainings {
+            let (object, status) = (name_of(&training.place), training_status(training));
+            let failed = find(&status.conditions, types::FAILED).filter(|condition| condition.status == "True");
+            let has_ended = failed.is_some() || is_true(&status.conditions, types::COMPLETE);
+            if has_ended && self.announced.insert(object.clone()) {
+                let output = status.output.as_ref().and_then(|output| self.plan.claims.path_of(&output.uri));
+                notes.extend(output.map(|checkpoint| report::describe(&checkpoint)));
+            }
+            if let Some(condition) = failed {
+                let text = self.training_failure(training, &object, condition);
+                notes.drain(..).for_each(|note| self.reporter.note(&note));
+                return Err(LocalError::Failed(text));
+            }
+        }
+        for model in &self.plan.models {
+            let (object, status) = (name_of(&model.place), model_status(model));
+            if is_true(&status.conditions, types::READY) && self.announced.insert(object.clone()) {
+                notes.extend(status.url.map(|url| invitation(&object, &url, model.valid.served_name())));
+            }
+        }
+        notes.iter().for_each(|note| self.reporter.note(note));
+        if let Some(failure) = &self.server_failure {
+            return Err(LocalError::Failed(with_log(&failure.sentence, &failure.log)));
+        }
+        self.standing()
+    }
+
+    fn standing(&self) -> Result<Standing, LocalError> {
+        let is_complete = |training: &CheckedTraining| is_true(&training_status(training).conditions, types::COMPLETE);
+        let is_ready = |model: &CheckedModel| is_true(&model_status(model).conditions, types::READY);
+        if self.plan.trainings.iter().all(is_complete) && self.plan.models.iter().all(is_ready) {
+            return Ok(Standing::Ready);
+        }
+        let mut open = self.plan.trainings.iter().filter(|training| !is_complete(training));
+        let is_held = |training: &CheckedTraining| training.resource.spec.suspend;
+        match open.clone().find(|training| is_held(training)) {
+            Some(held) if open.all(is_held) && self.executor.is_idle() => Err(LocalError::Failed(format!(
+                "{} is suspended (spec.suspend is true); set it to false and run again",
+                name_of(&held.place)
+            ))),
+            _ => Ok(Standing::Working),
+        }
+    }
+
+    fn training_failure(&self, training: &CheckedTraining, object: &str, condition: &Condition) -> String {
+        let sentence = format!("{object}: {}", condition.message);
+        if condition.reason == reasons::GATE_FAILED {
+            return sentence;
+        }
+        match self.executor.failure(&job_names(training)) {
+            Some(failure) if failure.sentence.is_some() => with_log(&sentence, &failure.log),
+            Some(failure) => with_log(&format!("{sentence} (exit code {})", failure.exit_code), &failure.log),
+            None => sentence,
+        }
+    }
+
+    /// Writes what is done to `state.json`.
+    fn save(&mut self) -> Result<(), LocalError> {
+        for (name, job) in self.executor.states() {
+            self.state.jobs.insert(name.clone(), job.clone());
+        }
+        for training in &self.plan.trainings {
+            let spec = serde_json::to_value(&training.resource.spec).unwrap_or_default();
+            let known = TrainingState { spec, status: training_status(training) };
+            self.state.trainings.insert(training.resource.name_any(), known);
+        }
+        self.workdir.save(&self.state)
+    }
+
+    /// Ends all processes: SIGTERM, and SIGKILL when their grace is over or `hurry` resolves. What they finished is kept.
+    pub(super) async fn stop(&mut self, hurry: impl Future<Output = ()>) -> Result<(), LocalError> {
+        self.executor.stop();
+        self.servers.stop();
+        let mut hurry = Some(std::pin::pin!(hurry));
+        while !(self.executor.is_idle() && self.servers.is_idle()) {
+            let hurried = async {
+                match &mut hurry {
+                    Some(hurry) => hurry.as_mut().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                end = self.executor.next_end() => self.executor.enter(end, &now(), true),
+                end = self.servers.next_end() => {
+                    self.servers.enter(end);
+                }
+                () = hurried => {
+                    hurry = None;
+                    self.executor.kill();
+                    self.servers.kill();
+                }
+            }
+        }
+        self.save()
+    }
+}
+
+async fn observe(executor: &Executor, jobs: &BTreeSet<String>, client: &reqwest::Client) -> Observed {
+    Observed {
+        jobs: executor.observe(jobs),
+        messages: executor.messages(jobs),
+        page: merge(executor.pages(jobs, client).await),
+    }
+}
+
+/// Shards that run side by side count together: the status divides their percentages by the number of shards.
+fn merge(pages: Vec<TrainerStatus>) -> Option<TrainerStatus> {
+    pages.into_iter().reduce(|mut merged, page| {
+        if page.stage == merged.stage && page.stage == JobStage::Collecting {
+            merged.progress.progress_percentage += page.progress.progress_percentage;
+            let remaining = page.progress.estimated_remaining_seconds;
+            merged.progress.estimated_remaining_seconds = merged.progress.estimated_remaining_seconds.max(remaining);
+        }
+        merged
+    })
+}
+
+fn job_names(training: &CheckedTraining) -> BTreeSet<String> {
+    training::render(&training.valid).jobs.into_iter().filter_map(|staged| staged.job.metadata.name).collect()
+}
+
+fn trained<'a>(
+    model: &cllm_crds::CllmModel,
+    trainings: &'a [CheckedTraining],
+) -> Option<&'a cllm_crds::CllmTraining> {
+    let name = &model.spec.model.training_ref.as_ref()?.name;
+    trainings.iter().map(|training| &training.resource).find(|training| training.metadata.name.as_ref() == Some(name))
+}
+
+fn training_status(training: &CheckedTraining) -> CllmTrainingStatus {
+    training.resource.status.clone().unwrap_or_default()
+}
+
+fn model_status(model: &CheckedModel) -> CllmModelStatus {
+    model.resource.status.clone().unwrap_or_default()
+}
+
+fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+fn name_of(place: &crate::documents::Place) -> String {
+    place.object.clone().unwrap_or_else(|| place.to_string())
+}
+
+fn invitation(object: &str, url: &str, served_name: &str) -> String {
+    format!(
+        "{object} answers at {url}/v1\n  curl {url}/v1/completions -H 'Content-Type: application/json' \\\n    -d '{{\"model\": \
+         \"{served_name}\", \"prompt\": \"Hello\", \"max_tokens\": 64}}'\n  cllm chat --url {url}/v1"
+    )
+}
+
+fn with_log(sentence: &str, log: &std::path::Path) -> String {
+    let lines: String = tail(log).iter().map(|line| format!("\n  | {line}")).collect();
+    format!("{sentence}\n  log: {}{lines}", log.display())
+}
+
+fn now() -> Time {
+    Time(Timestamp::now())
+}

@@ -1,0 +1,67 @@
+//! Which vector instructions the kernels use: chosen once, at run time.
+
+use std::fmt;
+
+/// Vector instructions of the kernels. Results differ in rounding between instruction sets, never within one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InstructionSet {
+    /// 256-bit vectors with fused multiply-add (x86-64-v3).
+    Avx2,
+    /// Whatever the compiler makes of plain code; multiplication and addition round separately.
+    Portable,
+}
+
+impl InstructionSet {
+    /// The best that this processor has.
+    pub fn detect() -> Self {
+        if Self::Avx2.is_available() { Self::Avx2 } else { Self::Portable }
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 => false,
+            Self::Portable => true,
+        }
+    }
+
+    /// Its name in reports and fingerprints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx2 => "avx2+fma",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Runs the generic kernel `$kernel::<Lanes>(arguments…)` compiled for `$set`.
+///
+/// `$set` must be available on this processor: `Model::load` refuses others, and nobody else makes kernels.
+macro_rules! dispatch {
+    ($set:expr, $(#[$meta:meta])* fn $kernel:ident($($name:ident: $type:ty),* $(,)?)) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn with_avx2($($name: $type),*) {
+            $kernel::<$crate::kernels::lanes::Avx2Lanes>($($name),*);
+        }
+        match $set {
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::InstructionSet::Avx2 => {
+                // SAFETY: the instruction set was checked to be available when the model was loaded.
+                #[expect(unsafe_code, reason = "calling code compiled for an instruction set that was detected")]
+                unsafe { with_avx2($($name),*) }
+            }
+            _ => $kernel::<$crate::kernels::lanes::PortableLanes>($($name),*),
+        }
+    }};
+}
+pub(super) use dispatch;

@@ -1,0 +1,92 @@
+#![expect(unsafe_code, reason = "vector intrinsics")]
+#![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
+//! Eight f32 side by side. Kernels are written once over [`Lanes`] and compiled for each instruction set.
+//!
+//! Methods of [`Avx2Lanes`] may only run where AVX2 and FMA are available: `dispatch!` is the one place that instantiates kernels
+//! with it, behind that check.
+
+/// Number of values of a vector.
+pub(super) const LANES: usize = 8;
+
+/// A vector of eight f32. Every operation is lane by lane.
+pub(super) trait Lanes: Copy {
+    fn splat(value: f32) -> Self;
+    fn load(values: &[f32; LANES]) -> Self;
+    fn store(self, values: &mut [f32; LANES]);
+    fn multiply(self, other: Self) -> Self;
+    /// `self * factor + addend`: one rounding with FMA, two without, but always the same within an instruction set.
+    fn multiply_add(self, factor: Self, addend: Self) -> Self;
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct PortableLanes([f32; LANES]);
+
+impl Lanes for PortableLanes {
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; LANES])
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        Self(*values)
+    }
+
+    #[inline(always)]
+    fn store(self, values: &mut [f32; LANES]) {
+        *values = self.0;
+    }
+
+    #[inline(always)]
+    fn multiply(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, factor: Self, addend: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * factor.0[i] + addend.0[i]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2Lanes;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_mul_ps, _mm256_set1_ps};
+    use std::mem::transmute;
+
+    use super::{LANES, Lanes};
+
+    #[derive(Clone, Copy)]
+    pub(in crate::kernels) struct Avx2Lanes(__m256);
+
+    // SAFETY of all methods: see the module; arrays and vectors have the same 32 bytes. (The load and store intrinsics check their
+    // pointers in debug builds, which costs more than the arithmetic.)
+    impl Lanes for Avx2Lanes {
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            Self(unsafe { _mm256_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES]) -> Self {
+            Self(unsafe { transmute::<[f32; LANES], __m256>(*values) })
+        }
+
+        #[inline(always)]
+        fn store(self, values: &mut [f32; LANES]) {
+            *values = unsafe { transmute::<__m256, [f32; LANES]>(self.0) };
+        }
+
+        #[inline(always)]
+        fn multiply(self, other: Self) -> Self {
+            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, factor: Self, addend: Self) -> Self {
+            Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+        }
+    }
+}

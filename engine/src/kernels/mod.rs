@@ -1,0 +1,19 @@
+//! Arithmetic of the CPU forward. The rule of this room: an output value is one chain of operations in one order that depends on
+//! nothing but its own row (inputs, position, keys up to it). Lanes of vectors are output columns or keys, never partial sums of
+//! one value; threads and rows are only ever split between output values. Then a row's result is the same, bit for bit, for any
+//! number of rows beside it and any number of threads, and Jacobi decoding equals autoregressive decoding.
+
+mod attention;
+mod elementwise;
+mod instruction_set;
+mod lanes;
+mod packed_linear;
+mod shared;
+mod thread_pool;
+mod tile;
+
+pub(crate) use attention::{AttentionInput, KEY_TILE, attend};
+pub(crate) use elementwise::{add_rope_angles, rms_norm, rope};
+pub use instruction_set::InstructionSet;
+pub(crate) use packed_linear::PackedLinear;
+pub(crate) use thread_pool::ThreadPool;

@@ -1,0 +1,48 @@
+#![expect(unsafe_code, reason = "indices of the innermost loop are checked once, before it")]
+#![expect(clippy::needless_range_loop, reason = "see the loops")]
+#![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
+//! The innermost loop of a linear layer: a few rows times a few panels, held in registers.
+
+use super::lanes::{LANES, Lanes};
+
+/// Output columns of a panel: one cache line of weights for each input.
+pub(super) const PANEL: usize = 2 * LANES;
+
+/// Weights from one input to the outputs of one panel.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct PanelRow(pub(super) [[f32; LANES]; 2]);
+
+/// Sums of one row for one panel.
+pub(super) type Sums<L> = [L; 2];
+
+/// Products of `ROWS` rows `[ROWS, inputs]` and `PANELS` panels `[PANELS, inputs]`. Each output is one chain of multiply-adds over the
+/// inputs in ascending order, starting from zero, whatever `ROWS` and `PANELS` are.
+#[inline(always)]
+pub(super) fn multiply<L: Lanes, const ROWS: usize, const PANELS: usize>(
+    inputs: usize,
+    rows: &[f32],
+    panels: &[PanelRow],
+) -> [[Sums<L>; PANELS]; ROWS] {
+    assert!(rows.len() == ROWS * inputs && panels.len() == PANELS * inputs, "shapes of a tile");
+    let mut sums = [[[L::splat(0.0); 2]; PANELS]; ROWS];
+    // Plain loops over plain indices: closures and iterators over several slices do not become the tight loop that this must be.
+    for input in 0..inputs {
+        let mut values = [L::splat(0.0); ROWS];
+        for row in 0..ROWS {
+            // SAFETY: `row < ROWS` and `input < inputs`, and the slice has `ROWS * inputs` values.
+            values[row] = L::splat(unsafe { *rows.get_unchecked(row * inputs + input) });
+        }
+        for panel in 0..PANELS {
+            // SAFETY: as above, with `PANELS`.
+            let weights = unsafe { panels.get_unchecked(panel * inputs + input) };
+            for half in 0..2 {
+                let weights = L::load(&weights.0[half]);
+                for row in 0..ROWS {
+                    sums[row][panel][half] = weights.multiply_add(values[row], sums[row][panel][half]);
+                }
+            }
+        }
+    }
+    sums
+}

@@ -1,0 +1,227 @@
+//! One forward: tokens in, logits out, keys and values into the cache. Each row goes through the same operations whatever the rows
+//! beside it (see `kernels`).
+
+use thiserror::Error;
+
+use super::workspace::{CHUNK_ROWS, resized};
+use super::{KvCache, Layer, Model, Workspace};
+use crate::kernels::{AttentionInput, add_rope_angles, attend, rms_norm, rope};
+
+/// Rows per claim of a thread where the work of a row is small.
+const LIGHT_ROWS: usize = 16;
+/// Multiply-adds of attention that are worth a claim.
+const ATTENTION_GRAIN: usize = 1 << 13;
+
+/// Why a forward was refused. Nothing was computed, the cache is unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ForwardError {
+    /// There is nothing to compute.
+    #[error("a forward needs at least one token")]
+    Empty,
+    /// The model has no embedding for a token.
+    #[error("token {token} is outside the vocabulary of the model, which has {vocab_size} tokens")]
+    TokenOutsideVocabulary {
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// More positions than the cache has room for.
+    #[error("{rows} tokens do not fit into a KV cache of {capacity} positions that holds {len}")]
+    CacheFull {
+        /// Tokens given.
+        rows: usize,
+        /// Positions in the cache.
+        len: usize,
+        /// Positions for which it has room.
+        capacity: usize,
+    },
+}
+
+/// Logits of some rows, `[rows, vocab_size]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    values: &'a [f32],
+    vocab_size: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.vocab_size
+    }
+
+    /// Logits of one row, `[vocab_size]`.
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.vocab_size..(index + 1) * self.vocab_size]
+    }
+
+    /// The token with the highest logit of a row; the lowest id among equals.
+    pub fn argmax(&self, index: usize) -> u32 {
+        argmax(self.row(index))
+    }
+}
+
+/// Index of the highest value, the first among equals.
+fn argmax(values: &[f32]) -> u32 {
+    const LANES: usize = 16;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
+        }
+    }
+    let highest = highest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    values.iter().position(|&value| value >= highest).unwrap_or(0) as u32
+}
+
+impl Model {
+    /// Computes `tokens` at the positions after those in the cache and adds them to it. Logits of all rows: row i predicts the token
+    /// after `tokens[i]`.
+    pub fn forward<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        cache: &mut KvCache,
+        tokens: &[u32],
+    ) -> Result<Logits<'a>, ForwardError> {
+        self.check(cache, tokens)?;
+        let vocab_size = self.config.vocab_size;
+        resized(&mut workspace.logits, tokens.len() * vocab_size);
+        for (index, chunk) in tokens.chunks(CHUNK_ROWS).enumerate() {
+            self.run_layers(workspace, cache, chunk);
+            self.run_head(workspace, 0..chunk.len(), index * CHUNK_ROWS);
+        }
+        Ok(Logits { values: &workspace.logits[..tokens.len() * vocab_size], vocab_size })
+    }
+
+    /// [`Model::forward`] with logits of the last row only, as a prefill needs.
+    pub fn forward_last<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        cache: &mut KvCache,
+        tokens: &[u32],
+    ) -> Result<Logits<'a>, ForwardError> {
+        self.check(cache, tokens)?;
+        let vocab_size = self.config.vocab_size;
+        resized(&mut workspace.logits, vocab_size);
+        let mut rows = 0;
+        for chunk in tokens.chunks(CHUNK_ROWS) {
+            self.run_layers(workspace, cache, chunk);
+            rows = chunk.len();
+        }
+        self.run_head(workspace, rows - 1..rows, 0);
+        Ok(Logits { values: &workspace.logits[..vocab_size], vocab_size })
+    }
+
+    fn check(&self, cache: &KvCache, tokens: &[u32]) -> Result<(), ForwardError> {
+        let (rows, len, capacity) = (tokens.len(), cache.len(), cache.capacity());
+        let vocab_size = self.config.vocab_size;
+        if rows == 0 {
+            return Err(ForwardError::Empty);
+        }
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(ForwardError::TokenOutsideVocabulary { token, vocab_size });
+        }
+        if rows > capacity - len {
+            return Err(ForwardError::CacheFull { rows, len, capacity });
+        }
+        Ok(())
+    }
+
+    /// Takes at most [`CHUNK_ROWS`] tokens through all layers, leaves their rows in `workspace.hidden`.
+    fn run_layers(&self, workspace: &mut Workspace, cache: &mut KvCache, tokens: &[u32]) {
+        let hidden = resized(&mut workspace.hidden, tokens.len() * self.config.hidden_size);
+        for (row, &token) in hidden.chunks_exact_mut(self.config.hidden_size).zip(tokens) {
+            self.embed(token, row);
+        }
+        workspace.rope_angles.clear();
+        for row in 0..tokens.len() {
+            add_rope_angles(cache.len() + row, &self.rope_frequencies, &mut workspace.rope_angles);
+        }
+        for index in 0..self.layers.len() {
+            self.run_attention(workspace, cache, index, tokens.len());
+            self.run_mlp(workspace, &self.layers[index], tokens.len());
+        }
+        cache.advance(tokens.len());
+    }
+
+    fn run_attention(&self, workspace: &mut Workspace, cache: &mut KvCache, index: usize, rows: usize) {
+        let (config, layer) = (&self.config, &self.layers[index]);
+        let hidden = &mut workspace.hidden[..rows * config.hidden_size];
+        let normed = resized(&mut workspace.normed, hidden.len());
+        self.normalize(hidden, &layer.attention_norm, normed);
+        let width = layer.qkv.outputs();
+        let qkv = resized(&mut workspace.qkv, rows * width);
+        layer.qkv.set(&self.pool, self.instruction_set, normed, qkv);
+
+        let (head_dim, heads) = (config.head_dim, config.num_attention_heads);
+        let keys = heads * head_dim;
+        let values = keys + config.num_key_value_heads * head_dim;
+        let angles = &workspace.rope_angles;
+        self.pool.run_chunks(qkv, width, LIGHT_ROWS, |row, qkv| {
+            let angles = &angles[row * head_dim..(row + 1) * head_dim];
+            qkv[..values].chunks_exact_mut(head_dim).for_each(|head| rope(head, angles));
+        });
+        for (row, qkv) in qkv.chunks_exact(width).enumerate() {
+            cache.write(index, cache.len() + row, &qkv[keys..values], &qkv[values..]);
+        }
+
+        let attended = resized(&mut workspace.attended, rows * keys);
+        let group = heads / config.num_key_value_heads;
+        let grain = ATTENTION_GRAIN.div_ceil(2 * (cache.len() + rows) * head_dim);
+        self.pool.run_chunks(attended, head_dim, grain, |item, output| {
+            let (row, head) = (item / heads, item % heads);
+            let query = &qkv[row * width + head * head_dim..][..head_dim];
+            let (keys, values) = cache.head(index, head / group);
+            let input = AttentionInput { query, keys, values, visible: cache.len() + row + 1 };
+            attend(self.instruction_set, input, output);
+        });
+        layer.output.add(&self.pool, self.instruction_set, attended, hidden);
+    }
+
+    fn run_mlp(&self, workspace: &mut Workspace, layer: &Layer, rows: usize) {
+        let hidden = &mut workspace.hidden[..rows * self.config.hidden_size];
+        let normed = resized(&mut workspace.normed, hidden.len());
+        self.normalize(hidden, &layer.mlp_norm, normed);
+        let activated = resized(&mut workspace.activated, rows * layer.gate_up.outputs());
+        layer.gate_up.gate(&self.pool, self.instruction_set, normed, activated);
+        layer.down.add(&self.pool, self.instruction_set, activated, hidden);
+    }
+
+    /// Logits of some rows of `workspace.hidden` into `workspace.logits`, from row `first` on.
+    fn run_head(&self, workspace: &mut Workspace, rows: std::ops::Range<usize>, first: usize) {
+        let (width, vocab_size) = (self.config.hidden_size, self.config.vocab_size);
+        let hidden = &workspace.hidden[rows.start * width..rows.end * width];
+        let normed = resized(&mut workspace.normed, hidden.len());
+        self.normalize(hidden, &self.norm, normed);
+        let logits = &mut workspace.logits[first * vocab_size..(first + rows.len()) * vocab_size];
+        self.lm_head.set(&self.pool, self.instruction_set, normed, logits);
+    }
+
+    fn normalize(&self, rows: &[f32], weight: &[f32], normed: &mut [f32]) {
+        let width = weight.len();
+        let epsilon = self.config.rms_norm_eps as f32;
+        self.pool.run_chunks(normed, width, LIGHT_ROWS, |row, normed| {
+            rms_norm(&rows[row * width..(row + 1) * width], weight, epsilon, normed);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::argmax;
+
+    #[test]
+    fn ties_go_to_the_lowest_id_and_not_a_number_never_wins() {
+        let mut values = vec![0.0; 50];
+        values[17] = 3.0;
+        values[3] = 3.0;
+        assert_eq!(argmax(&values), 3);
+        values[49] = 4.0;
+        assert_eq!(argmax(&values), 49);
+        values[0] = f32::NAN;
+        assert_eq!(argmax(&values), 49);
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 1);
+    }
+}

@@ -1,0 +1,45 @@
+//! What a model computes on, asked for and described.
+
+use std::fs;
+use std::thread;
+
+use serde::Serialize;
+
+use crate::kernels::InstructionSet;
+
+/// How to compute. The default uses everything the process may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ComputeOptions {
+    /// Threads, the calling one included; 0 for as many as the process may use (CPU quotas of its control group count).
+    pub threads: usize,
+    /// Vector instructions; none for the best that the processor has.
+    pub instruction_set: Option<InstructionSet>,
+}
+
+impl ComputeOptions {
+    /// The number of threads to use.
+    pub(super) fn threads(self) -> usize {
+        match self.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+/// What figures were measured on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HardwareDescription {
+    /// Name of the processor.
+    pub cpu: String,
+    /// Compute threads.
+    pub threads: usize,
+    /// Name of the instruction set of the kernels: tokens may differ between instruction sets.
+    pub instruction_set: &'static str,
+}
+
+/// The processor's name as the system gives it, its architecture otherwise.
+pub(super) fn processor_name() -> String {
+    let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = information.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}

@@ -1,0 +1,92 @@
+//! Keys and values of the positions of one sequence. Rows are written in place; forgetting positions is setting a length.
+
+use super::Model;
+use crate::kernels::KEY_TILE;
+
+/// Keys and values of one sequence, for every layer, in the layout that the attention kernel reads.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    len: usize,
+    capacity: usize,
+    head_dim: usize,
+    /// `head_dim` padded to whole vectors.
+    value_stride: usize,
+    heads: usize,
+    /// `[layers, heads, capacity / KEY_TILE, head_dim, KEY_TILE]`
+    keys: Vec<f32>,
+    /// `[layers, heads, capacity, value_stride]`
+    values: Vec<f32>,
+}
+
+impl KvCache {
+    /// Room for `capacity` positions, at most the context of the model.
+    pub fn new(model: &Model, capacity: usize) -> Self {
+        let config = model.config();
+        let capacity = capacity.min(config.max_position_embeddings);
+        let padded = capacity.next_multiple_of(KEY_TILE);
+        let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
+        let value_stride = head_dim.next_multiple_of(KEY_TILE);
+        let rows = config.num_hidden_layers * heads * padded;
+        Self {
+            len: 0,
+            capacity,
+            head_dim,
+            value_stride,
+            heads,
+            keys: vec![0.0; rows * head_dim],
+            values: vec![0.0; rows * value_stride],
+        }
+    }
+
+    /// Number of positions that are in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no position is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of positions for which there is room.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all positions from `len` on; the next forward continues there. Longer than it is: nothing changes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Marks the positions written as there.
+    pub(super) fn advance(&mut self, positions: usize) {
+        self.len += positions;
+    }
+
+    /// Writes keys and values `[heads, head_dim]` of one position, which need not be within `len` yet.
+    pub(super) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
+        let padded = self.padded();
+        let (tile, lane) = (position / KEY_TILE, position % KEY_TILE);
+        for head in 0..self.heads {
+            let row = head * self.head_dim..(head + 1) * self.head_dim;
+            let start = ((layer * self.heads + head) * padded + tile * KEY_TILE) * self.head_dim + lane;
+            for (slot, key) in self.keys[start..].iter_mut().step_by(KEY_TILE).zip(&keys[row.clone()]) {
+                *slot = *key;
+            }
+            let start = ((layer * self.heads + head) * padded + position) * self.value_stride;
+            self.values[start..start + self.head_dim].copy_from_slice(&values[row]);
+        }
+    }
+
+    /// Keys and values of one head of one layer, all positions.
+    pub(super) fn head(&self, layer: usize, head: usize) -> (&[f32], &[f32]) {
+        let first = (layer * self.heads + head) * self.padded();
+        let last = first + self.padded();
+        let keys = &self.keys[first * self.head_dim..last * self.head_dim];
+        (keys, &self.values[first * self.value_stride..last * self.value_stride])
+    }
+
+    fn padded(&self) -> usize {
+        self.capacity.next_multiple_of(KEY_TILE)
+    }
+}

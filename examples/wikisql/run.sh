@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# `make wikisql`: a new model, taught WikiSQL, trained to decode by Jacobi iteration and measured. Runs again from where it stopped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+example=examples/wikisql
+bin=${CLLM_BIN:-target/release}
+workdir=${CLLM_WORKDIR:-.cllm/wikisql}
+
+[ -d "$example/target-init" ] || "$bin/cllm-trainer" init --config="$example/target.config.json" \
+  --data="$example/data/train.jsonl.gz" --vocab-size=2048 --output="$example/target-init" --seed=1
+"$bin/cllm" up "$example/wikisql.yaml" --workdir "$workdir" --exit-when-ready
+echo "report: $(find "$workdir/claims/models" -name report.json -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)"

@@ -1,0 +1,59 @@
+//! `/livez`, `/readyz` and `/metrics` of the operator itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::controller::metrics::Metrics;
+
+/// How many controllers have yet to read the resources that exist.
+#[derive(Clone, Debug)]
+pub(super) struct Readiness(Arc<AtomicUsize>);
+
+impl Readiness {
+    /// That many controllers.
+    pub(super) fn waiting_for(controllers: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(controllers)))
+    }
+
+    /// One controller has read its resources.
+    pub(super) fn one_is_ready(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// Serves until `stop` completes.
+pub(super) async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    readiness: Readiness,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_page))
+        .with_state((metrics, readiness));
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}
+
+async fn ready(State((_, readiness)): State<(Metrics, Readiness)>) -> (StatusCode, &'static str) {
+    if readiness.is_ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the resources are not read yet") }
+}
+
+async fn metrics_page(State((metrics, _)): State<(Metrics, Readiness)>) -> impl IntoResponse {
+    match metrics.page() {
+        Ok(page) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

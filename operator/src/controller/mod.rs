@@ -1,0 +1,18 @@
+//! The thin shell: watches, reads and writes the cluster. It decides nothing that `model` and `training` could decide.
+
+mod apply;
+mod context;
+mod diff;
+mod error;
+mod health;
+mod metrics;
+mod model;
+mod pods;
+mod run;
+mod status;
+mod telemetry;
+mod training;
+
+pub use diff::DECLARATION_ANNOTATION;
+pub use error::{Error, Handling};
+pub use run::{Settings, run};

@@ -1,0 +1,121 @@
+//! Reconciles a CllmModel: dereference, validate, render, apply, status.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cllm_crds::status_page::ServerStatus;
+use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use crate::controller::apply::Applier;
+use crate::controller::context::Context;
+use crate::controller::error::{Error, Handling};
+use crate::controller::{pods, status, telemetry};
+use crate::model::{ModelReference, Observed, Resolution, ValidModel, refused, render, resolve, validate};
+use crate::naming::MODEL_LABEL;
+
+const KIND: &str = "CllmModel";
+/// The replicas' pages are read this often.
+const SERVING_INTERVAL: Duration = Duration::from_secs(30);
+/// Changes are watched; this only heals what a watch missed.
+const RESTING_INTERVAL: Duration = Duration::from_secs(600);
+
+/// One reconciliation.
+pub(super) async fn reconcile(model: Arc<CllmModel>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let result = observe_and_act(&model, &context).await;
+    let outcome = result.as_ref().map_or_else(Error::word, |_| "succeeded");
+    context.metrics.observe(KIND, outcome, started.elapsed());
+    if result.is_ok() {
+        context.succeeded(&key(&model));
+    }
+    result
+}
+
+/// What happens after an error.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it like this")]
+pub(super) fn error_policy(model: Arc<CllmModel>, error: &Error, context: Arc<Context>) -> Action {
+    let key = key(&model);
+    tracing::warn!(model = %key, %error, "not reconciled");
+    context.retry(&key, error)
+}
+
+fn key(model: &CllmModel) -> String {
+    format!("{KIND} {}/{}", model.namespace().unwrap_or_default(), model.name_any())
+}
+
+async fn observe_and_act(cached: &CllmModel, context: &Context) -> Result<Action, Error> {
+    let namespace = cached.namespace().ok_or(Error::Nameless)?;
+    let api = Api::<CllmModel>::namespaced(context.client.clone(), &namespace);
+    // The cache may be older than our own last write to the status.
+    let name = cached.name_any();
+    let model = api.get_opt(&name).await.map_err(Error::api("read", format!("{KIND} {name}")))?;
+    let Some(model) = model.filter(|model| model.metadata.deletion_timestamp.is_none()) else {
+        return Ok(Action::await_change());
+    };
+    let previous = model.status.clone().unwrap_or_default();
+    match steps(&api, &model, &previous, &namespace, context).await {
+        Err(error) => {
+            if let Handling::Stalled { reason } = error.handling() {
+                let next = refused(&previous, model.metadata.generation, reason, &error.to_string(), Timestamp::now());
+                status::write(&api, &model, &previous, &next).await?;
+            }
+            Err(error)
+        }
+        result => result,
+    }
+}
+
+/// The five steps.
+async fn steps(
+    api: &Api<CllmModel>,
+    model: &CllmModel,
+    previous: &CllmModelStatus,
+    namespace: &str,
+    context: &Context,
+) -> Result<Action, Error> {
+    let valid = validate(model, &context.images)?;
+    let training = dereference_training(&valid, namespace, context).await?;
+    let resolution = resolve(&valid, training.as_ref());
+    let observed = match &resolution {
+        Resolution::Waiting { .. } => Observed::default(),
+        Resolution::Resolved(checkpoint) => {
+            let applier = applier(model, namespace, context);
+            let applied = applier.model(render(&valid, checkpoint)).await?;
+            Observed {
+                deployment: Some(applied.deployment),
+                autoscaler: applied.autoscaler,
+                pages: pages(model, namespace, context).await?,
+            }
+        }
+    };
+    let next = crate::model::status(&valid, &resolution, &observed, previous, Timestamp::now());
+    let next = telemetry::settle_model(next, previous);
+    status::write(api, model, previous, &next).await?;
+    let is_serving = matches!(resolution, Resolution::Resolved(_)) && valid.replicas() > 0;
+    Ok(Action::requeue(if is_serving { SERVING_INTERVAL } else { RESTING_INTERVAL }))
+}
+
+fn applier(model: &CllmModel, namespace: &str, context: &Context) -> Applier {
+    Applier::new(context.client.clone(), namespace, (MODEL_LABEL, &model.name_any()), &model.uid().unwrap_or_default())
+}
+
+async fn dereference_training(
+    valid: &ValidModel,
+    namespace: &str,
+    context: &Context,
+) -> Result<Option<CllmTraining>, Error> {
+    let ModelReference::Training(name) = valid.reference() else { return Ok(None) };
+    let api = Api::<CllmTraining>::namespaced(context.client.clone(), namespace);
+    api.get_opt(name).await.map_err(Error::api("read", format!("CllmTraining {name}")))
+}
+
+async fn pages(model: &CllmModel, namespace: &str, context: &Context) -> Result<Vec<ServerStatus>, Error> {
+    let api = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let selector = format!("{MODEL_LABEL}={}", model.name_any());
+    let pods = api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    Ok(pods::pages(&context.pages, &pods.items).await)
+}

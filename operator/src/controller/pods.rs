@@ -1,0 +1,130 @@
+//! What Pods say: their last words, and their `/status` pages. That a page cannot be read is normal.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cllm_crds::status_page::{JobStage, TerminationMessage};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+
+use crate::naming::STAGE_LABEL;
+use crate::pod::METRICS_PORT;
+
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
+const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
+/// A replica set of this size says what there is to say.
+const MOST_PAGES: usize = 64;
+
+/// The client for `/status` pages: short timeouts, no proxy, no redirect.
+pub(super) fn page_client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().timeout(PAGE_TIMEOUT).no_proxy().redirect(reqwest::redirect::Policy::none()).build()
+}
+
+/// The pages of the running Pods that answered.
+pub(super) async fn pages<P: DeserializeOwned>(client: &reqwest::Client, pods: &[Pod]) -> Vec<P> {
+    let running = pods.iter().filter(|pod| is_running(pod)).filter_map(pod_address).take(MOST_PAGES);
+    join_all(running.map(|address| page(client, address))).await.into_iter().flatten().collect()
+}
+
+async fn page<P: DeserializeOwned>(client: &reqwest::Client, address: String) -> Option<P> {
+    let url = format!("http://{address}:{METRICS_PORT}/status");
+    let answer = async { client.get(&url).send().await?.error_for_status()?.json::<P>().await }.await;
+    answer.inspect_err(|error| tracing::debug!(%url, %error, "no status page")).ok()
+}
+
+fn is_running(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none()
+        && pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Running")
+}
+
+fn pod_address(pod: &Pod) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.clone()?;
+    Some(if address.contains(':') { format!("[{address}]") } else { address })
+}
+
+/// The last words of Pods that ended, by the name of their Job, oldest first.
+pub(super) fn termination_messages(pods: &[Pod]) -> BTreeMap<String, Vec<TerminationMessage>> {
+    let mut ended: Vec<_> = pods.iter().filter_map(|pod| Some((pod, terminated(pod)?))).collect();
+    ended.sort_by_key(|(_, state)| state.finished_at.clone());
+    let mut messages = BTreeMap::<String, Vec<TerminationMessage>>::new();
+    for (pod, state) in ended {
+        let (Some(job), Some(stage)) = (pod.labels().get(JOB_LABEL), stage(pod)) else { continue };
+        messages.entry(job.clone()).or_default().extend(message(stage, state));
+    }
+    messages
+}
+
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    containers.iter().find_map(|container| container.state.as_ref()?.terminated.as_ref())
+}
+
+fn stage(pod: &Pod) -> Option<JobStage> {
+    match pod.labels().get(STAGE_LABEL)?.as_str() {
+        "adapt" => Some(JobStage::Adapting),
+        "collect" => Some(JobStage::Collecting),
+        "train" => Some(JobStage::Training),
+        "evaluate" => Some(JobStage::Evaluating),
+        _ => None,
+    }
+}
+
+/// The message of a trainer; of a program that was killed or crashed, what the kubelet knows.
+fn message(stage: JobStage, state: &ContainerStateTerminated) -> Option<TerminationMessage> {
+    let text = state.message.as_deref().unwrap_or_default();
+    if let Ok(message) = serde_json::from_str::<TerminationMessage>(text) {
+        return Some(message);
+    }
+    if state.exit_code == 0 {
+        return None;
+    }
+    let last_line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let reason = state.reason.as_deref().unwrap_or("Error");
+    let error = match last_line {
+        Some(line) if reason == "Error" => format!("{line} (exit code {})", state.exit_code),
+        Some(line) => format!("{reason}: {line} (exit code {})", state.exit_code),
+        None if reason == "OOMKilled" => "it needed more memory than its limit: raise resources.limits.memory".to_owned(),
+        None => format!("{reason}, exit code {}", state.exit_code),
+    };
+    Some(TerminationMessage { stage, error: Some(error), trajectories: None, speedup: None, quality: None, output: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, finished_at: &str, exit_code: i32, reason: &str, message: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {JOB_LABEL: "text2sql-collect-1", STAGE_LABEL: "collect"}},
+            "status": {"containerStatuses": [{
+                "name": "trainer", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": exit_code, "reason": reason, "message": message, "finishedAt": finished_at}},
+            }]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn last_words_are_read_oldest_first_and_made_up_where_a_program_had_none() {
+        let written = json!({"stage": "Collecting", "error": "line 3 of data.jsonl is not JSON: correct it"}).to_string();
+        let pods = [
+            pod("late", "2026-01-01T00:00:03Z", 2, "Error", &written),
+            pod("killed", "2026-01-01T00:00:01Z", 137, "OOMKilled", ""),
+            pod("crashed", "2026-01-01T00:00:02Z", 101, "Error", "starting\npanicked at main.rs\n\n"),
+            pod("fine", "2026-01-01T00:00:00Z", 0, "Completed", ""),
+        ];
+        let messages = termination_messages(&pods);
+        let errors: Vec<_> = messages["text2sql-collect-1"].iter().map(|message| message.error.clone().unwrap()).collect();
+        assert_eq!(
+            errors,
+            [
+                "it needed more memory than its limit: raise resources.limits.memory",
+                "panicked at main.rs (exit code 101)",
+                "line 3 of data.jsonl is not JSON: correct it",
+            ]
+        );
+    }
+}

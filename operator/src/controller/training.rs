@@ -1,0 +1,143 @@
+//! Reconciles a CllmTraining: dereference, validate, render, apply, status.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cllm_crds::conditions::types;
+use cllm_crds::status_page::TrainerStatus;
+use cllm_crds::{CllmTraining, CllmTrainingStatus};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use crate::conditions::is_true;
+use crate::controller::apply::Applier;
+use crate::controller::context::Context;
+use crate::controller::error::{Error, Handling};
+use crate::controller::{pods, status, telemetry};
+use crate::naming::TRAINING_LABEL;
+use crate::training::{Observed, ValidTraining, due, parallelism_changes, refused, render, suspensions, validate};
+
+const KIND: &str = "CllmTraining";
+/// A running Pod's page is read this often.
+const RUNNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Changes are watched; this only heals what a watch missed.
+const RESTING_INTERVAL: Duration = Duration::from_secs(600);
+
+/// One reconciliation.
+pub(super) async fn reconcile(training: Arc<CllmTraining>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let result = observe_and_act(&training, &context).await;
+    let outcome = result.as_ref().map_or_else(Error::word, |_| "succeeded");
+    context.metrics.observe(KIND, outcome, started.elapsed());
+    if result.is_ok() {
+        context.succeeded(&key(&training));
+    }
+    result
+}
+
+/// What happens after an error.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it like this")]
+pub(super) fn error_policy(training: Arc<CllmTraining>, error: &Error, context: Arc<Context>) -> Action {
+    let key = key(&training);
+    tracing::warn!(training = %key, %error, "not reconciled");
+    context.retry(&key, error)
+}
+
+fn key(training: &CllmTraining) -> String {
+    format!("{KIND} {}/{}", training.namespace().unwrap_or_default(), training.name_any())
+}
+
+async fn observe_and_act(cached: &CllmTraining, context: &Context) -> Result<Action, Error> {
+    let namespace = cached.namespace().ok_or(Error::Nameless)?;
+    let api = Api::<CllmTraining>::namespaced(context.client.clone(), &namespace);
+    // The cache may be older than our own last write to the status.
+    let name = cached.name_any();
+    let training = api.get_opt(&name).await.map_err(Error::api("read", format!("{KIND} {name}")))?;
+    let Some(training) = training.filter(|training| training.metadata.deletion_timestamp.is_none()) else {
+        return Ok(Action::await_change());
+    };
+    let previous = training.status.clone().unwrap_or_default();
+    match steps(&api, &training, &previous, &namespace, context).await {
+        Err(error) => {
+            if let Handling::Stalled { reason } = error.handling() {
+                let next = refused(&previous, training.metadata.generation, reason, &error.to_string(), Timestamp::now());
+                status::write(&api, &training, &previous, &next).await?;
+            }
+            Err(error)
+        }
+        result => result,
+    }
+}
+
+/// The five steps.
+async fn steps(
+    api: &Api<CllmTraining>,
+    training: &CllmTraining,
+    previous: &CllmTrainingStatus,
+    namespace: &str,
+    context: &Context,
+) -> Result<Action, Error> {
+    let applier = applier(training, namespace, context);
+    let mut observed = dereference(&applier, namespace, training, context).await?;
+    let valid = validate(training, &context.images)?;
+    let resources = render(&valid);
+    if !is_terminal(previous) {
+        if previous.image.is_none() {
+            // The image is pinned before the first Job exists.
+            let next = crate::training::status(&valid, &observed, previous, Timestamp::now());
+            status::write(api, training, previous, &next).await?;
+        }
+        applier.training(resources).await?;
+        start_and_change_jobs(&applier, &valid, &mut observed).await?;
+    }
+    let next = crate::training::status(&valid, &observed, previous, Timestamp::now());
+    let next = telemetry::settle_training(next, previous);
+    status::write(api, training, previous, &next).await?;
+    Ok(Action::requeue(if is_terminal(&next) || training.spec.suspend { RESTING_INTERVAL } else { RUNNING_INTERVAL }))
+}
+
+fn applier(training: &CllmTraining, namespace: &str, context: &Context) -> Applier {
+    let label = (TRAINING_LABEL, training.name_any());
+    Applier::new(context.client.clone(), namespace, (label.0, &label.1), &training.uid().unwrap_or_default())
+}
+
+fn is_terminal(status: &CllmTrainingStatus) -> bool {
+    [types::COMPLETE, types::FAILED].iter().any(|type_| is_true(&status.conditions, type_))
+}
+
+/// What exists: Jobs, the last words of Pods, the page of a running one.
+async fn dereference(
+    applier: &Applier,
+    namespace: &str,
+    training: &CllmTraining,
+    context: &Context,
+) -> Result<Observed, Error> {
+    let jobs = applier.children::<Job>().await?;
+    let pods_api = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let selector = format!("{TRAINING_LABEL}={}", training.name_any());
+    let pods = pods_api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    let is_of_our_job = |pod: &Pod| {
+        pod.owner_references().iter().any(|owner| jobs.iter().any(|job| job.metadata.uid.as_ref() == Some(&owner.uid)))
+    };
+    let pods: Vec<_> = pods.items.into_iter().filter(is_of_our_job).collect();
+    let page = pods::pages::<TrainerStatus>(&context.pages, &pods).await.into_iter().next();
+    Ok(Observed { messages: pods::termination_messages(&pods), page, jobs })
+}
+
+async fn start_and_change_jobs(applier: &Applier, valid: &ValidTraining, observed: &mut Observed) -> Result<(), Error> {
+    for job in due(valid, observed) {
+        tracing::info!(job = %job.name_any(), "creating");
+        applier.create(&job).await?;
+        observed.jobs.push(job);
+    }
+    for (name, suspend) in suspensions(valid, observed) {
+        applier.suspend(&name, suspend).await?;
+    }
+    for (name, parallelism) in parallelism_changes(valid, observed) {
+        applier.parallelism(&name, parallelism).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! What a model's status says, derived from what was observed and what it said before. `Ready` is computed last.
+
+use cllm_crds::conditions::{reasons, types};
+use cllm_crds::status_page::ServerStatus;
+use cllm_crds::{CllmModelStatus, ServedModel, Throughput};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::conditions::{Conditions, Truth};
+use crate::model::service::url;
+use crate::model::{Observed, Resolution, ResolvedModel, ValidModel};
+use crate::naming::{model_labels, selector_labels};
+
+/// Where the replicas stand as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No checkpoint is resolved.
+    Waiting { reason: &'static str, message: String },
+    /// Replicas are made or replaced.
+    Progressing { reason: &'static str, message: String },
+    /// The Deployment gave up.
+    Stuck { message: String },
+    /// All replicas answer, with the weights that the spec names.
+    Ready { reason: &'static str, message: String },
+}
+
+/// The status.
+pub fn status(
+    model: &ValidModel,
+    resolution: &Resolution,
+    observed: &Observed,
+    previous: &CllmModelStatus,
+    now: Timestamp,
+) -> CllmModelStatus {
+    let replicas = observed.deployment.as_ref().and_then(|deployment| deployment.status.clone()).unwrap_or_default();
+    let loaded = loaded_page(resolution, &observed.pages);
+    let phase = phase(model, resolution, observed.deployment.as_ref());
+    let mut conditions = Conditions::from_previous(&previous.conditions, model.generation, now);
+    set_loaded(&mut conditions, resolution, loaded, &replicas);
+    set_scaling(&mut conditions, model, observed.autoscaler.as_ref());
+    set_summary(&mut conditions, &phase);
+    CllmModelStatus {
+        observed_generation: model.generation,
+        replicas: replicas.replicas.unwrap_or_default(),
+        ready_replicas: replicas.ready_replicas.unwrap_or_default(),
+        selector: Some(selector(model)),
+        url: Some(url(model)),
+        model: served(model, resolution, loaded, previous),
+        effective_strategy: loaded.map(|page| page.effective_strategy.clone()).or_else(|| previous.effective_strategy.clone()),
+        throughput: throughput(&observed.pages).or_else(|| previous.throughput.clone()),
+        conditions: conditions.into_list(),
+    }
+}
+
+/// The status of a model that cannot be served as it is written: what runs goes on.
+pub fn refused(previous: &CllmModelStatus, generation: Option<i64>, reason: &str, message: &str, now: Timestamp) -> CllmModelStatus {
+    let mut conditions = Conditions::from_previous(&previous.conditions, generation, now);
+    conditions.set(types::RECONCILING, false, reason, message);
+    conditions.set(types::STALLED, true, reason, message);
+    conditions.set(types::READY, false, reason, message);
+    CllmModelStatus { observed_generation: generation, conditions: conditions.into_list(), ..previous.clone() }
+}
+
+/// Selects the Pods of the replicas, as the scale subresource writes it.
+fn selector(model: &ValidModel) -> String {
+    let labels = selector_labels(&model_labels(&model.owner.name));
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn phase(model: &ValidModel, resolution: &Resolution, deployment: Option<&Deployment>) -> Phase {
+    if let Resolution::Waiting { reason, message } = resolution {
+        return Phase::Waiting { reason, message: message.clone() };
+    }
+    let progressing = |reason, message: &str| Phase::Progressing { reason, message: message.to_owned() };
+    let Some(deployment) = deployment else { return progressing(reasons::PROGRESSING, "The Deployment is being created.") };
+    let status = deployment.status.clone().unwrap_or_default();
+    if status.observed_generation < deployment.metadata.generation {
+        return progressing(reasons::PROGRESSING, "The Deployment has not taken up the change.");
+    }
+    if let Some(message) = progress_failure(&status) {
+        return Phase::Stuck { message };
+    }
+    let wanted = i32::try_from(model.replicas()).unwrap_or(i32::MAX);
+    let [total, updated, ready] =
+        [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
+    if wanted == 0 && total == 0 {
+        let message = "spec.replicas is 0; raise it to serve.".to_owned();
+        return Phase::Ready { reason: reasons::SCALED_TO_ZERO, message };
+    }
+    if updated < wanted || total > updated {
+        let message = format!("{updated} of {wanted} replicas are as the spec says.");
+        return Phase::Progressing { reason: reasons::PROGRESSING, message };
+    }
+    if ready < wanted {
+        let message = format!("{ready} of {wanted} replicas answer.");
+        return Phase::Progressing { reason: reasons::REPLICAS_NOT_READY, message };
+    }
+    Phase::Ready { reason: reasons::AS_DECLARED, message: format!("{ready} of {wanted} replicas answer.") }
+}
+
+/// What the Deployment says when it gave up.
+fn progress_failure(status: &DeploymentStatus) -> Option<String> {
+    let mut conditions = status.conditions.iter().flatten();
+    let failed = conditions.find(|condition| {
+        condition.type_ == "Progressing"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    })?;
+    let message = failed.message.clone().unwrap_or_default();
+    Some(format!("{message} Look at the Pods that do not become ready (kubectl describe pod)."))
+}
+
+/// The page of a replica that has loaded the weights that the spec names.
+fn loaded_page<'a>(resolution: &Resolution, pages: &'a [ServerStatus]) -> Option<&'a ServerStatus> {
+    let Resolution::Resolved(checkpoint) = resolution else { return None };
+    pages.iter().find(|page| page.ready && checkpoint.digest().is_none_or(|digest| digest == page.digest))
+}
+
+fn served(
+    model: &ValidModel,
+    resolution: &Resolution,
+    loaded: Option<&ServerStatus>,
+    previous: &CllmModelStatus,
+) -> Option<ServedModel> {
+    let Resolution::Resolved(checkpoint) = resolution else { return previous.model.clone() };
+    let known = previous.model.as_ref().filter(|known| known.uri == checkpoint.uri());
+    let digest_of = |page: &ServerStatus| Some(page.digest.clone()).filter(|digest| !digest.is_empty());
+    Some(ServedModel {
+        uri: checkpoint.uri().to_owned(),
+        digest: checkpoint
+            .digest()
+            .map(str::to_owned)
+            .or_else(|| loaded.and_then(digest_of))
+            .or_else(|| known.and_then(|known| known.digest.clone())),
+        parameters: loaded.map(|page| page.parameters).or_else(|| known.and_then(|known| known.parameters)),
+        image: model.image.clone(),
+        spec_hash: model.spec_hash.clone(),
+    })
+}
+
+/// All replicas together; absent while none has generated anything.
+fn throughput(pages: &[ServerStatus]) -> Option<Throughput> {
+    let measured: Vec<_> = pages.iter().filter_map(|page| page.throughput.as_ref()).collect();
+    let newest = measured.iter().map(|figures| figures.measured_at.as_str()).max()?;
+    let tokens_per_second: f64 = measured.iter().map(|figures| figures.tokens_per_second).sum();
+    let tokens_per_forward: f64 = measured.iter().map(|figures| figures.tokens_per_forward).sum();
+    Some(Throughput {
+        tokens_per_second: format!("{tokens_per_second:.1}"),
+        tokens_per_forward: format!("{:.2}", tokens_per_forward / measured.len() as f64),
+        measured_at: newest.to_owned(),
+    })
+}
+
+fn set_loaded(conditions: &mut Conditions, resolution: &Resolution, loaded: Option<&ServerStatus>, replicas: &DeploymentStatus) {
+    match (resolution, loaded) {
+        (Resolution::Waiting { reason, message }, _) => conditions.set(types::MODEL_LOADED, false, reason, message.clone()),
+        (Resolution::Resolved(checkpoint), Some(_)) => {
+            conditions.set(types::MODEL_LOADED, true, reasons::LOADED, format!("A replica has loaded {}.", checkpoint.uri()));
+        }
+        // The operator may be unable to reach the Pods; that a replica is ready says as much.
+        (Resolution::Resolved(checkpoint), None) if is_rolled_out(replicas) => {
+            conditions.set(types::MODEL_LOADED, true, reasons::LOADED, format!("A replica has loaded {}.", checkpoint.uri()));
+        }
+        (Resolution::Resolved(checkpoint), None) => {
+            conditions.set(types::MODEL_LOADED, false, reasons::LOADING, loading(checkpoint));
+        }
+    }
+}
+
+fn loading(checkpoint: &ResolvedModel) -> String {
+    format!("No replica has loaded {} yet.", checkpoint.uri())
+}
+
+fn is_rolled_out(status: &DeploymentStatus) -> bool {
+    let [total, updated, ready] =
+        [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
+    ready > 0 && updated == total
+}
+
+fn set_scaling(conditions: &mut Conditions, model: &ValidModel, autoscaler: Option<&HorizontalPodAutoscaler>) {
+    if model.spec.autoscaling.is_none() {
+        return conditions.remove(types::SCALING_ACTIVE);
+    }
+    let mut list = autoscaler.and_then(|autoscaler| autoscaler.status.as_ref()).and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    match list.find(|condition| condition.type_ == types::SCALING_ACTIVE) {
+        Some(own) if own.status == "True" => {
+            conditions.set(types::SCALING_ACTIVE, true, reasons::METRICS_AVAILABLE, "The autoscaler reads its metrics.");
+        }
+        Some(own) => {
+            let message = own.message.clone().unwrap_or_default();
+            conditions.set(types::SCALING_ACTIVE, false, reasons::METRICS_UNAVAILABLE, message);
+        }
+        None => {
+            let message = "The autoscaler has not looked at its metrics yet.";
+            conditions.set(types::SCALING_ACTIVE, Truth::Unknown, reasons::PROGRESSING, message);
+        }
+    }
+}
+
+/// Reconciling, Stalled, and from them Ready.
+fn set_summary(conditions: &mut Conditions, phase: &Phase) {
+    let (is_reconciling, is_stalled, reason, message) = match phase {
+        Phase::Waiting { reason, message } | Phase::Progressing { reason, message } => (true, false, *reason, message),
+        Phase::Stuck { message } => (false, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message),
+        Phase::Ready { reason, message } => (false, false, *reason, message),
+    };
+    conditions.set(types::RECONCILING, is_reconciling, reason, message.clone());
+    conditions.set(types::STALLED, is_stalled, reason, message.clone());
+    conditions.set(types::READY, !is_reconciling && !is_stalled, reason, message.clone());
+}

@@ -1,0 +1,250 @@
+//! The Jobs of the stages, in order: what each runs, and under which rules it is retried.
+
+use std::collections::BTreeSet;
+
+use cllm_crds::status_page::JobStage;
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+    PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
+use sha2::{Digest, Sha256};
+
+use crate::location::{Location, WORKSPACE_FOLDER};
+use crate::naming::{STAGE_LABEL, training_labels};
+use crate::pod::{Arguments, METRICS_PORT, Mounts, Program, TERMINATION_MESSAGE_PATH, template};
+use crate::resources::StagedJob;
+use crate::training::ValidTraining;
+
+const CONTAINER: &str = "trainer";
+/// The trainer's exit code for input that no retry makes better.
+const EXIT_BAD_INPUT: i32 = 2;
+/// The trainer's exit code after SIGTERM and a checkpoint.
+const EXIT_INTERRUPTED: i32 = 75;
+/// Time for a checkpoint after SIGTERM.
+const GRACE_SECONDS: i64 = 120;
+
+/// One stage before it is a Job.
+struct Stage<'a> {
+    stage: JobStage,
+    /// What decides over its result.
+    arguments: Arguments,
+    reads: Vec<&'a Location>,
+    writes: Option<&'a str>,
+    resources: Option<&'a ResourceRequirements>,
+    /// Into how many Pods it is split, and how many run at once.
+    shards: Option<(u32, u32)>,
+}
+
+/// The Jobs of all stages. Each name carries a hash of everything that decides over the stage's result, earlier stages included.
+pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
+    let stages = [adapt(training), Some(collect(training)), Some(train(training)), Some(evaluate(training))];
+    let mut inputs = Sha256::new();
+    stages
+        .into_iter()
+        .flatten()
+        .map(|stage| {
+            inputs.update(serde_json::json!([&stage.arguments.0, stage.shards.map(|(count, _)| count)]).to_string());
+            let hash = &format!("{:x}", inputs.clone().finalize())[..8];
+            let name = format!("{}-{}-{hash}", training.owner.name, subcommand(stage.stage));
+            StagedJob { stage: stage.stage, job: job(training, name, stage) }
+        })
+        .collect()
+}
+
+/// The trainer's word for a stage.
+fn subcommand(stage: JobStage) -> &'static str {
+    match stage {
+        JobStage::Adapting => "adapt",
+        JobStage::Collecting => "collect",
+        JobStage::Training => "train",
+        JobStage::Evaluating => "evaluate",
+    }
+}
+
+/// Where the target lies for the stages after adaptation.
+fn target_path(training: &ValidTraining) -> String {
+    match training.spec.adaptation {
+        Some(_) => in_workspace("target"),
+        None => training.model.container_path(),
+    }
+}
+
+fn in_workspace(folder: &str) -> String {
+    format!("{WORKSPACE_FOLDER}/{folder}")
+}
+
+fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
+    let options = training.spec.adaptation.as_ref()?;
+    let arguments = Arguments::subcommand(subcommand(JobStage::Adapting))
+        .with("model", training.model.container_path())
+        .with("dataset", training.dataset.container_path())
+        .with("output", in_workspace("target"))
+        .with("state", in_workspace("adapt"))
+        .with_optional("epochs", options.epochs)
+        .with_optional("steps", options.steps)
+        .with("batch-size", options.batch_size)
+        .with("learning-rate", &options.learning_rate)
+        .with("seed", training.spec.training.seed)
+        .with_optional("validation", training.validation.as_ref().map(Location::container_path));
+    Some(Stage {
+        stage: JobStage::Adapting,
+        arguments,
+        reads: [&training.model, &training.dataset].into_iter().chain(&training.validation).collect(),
+        writes: None,
+        resources: options.resources.as_ref(),
+        shards: None,
+    })
+}
+
+fn collect(training: &ValidTraining) -> Stage<'_> {
+    let options = &training.spec.trajectories;
+    let arguments = Arguments::subcommand(subcommand(JobStage::Collecting))
+        .with("model", target_path(training))
+        .with("dataset", training.dataset.container_path())
+        .with("output", in_workspace("trajectories"))
+        .with("shards", options.shards)
+        .with("block-size", options.block_size)
+        .with("max-new-tokens", options.max_new_tokens)
+        .with_optional("max-examples", training.spec.dataset.max_examples)
+        .with("seed", training.spec.training.seed);
+    Stage {
+        stage: JobStage::Collecting,
+        arguments,
+        reads: target_reads(training).into_iter().chain([&training.dataset]).collect(),
+        writes: None,
+        resources: options.resources.as_ref(),
+        shards: Some((options.shards, options.parallelism)),
+    }
+}
+
+fn train(training: &ValidTraining) -> Stage<'_> {
+    let options = &training.spec.training;
+    let arguments = Arguments::subcommand(subcommand(JobStage::Training))
+        .with("model", target_path(training))
+        .with("trajectories", in_workspace("trajectories"))
+        .with("output", in_workspace("cllm"))
+        .with("state", in_workspace("train"))
+        .with("steps", options.steps)
+        .with("batch-size", options.batch_size)
+        .with("learning-rate", &options.learning_rate)
+        .with("autoregressive-weight", &options.autoregressive_weight)
+        .with("noise-schedule", options.noise_schedule.as_str())
+        .with("states", options.states.as_str())
+        .with("seed", options.seed)
+        .with("checkpoint-every-steps", options.checkpoint_every_steps)
+        .with_optional("validation", training.validation.as_ref().map(Location::container_path));
+    Stage {
+        stage: JobStage::Training,
+        arguments,
+        reads: target_reads(training).into_iter().chain(&training.validation).collect(),
+        writes: None,
+        resources: options.resources.as_ref(),
+        shards: None,
+    }
+}
+
+fn evaluate(training: &ValidTraining) -> Stage<'_> {
+    let options = &training.spec.evaluation;
+    let arguments = Arguments::subcommand(subcommand(JobStage::Evaluating))
+        .with("target", target_path(training))
+        .with("model", in_workspace("cllm"))
+        .with("dataset", training.test.container_path())
+        .with("metric", options.metric.as_str())
+        .with_optional("database", training.database.as_ref().map(Location::container_path))
+        .with("prompts", options.prompts)
+        .with("block-size", training.spec.trajectories.block_size)
+        .with("max-new-tokens", training.spec.trajectories.max_new_tokens)
+        .with("output", training.output.container_path())
+        .with("output-uri", &training.output);
+    Stage {
+        stage: JobStage::Evaluating,
+        arguments,
+        reads: target_reads(training).into_iter().chain([&training.test]).chain(&training.database).collect(),
+        writes: Some(&training.output.claim),
+        resources: options.resources.as_ref(),
+        shards: None,
+    }
+}
+
+/// The target is read from its own place, unless an adapted one lies in the workspace.
+fn target_reads(training: &ValidTraining) -> Option<&Location> {
+    training.spec.adaptation.is_none().then_some(&training.model)
+}
+
+fn job(training: &ValidTraining, name: String, stage: Stage<'_>) -> Job {
+    let mut labels = training_labels(&training.owner.name);
+    labels.insert(STAGE_LABEL.to_owned(), subcommand(stage.stage).to_owned());
+    let mut metadata = training.owner.child(&name, &labels);
+    metadata.labels.get_or_insert_default().extend(training.queue_labels.clone());
+    let shards = stage.shards;
+    let mut spec = JobSpec {
+        template: pod_template(training, &labels, stage),
+        active_deadline_seconds: training.spec.active_deadline_seconds.map(i64::from),
+        // A Pod is replaced only when it has ended: two of them never write the same files.
+        pod_replacement_policy: Some("Failed".to_owned()),
+        ..JobSpec::default()
+    };
+    let backoff_limit = i32::try_from(training.spec.backoff_limit).ok();
+    if let Some((count, parallelism)) = shards {
+        spec.completion_mode = Some("Indexed".to_owned());
+        spec.completions = i32::try_from(count).ok();
+        spec.parallelism = i32::try_from(parallelism).ok();
+        spec.backoff_limit_per_index = backoff_limit;
+        // A missing shard makes the others useless.
+        spec.max_failed_indexes = Some(0);
+    } else {
+        spec.backoff_limit = backoff_limit;
+        spec.pod_failure_policy = Some(failure_policy());
+    }
+    Job { metadata, spec: Some(spec), status: None }
+}
+
+fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage: Stage<'_>) -> PodTemplateSpec {
+    let arguments = stage
+        .arguments
+        .with("host", "0.0.0.0")
+        .with("metrics-port", METRICS_PORT)
+        .with("termination-message", TERMINATION_MESSAGE_PATH);
+    let program = Program {
+        container: CONTAINER,
+        binary: "cllm-trainer",
+        arguments,
+        image: &training.image,
+        ports: &[("metrics", METRICS_PORT)],
+        mounts: Mounts {
+            workspace: Some(&training.workspace.name),
+            read: stage.reads.iter().filter_map(|location| location.claim()).collect(),
+            written: BTreeSet::from_iter(stage.writes),
+        },
+        resources: stage.resources.or(training.spec.pod.resources.as_ref()).cloned(),
+    };
+    let mut template = template(&training.spec.pod, labels, program);
+    if let Some(pod) = &mut template.spec {
+        pod.restart_policy = Some("Never".to_owned());
+        pod.termination_grace_period_seconds = Some(GRACE_SECONDS);
+    }
+    template
+}
+
+/// Bad input ends the Job at once; interruptions and evictions do not count as failures.
+fn failure_policy() -> PodFailurePolicy {
+    let on_exit_code = |action: &str, code| PodFailurePolicyRule {
+        action: action.to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(CONTAINER.to_owned()),
+            operator: "In".to_owned(),
+            values: vec![code],
+        }),
+        on_pod_conditions: None,
+    };
+    let on_disruption = PodFailurePolicyRule {
+        action: "Ignore".to_owned(),
+        on_exit_codes: None,
+        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+        }]),
+    };
+    PodFailurePolicy { rules: vec![on_exit_code("FailJob", EXIT_BAD_INPUT), on_exit_code("Ignore", EXIT_INTERRUPTED), on_disruption] }
+}

@@ -1,0 +1,36 @@
+//! `CllmTraining`: from a resource to its objects, to the Job that is due, to its status. Pure: nothing here holds a client.
+
+mod due;
+mod gates;
+mod job;
+mod network_policy;
+mod outcome;
+mod render;
+mod status;
+mod validate;
+mod workspace;
+
+use std::collections::BTreeMap;
+
+use cllm_crds::status_page::{TerminationMessage, TrainerStatus};
+use k8s_openapi::api::batch::v1::Job;
+
+pub(crate) use network_policy::tcp;
+pub(crate) use validate::is_name;
+
+pub use due::{due, parallelism_changes, suspensions};
+pub use outcome::{StageOutcome, outcome};
+pub use render::render;
+pub use status::{refused, status};
+pub use validate::{ValidTraining, ValidationError, WorkspaceClaim, validate};
+
+/// What an executor saw of a training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The Jobs that exist, by whatever executor made them.
+    pub jobs: Vec<Job>,
+    /// The last words of the Pods that ended, by the name of their Job.
+    pub messages: BTreeMap<String, Vec<TerminationMessage>>,
+    /// The `/status` page of a running Pod, if it answered.
+    pub page: Option<TrainerStatus>,
+}

@@ -1,0 +1,209 @@
+//! Checks a CllmTraining beyond what its schema says, and parses it: everything after this works on a [`ValidTraining`].
+//!
+//! The API server has checked most of this before; local mode has no API server.
+
+use cllm_crds::conditions::types;
+use cllm_crds::{CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, Workspace};
+
+use crate::conditions::is_true;
+use crate::decimal::{Decimal, DecimalError};
+use crate::images::Images;
+use crate::location::{ClaimPath, Location, LocationError, is_claim_name};
+use crate::naming::{Labels, Owner, queue_labels};
+
+/// A training that can be rendered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidTraining {
+    pub(crate) owner: Owner,
+    pub(crate) generation: Option<i64>,
+    pub(crate) queue_labels: Labels,
+    pub(crate) image: String,
+    pub(crate) spec: CllmTrainingSpec,
+    pub(crate) model: Location,
+    pub(crate) dataset: Location,
+    pub(crate) validation: Option<Location>,
+    pub(crate) test: Location,
+    pub(crate) database: Option<Location>,
+    pub(crate) output: ClaimPath,
+    pub(crate) workspace: WorkspaceClaim,
+    pub(crate) min_speedup: Option<Decimal>,
+    pub(crate) max_quality_drop: Option<Decimal>,
+    /// The status says Complete or Failed: it never runs again.
+    pub(crate) is_terminal: bool,
+    /// The Jobs that the status remembers, also when they are gone.
+    pub(crate) recorded_jobs: Vec<JobSummary>,
+}
+
+/// The claim between the stages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceClaim {
+    /// Its name.
+    pub name: String,
+    /// Whether the training makes it.
+    pub is_new: bool,
+}
+
+/// Why a training cannot run; each sentence says what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValidationError {
+    /// Its children could not be named.
+    #[error(
+        "metadata.name `{found}` cannot be used: it must have at most {NAME_MAX_LENGTH} characters, start with a letter, and contain \
+         only lower-case letters, digits and '-'"
+    )]
+    Name {
+        /// The name.
+        found: String,
+    },
+    /// A URI that means nothing to cllm.
+    #[error("{field}: {source}")]
+    Location {
+        /// The path of the field.
+        field: &'static str,
+        /// What is wrong.
+        source: LocationError,
+    },
+    /// The result must outlive its Pod.
+    #[error("spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH, a folder of a PersistentVolumeClaim, without '*'")]
+    Output {
+        /// The URI.
+        found: String,
+    },
+    /// A string that is no decimal.
+    #[error("{field}: {source}")]
+    Decimal {
+        /// The path of the field.
+        field: &'static str,
+        /// What is wrong.
+        source: DecimalError,
+    },
+    /// A rate of zero trains nothing.
+    #[error("{field} is 0: write a positive decimal as a string, like \"0.001\"")]
+    Zero {
+        /// The path of the field.
+        field: &'static str,
+    },
+    /// Both or neither.
+    #[error("spec.adaptation needs exactly one of epochs and steps: keep one of the two")]
+    AdaptationLength,
+    /// Metric and database go together.
+    #[error("spec.evaluation.databaseUri goes with metric SqlExecution: set both, or neither")]
+    Database,
+    /// An existing claim and a new one at once.
+    #[error(
+        "spec.workspace is either an existing claim (claimName) or a new one (storageClassName, size, accessModes): remove one of the two"
+    )]
+    Workspace,
+    /// A claim that cannot exist.
+    #[error(
+        "spec.workspace.claimName `{found}` cannot be the name of a PersistentVolumeClaim: it must contain only lower-case letters, \
+         digits, '-' and '.'"
+    )]
+    ClaimName {
+        /// The name.
+        found: String,
+    },
+}
+
+/// Checks and parses. The image comes from the spec, else from the status (where it was pinned), else from `images`.
+pub fn validate(training: &CllmTraining, images: &Images) -> Result<ValidTraining, ValidationError> {
+    let spec = &training.spec;
+    let owner = Owner::of(training);
+    check_name(&owner.name)?;
+    check_adaptation(spec)?;
+    check_evaluation(spec)?;
+    let status = training.status.as_ref();
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    Ok(ValidTraining {
+        generation: training.metadata.generation,
+        queue_labels: queue_labels(&training.metadata),
+        image: pinned_image(training, images),
+        model: location("spec.model.uri", &spec.model.uri)?,
+        dataset: location("spec.dataset.uri", &spec.dataset.uri)?,
+        validation: optional_location("spec.dataset.validationUri", spec.dataset.validation_uri.as_deref())?,
+        test: location("spec.dataset.testUri", &spec.dataset.test_uri)?,
+        database: optional_location("spec.evaluation.databaseUri", spec.evaluation.database_uri.as_deref())?,
+        output: output(&spec.output.uri)?,
+        workspace: workspace(&owner.name, spec.workspace.as_ref())?,
+        min_speedup: optional_decimal("spec.evaluation.minSpeedup", spec.evaluation.min_speedup.as_deref())?,
+        max_quality_drop: optional_decimal("spec.evaluation.maxQualityDrop", spec.evaluation.max_quality_drop.as_deref())?,
+        is_terminal: [types::COMPLETE, types::FAILED].iter().any(|type_| is_true(conditions, type_)),
+        recorded_jobs: status.map(|status| status.jobs.clone()).unwrap_or_default(),
+        spec: spec.clone(),
+        owner,
+    })
+}
+
+/// Children are named after their owner.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    name.len() <= NAME_MAX_LENGTH
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(is_inner)
+}
+
+fn check_name(name: &str) -> Result<(), ValidationError> {
+    if is_name(name) { Ok(()) } else { Err(ValidationError::Name { found: name.to_owned() }) }
+}
+
+fn check_adaptation(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
+    let Some(adaptation) = &spec.adaptation else { return Ok(()) };
+    if adaptation.epochs.is_some() == adaptation.steps.is_some() {
+        return Err(ValidationError::AdaptationLength);
+    }
+    positive("spec.adaptation.learningRate", &adaptation.learning_rate)
+}
+
+fn check_evaluation(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
+    positive("spec.training.learningRate", &spec.training.learning_rate)?;
+    decimal("spec.training.autoregressiveWeight", &spec.training.autoregressive_weight)?;
+    let needs_database = spec.evaluation.metric == QualityMetric::SqlExecution;
+    if needs_database == spec.evaluation.database_uri.is_some() { Ok(()) } else { Err(ValidationError::Database) }
+}
+
+fn pinned_image(training: &CllmTraining, images: &Images) -> String {
+    let pinned = training.status.as_ref().and_then(|status| status.image.as_ref());
+    training.spec.pod.image.as_ref().or(pinned).unwrap_or(&images.trainer).clone()
+}
+
+fn workspace(training: &str, workspace: Option<&Workspace>) -> Result<WorkspaceClaim, ValidationError> {
+    let new = || WorkspaceClaim { name: format!("{training}-training-workspace"), is_new: true };
+    let Some(Workspace { claim_name: Some(claim), storage_class_name, size, access_modes }) = workspace else {
+        return Ok(new());
+    };
+    if storage_class_name.is_some() || size.is_some() || access_modes.is_some() {
+        return Err(ValidationError::Workspace);
+    }
+    if !is_claim_name(claim) {
+        return Err(ValidationError::ClaimName { found: claim.clone() });
+    }
+    Ok(WorkspaceClaim { name: claim.clone(), is_new: false })
+}
+
+fn output(uri: &str) -> Result<ClaimPath, ValidationError> {
+    match location("spec.output.uri", uri)? {
+        Location::Claim(place) if !place.path.is_empty() && !place.path.contains('*') => Ok(place),
+        Location::Claim(_) | Location::File(_) => Err(ValidationError::Output { found: uri.to_owned() }),
+    }
+}
+
+fn location(field: &'static str, uri: &str) -> Result<Location, ValidationError> {
+    Location::parse(uri).map_err(|source| ValidationError::Location { field, source })
+}
+
+fn optional_location(field: &'static str, uri: Option<&str>) -> Result<Option<Location>, ValidationError> {
+    uri.map(|uri| location(field, uri)).transpose()
+}
+
+fn decimal(field: &'static str, text: &str) -> Result<Decimal, ValidationError> {
+    text.parse().map_err(|source| ValidationError::Decimal { field, source })
+}
+
+fn optional_decimal(field: &'static str, text: Option<&str>) -> Result<Option<Decimal>, ValidationError> {
+    text.map(|text| decimal(field, text)).transpose()
+}
+
+fn positive(field: &'static str, text: &str) -> Result<(), ValidationError> {
+    if decimal(field, text)? > Decimal::ZERO { Ok(()) } else { Err(ValidationError::Zero { field }) }
+}

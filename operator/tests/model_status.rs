@@ -1,0 +1,203 @@
+//! Which checkpoint a model serves, and what its status says while its replicas come and go.
+
+mod common;
+
+use cllm_crds::status_page::{ServerStatus, ServerThroughput};
+use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
+use cllm_operator::model::{Observed, Resolution, refused, resolve, status, validate};
+use common::{at, fixture, images, with};
+use serde_json::{Value, json};
+
+fn model(resource: Value) -> CllmModel {
+    serde_json::from_value(resource).unwrap()
+}
+
+fn follower() -> Value {
+    with(fixture("model_minimal"), "/spec/model", json!({"trainingRef": {"name": "text2sql"}}))
+}
+
+fn training(status: Value) -> CllmTraining {
+    serde_json::from_value(with(fixture("training_minimal"), "/status", status)).unwrap()
+}
+
+fn complete(uri: &str) -> Value {
+    json!({
+        "stage": "Succeeded",
+        "output": {"uri": uri, "digest": "sha256:abc", "sizeBytes": 1},
+        "conditions": [condition("Complete", "True", "Succeeded")],
+    })
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> Value {
+    json!({"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+}
+
+fn resolution(resource: Value, training: Option<&CllmTraining>) -> Resolution {
+    resolve(&validate(&model(resource), &images()).unwrap(), training)
+}
+
+fn waiting(resolution: Resolution) -> (&'static str, String) {
+    match resolution {
+        Resolution::Waiting { reason, message } => (reason, message),
+        Resolution::Resolved(model) => panic!("resolved: {model:?}"),
+    }
+}
+
+fn uri(resolution: Resolution) -> String {
+    match resolution {
+        Resolution::Resolved(model) => model.uri().to_owned(),
+        Resolution::Waiting { message, .. } => panic!("waiting: {message}"),
+    }
+}
+
+#[test]
+fn a_training_is_followed_only_when_its_gates_passed() {
+    let (reason, message) = waiting(resolution(follower(), None));
+    assert_eq!(reason, "TrainingNotFound");
+    assert!(message.contains("CllmTraining text2sql does not exist"), "{message}");
+
+    let running = training(json!({"stage": "Training", "conditions": [condition("Complete", "False", "Running")]}));
+    let (reason, message) = waiting(resolution(follower(), Some(&running)));
+    assert!(reason == "TrainingNotComplete" && message.contains("stage Training"), "{message}");
+
+    let mut gate_missed = complete("pvc://models/text2sql/abc");
+    gate_missed["conditions"] = json!([condition("Complete", "False", "GateFailed"), condition("Failed", "True", "GateFailed")]);
+    assert_eq!(waiting(resolution(follower(), Some(&training(gate_missed)))).0, "TrainingFailed");
+
+    let passed = training(complete("pvc://models/text2sql/abc"));
+    assert_eq!(uri(resolution(follower(), Some(&passed))), "pvc://models/text2sql/abc");
+}
+
+#[test]
+fn what_is_served_stays_served_while_its_training_is_gone() {
+    let served = json!({"uri": "pvc://models/text2sql/old", "digest": "sha256:old", "image": "i", "specHash": "h"});
+    let serving = with(follower(), "/status/model", served);
+    let serving = with(serving, "/status/replicas", json!(1));
+    assert_eq!(uri(resolution(serving.clone(), None)), "pvc://models/text2sql/old");
+    let passed = training(complete("pvc://models/text2sql/new"));
+    assert_eq!(uri(resolution(serving, Some(&passed))), "pvc://models/text2sql/new");
+}
+
+fn deployment(status: Value) -> Observed {
+    let value = json!({
+        "metadata": {"generation": 2},
+        "spec": {"selector": {}, "template": {}},
+        "status": status,
+    });
+    Observed { deployment: Some(serde_json::from_value(value).unwrap()), ..Observed::default() }
+}
+
+fn page(digest: &str, tokens_per_second: f64) -> ServerStatus {
+    ServerStatus {
+        served_name: "text2sql".to_owned(),
+        digest: digest.to_owned(),
+        parameters: 42,
+        ready: true,
+        effective_strategy: "Jacobi".to_owned(),
+        block_size: 16,
+        requests_running: 0,
+        requests_waiting: 0,
+        throughput: Some(ServerThroughput {
+            tokens_per_second,
+            tokens_per_forward: 3.0,
+            measured_at: "2026-01-01T00:00:00Z".to_owned(),
+        }),
+        hardware: "test".to_owned(),
+    }
+}
+
+fn derive(resource: Value, observed: &Observed) -> CllmModelStatus {
+    let valid = validate(&model(resource), &images()).unwrap();
+    status(&valid, &resolve(&valid, None), observed, &CllmModelStatus::default(), at(0))
+}
+
+fn word(status: &CllmModelStatus, type_: &str) -> String {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
+    condition.map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
+}
+
+#[test]
+fn ready_is_what_the_deployment_reached() {
+    let two = || with(fixture("model_minimal"), "/spec/replicas", json!(2));
+    let gave_up = json!([{
+        "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet x has timed out progressing."
+    }]);
+    for (observed, ready, stalled) in [
+        (Observed::default(), "False/Progressing", "False/Progressing"),
+        (deployment(json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})), "False/Progressing", "False/Progressing"),
+        (deployment(json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1})), "False/Progressing", "False/Progressing"),
+        (deployment(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 3})), "False/Progressing", "False/Progressing"),
+        (deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1})), "False/ReplicasNotReady", "False/ReplicasNotReady"),
+        (deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})), "True/AsDeclared", "False/AsDeclared"),
+        (deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "conditions": gave_up})), "False/ProgressDeadlineExceeded", "True/ProgressDeadlineExceeded"),
+    ] {
+        let status = derive(two(), &observed);
+        assert_eq!((word(&status, "Ready").as_str(), word(&status, "Stalled").as_str()), (ready, stalled), "{observed:?}");
+    }
+    let none = with(fixture("model_minimal"), "/spec/replicas", json!(0));
+    assert_eq!(word(&derive(none, &deployment(json!({"observedGeneration": 2}))), "Ready"), "True/ScaledToZero");
+}
+
+#[test]
+fn what_the_replicas_say_of_themselves_is_on_the_status() {
+    let mut observed = deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}));
+    observed.pages = vec![page("sha256:abc", 100.0), page("sha256:abc", 150.5)];
+    let status = derive(fixture("model_minimal"), &observed);
+    let served = status.model.clone().unwrap();
+    assert_eq!((served.digest.as_deref(), served.parameters), (Some("sha256:abc"), Some(42)));
+    assert_eq!(status.throughput.clone().unwrap().tokens_per_second, "250.5");
+    assert_eq!(status.throughput.clone().unwrap().tokens_per_forward, "3.00");
+    assert_eq!(status.effective_strategy.as_deref(), Some("Jacobi"));
+    assert_eq!(status.url.as_deref(), Some("http://text2sql.team.svc"));
+    assert_eq!(status.selector.as_deref(), Some("app.kubernetes.io/name=cllm-server,cllm.dev/model=text2sql"));
+    assert_eq!(word(&status, "ModelLoaded"), "True/Loaded");
+}
+
+#[test]
+fn a_replica_with_the_old_weights_has_not_loaded_the_new_ones() {
+    let valid = validate(&model(follower()), &images()).unwrap();
+    let passed = training(complete("pvc://models/text2sql/abc"));
+    let resolution = resolve(&valid, Some(&passed));
+    let mut observed = deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}));
+    for (digest, expected) in [("sha256:old", "False/Loading"), ("sha256:abc", "True/Loaded")] {
+        observed.pages = vec![page(digest, 1.0)];
+        let status = status(&valid, &resolution, &observed, &CllmModelStatus::default(), at(0));
+        assert_eq!(word(&status, "ModelLoaded"), expected);
+        assert_eq!(status.model.unwrap().digest.as_deref(), Some("sha256:abc"));
+    }
+}
+
+#[test]
+fn a_model_that_waits_says_for_what() {
+    let status = derive(follower(), &Observed::default());
+    assert_eq!(word(&status, "Ready"), "False/TrainingNotFound");
+    assert_eq!(word(&status, "Reconciling"), "True/TrainingNotFound");
+    assert_eq!(word(&status, "ModelLoaded"), "False/TrainingNotFound");
+    assert_eq!(status.model, None);
+}
+
+#[test]
+fn the_autoscaler_speaks_for_itself() {
+    let scaling = |conditions: Value| {
+        let autoscaler = json!({
+            "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
+            "status": {"desiredReplicas": 1, "conditions": conditions},
+        });
+        let observed = Observed { autoscaler: Some(serde_json::from_value(autoscaler).unwrap()), ..Observed::default() };
+        word(&derive(fixture("model_autoscaled"), &observed), "ScalingActive")
+    };
+    let own = |status: &str| json!([{"type": "ScalingActive", "status": status, "message": "no metrics"}]);
+    assert_eq!(scaling(own("True")), "True/MetricsAvailable");
+    assert_eq!(scaling(own("False")), "False/MetricsUnavailable");
+    assert_eq!(scaling(json!([])), "Unknown/Progressing");
+    assert_eq!(word(&derive(fixture("model_minimal"), &Observed::default()), "ScalingActive"), "");
+}
+
+#[test]
+fn a_refused_model_keeps_what_it_served() {
+    let previous = CllmModelStatus { ready_replicas: 1, ..CllmModelStatus::default() };
+    let status = refused(&previous, Some(3), "InvalidSpec", "Correct it.", at(0));
+    assert_eq!(status.ready_replicas, 1);
+    assert_eq!((word(&status, "Stalled"), word(&status, "Ready")), ("True/InvalidSpec".to_owned(), "False/InvalidSpec".to_owned()));
+    assert_eq!(status.observed_generation, Some(3));
+}

@@ -1,0 +1,180 @@
+//! What the two resources become: golden files of every object, and laws that no golden file can state.
+
+mod common;
+
+use cllm_crds::CllmTraining;
+use cllm_operator::model::{Resolution, ResolvedModel};
+use cllm_operator::{Images, model, training};
+use common::{fixture, images, with};
+use serde_json::{Value, json};
+
+fn training_objects(resource: Value) -> Vec<Value> {
+    let resource: CllmTraining = serde_json::from_value(resource).unwrap();
+    training::render(&training::validate(&resource, &images()).unwrap()).objects()
+}
+
+fn model_objects(resource: Value) -> Vec<Value> {
+    let valid = model::validate(&serde_json::from_value(resource).unwrap(), &images()).unwrap();
+    let checkpoint = match model::resolve(&valid, None) {
+        Resolution::Resolved(checkpoint) => checkpoint,
+        Resolution::Waiting { .. } => {
+            ResolvedModel::new("pvc://models/text2sql/abc", Some("sha256:abc".to_owned())).unwrap()
+        }
+    };
+    model::render(&valid, &checkpoint).objects()
+}
+
+fn as_yaml(objects: &[Value]) -> String {
+    objects.iter().map(|object| serde_saphyr::to_string(object).unwrap()).collect::<Vec<_>>().join("---\n")
+}
+
+#[test]
+fn trainings() {
+    for name in ["training_minimal", "training_full", "training_local"] {
+        insta::assert_snapshot!(name, as_yaml(&training_objects(fixture(name))));
+    }
+}
+
+#[test]
+fn models() {
+    for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled"] {
+        insta::assert_snapshot!(name, as_yaml(&model_objects(fixture(name))));
+    }
+}
+
+#[test]
+fn the_status_pins_the_image_against_another_version_of_the_operator() {
+    let newer = Images::of_version("registry.example/", "9.9.9");
+    let pinned = with(fixture("training_minimal"), "/status/image", json!("pinned:1"));
+    let valid = training::validate(&serde_json::from_value(pinned).unwrap(), &newer).unwrap();
+    let objects = as_yaml(&training::render(&valid).objects());
+    assert!(objects.contains("pinned:1") && !objects.contains("9.9.9"));
+}
+
+#[test]
+fn the_image_of_a_model_is_resolved_anew_only_when_its_spec_changes() {
+    let image_of = |resource: Value, images: &Images| {
+        let resource: cllm_crds::CllmModel = serde_json::from_value(resource).unwrap();
+        let valid = model::validate(&resource, images).unwrap();
+        let resolution = model::resolve(&valid, None);
+        let status = model::status(&valid, &resolution, &model::Observed::default(), &Default::default(), common::at(0));
+        (status.model.clone().unwrap().image, serde_json::to_value(status).unwrap())
+    };
+    let (old, new) = (Images::of_version("", "1"), Images::of_version("", "2"));
+    let (image, status) = image_of(fixture("model_minimal"), &old);
+    assert_eq!(image, "cllm-server:1");
+    let running = with(fixture("model_minimal"), "/status", status);
+    assert_eq!(image_of(running.clone(), &new).0, "cllm-server:1");
+    assert_eq!(image_of(with(running.clone(), "/spec/replicas", json!(5)), &new).0, "cllm-server:1");
+    assert_eq!(image_of(with(running, "/spec/server/drainSeconds", json!(5)), &new).0, "cllm-server:2");
+}
+
+#[test]
+fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
+    let names = |resource: Value| -> Vec<String> {
+        let jobs = training_objects(resource).into_iter().filter(|object| object["kind"] == "Job");
+        jobs.map(|job| job["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let full = || fixture("training_full");
+    let before = names(full());
+    assert_eq!(before.iter().map(|name| common::without_hash(name)).collect::<Vec<_>>(), [
+        "text2sql-adapt",
+        "text2sql-collect",
+        "text2sql-train",
+        "text2sql-evaluate"
+    ]);
+    for (pointer, value) in [
+        ("/spec/image", json!("other:1")),
+        ("/spec/trajectories/parallelism", json!(4)),
+        ("/spec/resources", Value::Null),
+        ("/spec/training/resources", Value::Null),
+        ("/spec/nodeSelector", json!({"disk": "hdd"})),
+        ("/spec/backoffLimit", json!(0)),
+        ("/spec/evaluation/minSpeedup", json!("9")),
+        ("/spec/suspend", json!(true)),
+    ] {
+        assert_eq!(names(with(full(), pointer, value)), before, "{pointer}");
+    }
+    // The first stage that a change concerns, and all after it.
+    for (pointer, value, first) in [
+        ("/spec/model/uri", json!("pvc://models/other"), 0),
+        ("/spec/adaptation/learningRate", json!("0.1"), 0),
+        ("/spec/trajectories/shards", json!(5), 1),
+        ("/spec/dataset/maxExamples", json!(5), 1),
+        ("/spec/training/steps", json!(5), 2),
+        ("/spec/dataset/testUri", json!("pvc://data/other.jsonl"), 3),
+        ("/spec/output/uri", json!("pvc://models/other"), 3),
+    ] {
+        let after = names(with(full(), pointer, value));
+        for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+            assert_eq!(before == after, index < first, "{pointer}: Job {index}");
+        }
+    }
+}
+
+#[test]
+fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
+    let resources = [training_objects(fixture("training_full")), training_objects(fixture("training_local"))];
+    let models = ["model_minimal", "model_full", "model_cuda", "model_autoscaled"].map(|name| model_objects(fixture(name)));
+    let mut containers = 0;
+    for object in resources.iter().chain(&models).flatten() {
+        let Some(pod) = object.pointer("/spec/template/spec") else { continue };
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        for container in pod["containers"].as_array().unwrap() {
+            containers += 1;
+            let command = container["command"].as_array().unwrap();
+            assert!(command == &[json!("cllm-trainer")] || command == &[json!("cllm-server")], "{command:?}");
+            let is_trainer = command[0] == "cllm-trainer";
+            for argument in container["args"].as_array().unwrap().iter().skip(usize::from(is_trainer)) {
+                let argument = argument.as_str().unwrap();
+                assert!(argument.starts_with("--") && argument.contains('='), "{argument}");
+            }
+            assert!(container.get("env").is_none());
+        }
+    }
+    assert_eq!(containers, 4 + 4 + 4);
+}
+
+#[test]
+fn rollout_is_in_place_where_a_node_has_only_a_few_of_what_is_asked_for() {
+    let surge = |resource: Value| {
+        let objects = model_objects(resource);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        deployment.pointer("/spec/strategy/rollingUpdate/maxSurge").unwrap().as_i64().unwrap()
+    };
+    let limits = |name: &str| json!({"limits": {name: "1"}});
+    let minimal = || fixture("model_minimal");
+    for (resource, expected) in [
+        (minimal(), 1),
+        (fixture("model_cuda"), 0),
+        (with(minimal(), "/spec/resources", limits("amd.com/gpu")), 0),
+        (with(minimal(), "/spec/resources", limits("memory")), 1),
+        (with(minimal(), "/spec/resources", limits("ephemeral-storage")), 1),
+        (with(minimal(), "/spec/rollout", json!({"strategy": "InPlace"})), 0),
+        (with(fixture("model_cuda"), "/spec/rollout", json!({"strategy": "Surge"})), 1),
+    ] {
+        assert_eq!(surge(resource.clone()), expected, "{resource}");
+    }
+}
+
+#[test]
+fn cuda_asks_for_a_gpu_unless_the_limits_name_another_device() {
+    let limits = |resource: Value| {
+        let objects = model_objects(resource);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        deployment.pointer("/spec/template/spec/containers/0/resources/limits").cloned().unwrap_or_default()
+    };
+    assert_eq!(limits(fixture("model_cuda")), json!({"nvidia.com/gpu": "1"}));
+    let mig = json!({"limits": {"nvidia.com/mig-1g.5gb": "1"}});
+    assert_eq!(limits(with(fixture("model_cuda"), "/spec/resources", mig.clone())), mig["limits"]);
+    assert_eq!(limits(fixture("model_minimal")), Value::Null);
+}
+
+#[test]
+fn the_deployment_has_as_many_replicas_as_the_autoscaler_may_ask_for() {
+    let replicas = |asked: u32| {
+        let objects = model_objects(with(fixture("model_autoscaled"), "/spec/replicas", json!(asked)));
+        objects.iter().find(|object| object["kind"] == "Deployment").unwrap()["spec"]["replicas"].as_i64().unwrap()
+    };
+    assert_eq!([0, 1, 2, 5, 8, 99].map(replicas), [0, 2, 2, 5, 8, 8]);
+}

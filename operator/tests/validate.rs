@@ -1,0 +1,65 @@
+//! What is refused, and the sentence that a person reads.
+
+mod common;
+
+use common::{fixture, images, with};
+use serde_json::{Value, json};
+
+fn training_error(pointer: &str, value: Value) -> String {
+    let resource = with(fixture("training_full"), pointer, value);
+    cllm_operator::training::validate(&serde_json::from_value(resource).unwrap(), &images()).unwrap_err().to_string()
+}
+
+fn model_error(pointer: &str, value: Value) -> String {
+    let resource = with(fixture("model_autoscaled"), pointer, value);
+    cllm_operator::model::validate(&serde_json::from_value(resource).unwrap(), &images()).unwrap_err().to_string()
+}
+
+#[test]
+fn trainings() {
+    for (pointer, value, expected) in [
+        ("/metadata/name", json!("Text2SQL"), "metadata.name `Text2SQL` cannot be used"),
+        ("/metadata/name", json!("a".repeat(41)), "at most 40 characters"),
+        ("/metadata/name", json!("text-"), "start with a letter"),
+        ("/spec/model/uri", json!("hf://org/name"), "spec.model.uri: `hf://org/name` is not a place that cllm can use"),
+        ("/spec/dataset/uri", json!("/data/train.jsonl"), "spec.dataset.uri: `/data/train.jsonl`"),
+        ("/spec/dataset/validationUri", json!("pvc://data/../x"), "spec.dataset.validationUri: `pvc://data/../x`"),
+        ("/spec/dataset/testUri", json!("pvc://data/$(id)"), "spec.dataset.testUri: `pvc://data/$(id)`"),
+        ("/spec/evaluation/databaseUri", json!("shop.sqlite"), "spec.evaluation.databaseUri: `shop.sqlite`"),
+        ("/spec/evaluation/databaseUri", Value::Null, "databaseUri goes with metric SqlExecution: set both, or neither"),
+        ("/spec/evaluation/metric", json!("ExactMatch"), "databaseUri goes with metric SqlExecution"),
+        ("/spec/output/uri", json!("file:///output"), "spec.output.uri `file:///output` cannot keep a result"),
+        ("/spec/output/uri", json!("pvc://models/"), "cannot keep a result"),
+        ("/spec/output/uri", json!("pvc://models/*"), "cannot keep a result"),
+        ("/spec/adaptation/steps", json!(5), "exactly one of epochs and steps"),
+        ("/spec/adaptation/epochs", Value::Null, "exactly one of epochs and steps"),
+        ("/spec/adaptation/learningRate", json!("1e-3"), "spec.adaptation.learningRate: `1e-3` is not a decimal"),
+        ("/spec/training/learningRate", json!("0.0"), "spec.training.learningRate is 0"),
+        ("/spec/training/autoregressiveWeight", json!("ten"), "spec.training.autoregressiveWeight: `ten` is not a decimal"),
+        ("/spec/evaluation/minSpeedup", json!("fast"), "spec.evaluation.minSpeedup: `fast`"),
+        ("/spec/evaluation/maxQualityDrop", json!(""), "spec.evaluation.maxQualityDrop: ``"),
+        ("/spec/workspace/claimName", json!("work"), "either an existing claim (claimName) or a new one"),
+        ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName `No`"),
+    ] {
+        let error = training_error(pointer, value);
+        assert!(error.contains(expected), "{pointer}: {error}");
+    }
+}
+
+#[test]
+fn models() {
+    for (pointer, value, expected) in [
+        ("/metadata/name", json!("2sql"), "metadata.name `2sql` cannot be used"),
+        ("/spec/model", json!({}), "exactly one of uri (a checkpoint) and trainingRef"),
+        ("/spec/model/trainingRef", json!({"name": "a"}), "exactly one of uri (a checkpoint) and trainingRef"),
+        ("/spec/model", json!({"trainingRef": {"name": "A"}}), "spec.model.trainingRef.name `A`"),
+        ("/spec/model/uri", json!("s3://bucket"), "spec.model.uri: `s3://bucket`"),
+        ("/spec/model/servedName", json!("a b"), "spec.model.servedName `a b`"),
+        ("/spec/model/servedName", json!("-a"), "spec.model.servedName `-a`"),
+        ("/spec/autoscaling/minReplicas", json!(9), "minReplicas (9) is above maxReplicas (8)"),
+        ("/spec/autoscaling", json!({"maxReplicas": 2}), "needs a figure to scale on"),
+    ] {
+        let error = model_error(pointer, value);
+        assert!(error.contains(expected), "{pointer}: {error}");
+    }
+}

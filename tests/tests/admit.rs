@@ -1,0 +1,372 @@
+//! What the API server admits: a corpus of valid and invalid resources with the message that a person sees, and the scale subresource.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use cllm_crds::{CllmModel, CllmTraining};
+use cllm_tests::{ControlPlane, TestNamespace, eventually};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::{Api, CustomResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The shared cluster with the committed CRDs, accepted without a warning.
+async fn cluster() -> anyhow::Result<&'static ControlPlane> {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let cluster = ControlPlane::shared().await?;
+    INSTALLED.get_or_try_init(|| install(cluster)).await?;
+    Ok(cluster)
+}
+
+async fn install(cluster: &ControlPlane) -> anyhow::Result<()> {
+    for name in ["cllmmodels", "cllmtrainings"] {
+        let file = format!("{}/../crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let applied = cluster.kubectl(&["apply", "--server-side", "--warnings-as-errors", "-f", &file]).await?;
+        ensure!(applied.stderr.is_empty(), "{file}: {}", applied.stderr);
+    }
+    let definitions = Api::<CustomResourceDefinition>::all(cluster.client()?);
+    let is_established = |definition: &CustomResourceDefinition| {
+        let mut conditions = definition.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.type_ == "Established" && condition.status == "True")
+    };
+    eventually("both CRDs to be established", SOON, async || {
+        let list = definitions.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let count = list.iter().filter(|definition| is_established(definition)).count();
+        if count == 2 { Ok(()) } else { Err(format!("{count} are")) }
+    })
+    .await?;
+    Ok(())
+}
+
+fn api<K: CustomResourceExt>(namespace: &TestNamespace) -> Api<DynamicObject> {
+    let resource: ApiResource = K::api_resource();
+    Api::namespaced_with(namespace.client(), namespace.name(), &resource)
+}
+
+fn training() -> Value {
+    json!({
+        "apiVersion": "cllm.dev/v1alpha1", "kind": "CllmTraining", "metadata": {"name": "text2sql"},
+        "spec": {
+            "model": {"uri": "pvc://models/target"},
+            "dataset": {"uri": "pvc://data/train.jsonl", "testUri": "pvc://data/test.jsonl"},
+            "output": {"uri": "pvc://models/text2sql"},
+        },
+    })
+}
+
+fn model() -> Value {
+    json!({
+        "apiVersion": "cllm.dev/v1alpha1", "kind": "CllmModel", "metadata": {"name": "text2sql"},
+        "spec": {"model": {"uri": "pvc://models/text2sql"}},
+    })
+}
+
+/// The resource with one value set (`null` removes it) at a JSON pointer.
+fn with(mut resource: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+    let mut place = &mut resource;
+    for part in parent.split('/').skip(1) {
+        place = &mut place[part];
+    }
+    match value {
+        Value::Null => drop(place.as_object_mut().and_then(|fields| fields.remove(key))),
+        value => place[key] = value,
+    }
+    resource
+}
+
+/// What the API server says to a resource; `None` when it admits it.
+async fn refusal(api: &Api<DynamicObject>, resource: Value) -> anyhow::Result<Option<String>> {
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    match api.create(&parameters, &serde_json::from_value(resource)?).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) => Ok(Some(status.message.clone())),
+        Err(error) => bail!(error),
+    }
+}
+
+/// Every case is refused with its message; answers the messages.
+async fn all_refused(api: &Api<DynamicObject>, base: &Value, cases: &[(&str, Value, &str)]) -> anyhow::Result<Vec<String>> {
+    let mut messages = Vec::new();
+    for (pointer, value, expected) in cases {
+        let message = refusal(api, with(base.clone(), pointer, value.clone())).await?;
+        let message = message.with_context(|| format!("{pointer} = {value} was admitted"))?;
+        ensure!(message.contains(expected), "{pointer} = {value}: {message}");
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+async fn all_admitted(api: &Api<DynamicObject>, base: &Value, cases: &[(&str, Value)]) -> anyhow::Result<()> {
+    for (pointer, value) in cases {
+        let message = refusal(api, with(base.clone(), pointer, value.clone())).await?;
+        ensure!(message.is_none(), "{pointer} = {value}: {}", message.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The messages of all rules of a definition, in which a test must have run into each.
+fn rule_messages(schema: &Value, messages: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            for rule in fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                messages.insert(rule["message"].as_str().unwrap_or_default().to_owned());
+            }
+            fields.values().for_each(|value| rule_messages(value, messages));
+        }
+        Value::Array(items) => items.iter().for_each(|item| rule_messages(item, messages)),
+        _ => {}
+    }
+}
+
+fn check_every_rule_was_hit(definition: &CustomResourceDefinition, seen: &[String]) -> anyhow::Result<()> {
+    let mut messages = BTreeSet::new();
+    rule_messages(&serde_json::to_value(definition)?, &mut messages);
+    ensure!(!messages.is_empty(), "the CRD has no rules");
+    for message in messages {
+        ensure!(seen.iter().any(|seen| seen.contains(&message)), "no case of this test is refused with: {message}");
+    }
+    Ok(())
+}
+
+const URI: &str = "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH";
+const OUTPUT: &str = "must be pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of this namespace)";
+const DECIMAL: &str = "must be a non-negative decimal as a string, like \"1.85\"";
+const NAME: &str = "metadata.name must have at most 40 characters, start with a letter";
+
+#[tokio::test]
+async fn trainings() -> anyhow::Result<()> {
+    let namespace = TestNamespace::create(cluster().await?, "trainings").await?;
+    let api = api::<CllmTraining>(&namespace);
+    all_admitted(&api, &training(), &[
+        ("/metadata/name", json!("a".repeat(40))),
+        ("/spec/model/uri", json!("file:///models/target")),
+        ("/spec/dataset/uri", json!("pvc://data/shards/*.jsonl")),
+        ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
+        ("/spec/adaptation", json!({"epochs": 2})),
+        ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
+        ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
+        ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
+        ("/spec/workspace", json!({"claimName": "work"})),
+        ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
+        ("/spec/suspend", json!(true)),
+    ])
+    .await?;
+    let name = json!("Text");
+    let mut seen = all_refused(&api, &training(), &[
+        ("/metadata/name", json!("a".repeat(41)), NAME),
+        ("/metadata/name", json!("2sql"), NAME),
+        ("/metadata/name", json!("a.b"), NAME),
+        ("/spec/model", Value::Null, "spec.model: Required value"),
+        ("/spec/model/uri", json!("hf://org/name"), URI),
+        ("/spec/model/uri", json!("file://relative"), URI),
+        ("/spec/model/uri", json!("pvc://models/../other"), URI),
+        ("/spec/model/uri", json!("pvc://models/$(id)"), URI),
+        ("/spec/model/uri", json!("pvc://models/a;id>b"), URI),
+        ("/spec/model/uri", json!("pvc://models/a\nb"), URI),
+        ("/spec/model/uri", json!(format!("pvc://models/{}", "a".repeat(2048))), "Too long"),
+        ("/spec/dataset/uri", json!("/data"), URI),
+        ("/spec/dataset/validationUri", json!("data"), URI),
+        ("/spec/dataset/testUri", json!("s3://bucket/x"), URI),
+        ("/spec/dataset/testUri", Value::Null, "spec.dataset.testUri: Required value"),
+        ("/spec/dataset/maxExamples", json!(0), "should be greater than or equal to 1"),
+        ("/spec/adaptation", json!({}), "adaptation needs exactly one of epochs and steps"),
+        ("/spec/adaptation", json!({"epochs": 1, "steps": 1}), "adaptation needs exactly one of epochs and steps"),
+        ("/spec/adaptation", json!({"epochs": 1, "learningRate": "1e-3"}), DECIMAL),
+        ("/spec/trajectories", json!({"shards": 0}), "should be greater than or equal to 1"),
+        ("/spec/training", json!({"learningRate": "-1"}), DECIMAL),
+        ("/spec/training", json!({"autoregressiveWeight": "ten"}), DECIMAL),
+        ("/spec/training", json!({"noiseSchedule": "Backwards"}), "supported values: \"Progressive\""),
+        ("/spec/evaluation", json!({"metric": "SqlExecution"}), "databaseUri goes with metric SqlExecution"),
+        ("/spec/evaluation", json!({"databaseUri": "pvc://data/x"}), "databaseUri goes with metric SqlExecution"),
+        ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), URI),
+        ("/spec/evaluation", json!({"minSpeedup": "fast"}), DECIMAL),
+        ("/spec/evaluation", json!({"maxQualityDrop": "-1"}), DECIMAL),
+        ("/spec/output/uri", json!("file:///output"), OUTPUT),
+        ("/spec/output/uri", json!("pvc://models/"), OUTPUT),
+        ("/spec/output/uri", json!("pvc://models/*"), OUTPUT),
+        ("/spec/workspace", json!({"claimName": "work", "size": "1Gi"}), "workspace is either an existing claim"),
+        ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName in body should match"),
+    ])
+    .await?;
+    seen.extend(refusal(&api, with(training(), "/metadata/name", name)).await?);
+    seen.extend(immutable_fields(&api).await?);
+    let definitions = cllm_crds::definitions::all()?;
+    check_every_rule_was_hit(&definitions[1], &seen)
+}
+
+/// Creates a training and tries to change each of its fields, to set absent ones and to remove present ones.
+async fn immutable_fields(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>> {
+    let mut resource = training();
+    for (field, value) in [
+        ("adaptation", json!({"epochs": 1})),
+        ("workspace", json!({"claimName": "work"})),
+        ("nodeSelector", json!({"disk": "ssd"})),
+        ("trajectories", json!({"shards": 2, "resources": {"requests": {"cpu": "1"}}})),
+    ] {
+        resource["spec"][field] = value;
+    }
+    api.create(&PostParams::default(), &serde_json::from_value(resource)?).await?;
+    let mut messages = Vec::new();
+    for (change, field) in [
+        (json!({"model": {"uri": "pvc://models/other"}}), "model"),
+        (json!({"dataset": {"maxExamples": 1}}), "dataset"),
+        (json!({"adaptation": null}), "adaptation"),
+        (json!({"adaptation": {"epochs": 2}}), "adaptation"),
+        (json!({"trajectories": {"shards": 3}}), "shards"),
+        (json!({"trajectories": {"blockSize": 8}}), "blockSize"),
+        (json!({"trajectories": {"maxNewTokens": 8}}), "maxNewTokens"),
+        (json!({"trajectories": {"resources": null}}), "resources"),
+        (json!({"trajectories": {"resources": {"requests": {"cpu": "2"}}}}), "resources"),
+        (json!({"training": {"steps": 5}}), "training"),
+        (json!({"evaluation": {"minSpeedup": "1.0"}}), "evaluation"),
+        (json!({"output": {"uri": "pvc://models/other"}}), "output"),
+        (json!({"workspace": null}), "workspace"),
+        (json!({"workspace": {"claimName": "other"}}), "workspace"),
+        (json!({"activeDeadlineSeconds": 60}), "activeDeadlineSeconds"),
+        (json!({"backoffLimit": 1}), "backoffLimit"),
+        (json!({"image": "other:1"}), "image"),
+        (json!({"imagePullPolicy": "Never"}), "imagePullPolicy"),
+        (json!({"imagePullSecrets": [{"name": "a"}]}), "imagePullSecrets"),
+        (json!({"resources": {"limits": {"cpu": "1"}}}), "resources"),
+        (json!({"nodeSelector": null}), "nodeSelector"),
+        (json!({"tolerations": [{"operator": "Exists"}]}), "tolerations"),
+        (json!({"affinity": {"nodeAffinity": {}}}), "affinity"),
+        (json!({"runtimeClassName": "a"}), "runtimeClassName"),
+        (json!({"priorityClassName": "a"}), "priorityClassName"),
+        (json!({"serviceAccountName": "a"}), "serviceAccountName"),
+        (json!({"podLabels": {"a": "b"}}), "podLabels"),
+        (json!({"podAnnotations": {"a": "b"}}), "podAnnotations"),
+    ] {
+        let message = refused_change(api, &change).await?.with_context(|| format!("{change} was admitted"))?;
+        ensure!(message.contains(&format!("{field} cannot be changed: the name of a training stands for one result")), "{change}: {message}");
+        messages.push(message);
+    }
+    for change in [json!({"suspend": true}), json!({"trajectories": {"parallelism": 2}}), json!({"suspend": false})] {
+        ensure!(refused_change(api, &change).await?.is_none(), "{change} was refused");
+    }
+    Ok(messages)
+}
+
+async fn refused_change(api: &Api<DynamicObject>, spec: &Value) -> anyhow::Result<Option<String>> {
+    match api.patch("text2sql", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) => Ok(Some(status.message.clone())),
+        Err(error) => bail!(error),
+    }
+}
+
+#[tokio::test]
+async fn models() -> anyhow::Result<()> {
+    let namespace = TestNamespace::create(cluster().await?, "models").await?;
+    let api = api::<CllmModel>(&namespace);
+    let autoscaling = |value: Value| ("/spec/autoscaling", value);
+    all_admitted(&api, &model(), &[
+        ("/spec/model", json!({"trainingRef": {"name": "text2sql"}, "servedName": "org/text2sql:1"})),
+        ("/spec/device", json!("cuda")),
+        ("/spec/replicas", json!(0)),
+        autoscaling(json!({"maxReplicas": 8, "targetTokensPerSecond": 400, "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0}}})),
+        autoscaling(json!({"minReplicas": 2, "maxReplicas": 2, "targetQueuedRequests": 4})),
+        ("/spec/podDisruptionBudget", json!({"maxUnavailable": "34%"})),
+        ("/spec/networkPolicy", json!({"ingressFrom": [{"podSelector": {}}]})),
+    ])
+    .await?;
+    let seen = all_refused(&api, &model(), &[
+        ("/metadata/name", json!("a".repeat(41)), NAME),
+        ("/spec/model", json!({}), "model needs exactly one of uri (a checkpoint) and trainingRef"),
+        ("/spec/model/trainingRef", json!({"name": "text2sql"}), "model needs exactly one of uri (a checkpoint) and trainingRef"),
+        ("/spec/model/uri", json!("oci://registry/name"), URI),
+        ("/spec/model/servedName", json!("a b"), "must contain only letters, digits and ._:/-"),
+        ("/spec/model", json!({"trainingRef": {"name": "A"}}), "spec.model.trainingRef.name in body should match"),
+        ("/spec/device", json!("tpu"), "supported values: \"cpu\", \"cuda\""),
+        ("/spec/decoding", json!({"strategy": "Jacoby"}), "supported values: \"Jacobi\", \"Autoregressive\""),
+        ("/spec/decoding", json!({"maxBlockSize": 0}), "should be greater than or equal to 1"),
+        ("/spec/replicas", json!(-1), "should be greater than or equal to 0"),
+        autoscaling_case(json!({"minReplicas": 3, "maxReplicas": 2, "targetQueuedRequests": 1}), "minReplicas must not be above"),
+        autoscaling_case(json!({"maxReplicas": 2}), "autoscaling needs a figure to scale on"),
+        autoscaling_case(json!({"targetQueuedRequests": 1}), "spec.autoscaling.maxReplicas: Required value"),
+        ("/spec/service", json!({"port": 0}), "should be greater than or equal to 1"),
+    ])
+    .await?;
+    let definitions = cllm_crds::definitions::all()?;
+    check_every_rule_was_hit(&definitions[0], &seen)
+}
+
+fn autoscaling_case(value: Value, message: &str) -> (&'static str, Value, &str) {
+    ("/spec/autoscaling", value, message)
+}
+
+#[tokio::test]
+async fn an_unknown_field_is_refused_by_name_when_a_person_applies_it() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create(cluster, "unknown").await?;
+    let resource = with(training(), "/spec/learningrate", json!("1")).to_string();
+    let arguments = ["apply", "--namespace", namespace.name(), "-f", "-"];
+    let error = cluster.kubectl_with_input(&arguments, &resource).await.err().context("it was admitted")?.to_string();
+    ensure!(error.contains("unknown field \"spec.learningrate\""), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn defaults_are_filled_in_and_the_minimum_is_a_whole_resource() -> anyhow::Result<()> {
+    let namespace = TestNamespace::create(cluster().await?, "defaults").await?;
+    let created: CllmTraining = serde_json::from_value(training())?;
+    let stored = namespace.api::<CllmTraining>().create(&PostParams::default(), &created).await?;
+    ensure!(stored.spec == created.spec, "the API server and serde fill in different defaults: {:?}", stored.spec);
+    let created: CllmModel = serde_json::from_value(model())?;
+    let stored = namespace.api::<CllmModel>().create(&PostParams::default(), &created).await?;
+    ensure!(stored.spec == created.spec, "the API server and serde fill in different defaults: {:?}", stored.spec);
+    // What `kubectl` sends says nothing of defaults.
+    let dynamic = with(model(), "/metadata/name", json!("bare"));
+    let stored = api::<CllmModel>(&namespace).create(&PostParams::default(), &serde_json::from_value(dynamic)?).await?;
+    let spec: cllm_crds::CllmModelSpec = serde_json::from_value(stored.data["spec"].clone())?;
+    ensure!(spec == created.spec, "{:?}", stored.data);
+    ensure!(stored.data["spec"]["replicas"] == 1 && stored.data["spec"]["server"]["drainSeconds"] == 60, "{:?}", stored.data);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_scale_subresource_is_read_and_written() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create(cluster, "scale").await?;
+    let models = namespace.api::<CllmModel>();
+    models.create(&PostParams::default(), &serde_json::from_value(model())?).await?;
+    let status = json!({"status": {"replicas": 1, "selector": "cllm.dev/model=text2sql"}});
+    models.patch_status("text2sql", &PatchParams::default(), &Patch::Merge(status)).await?;
+
+    let scale = models.get_scale("text2sql").await?;
+    ensure!(scale.spec.and_then(|spec| spec.replicas) == Some(1));
+    let status = scale.status.context("no status")?;
+    ensure!((status.replicas, status.selector.as_deref()) == (1, Some("cllm.dev/model=text2sql")));
+
+    let change = json!({"spec": {"replicas": 5}});
+    models.patch_scale("text2sql", &PatchParams::default(), &Patch::Merge(change)).await?;
+    ensure!(models.get("text2sql").await?.spec.replicas == 5);
+    cluster.kubectl(&["scale", "--namespace", namespace.name(), "cllm/text2sql", "--replicas=3"]).await?;
+    ensure!(models.get("text2sql").await?.spec.replicas == 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_columns_that_kubectl_prints() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create(cluster, "columns").await?;
+    namespace.api::<CllmModel>().create(&PostParams::default(), &serde_json::from_value(model())?).await?;
+    namespace.api::<CllmTraining>().create(&PostParams::default(), &serde_json::from_value(training())?).await?;
+    for (name, expected) in [
+        ("cllm", "NAME READY REPLICAS TOKENS/S AGE URL"),
+        ("cllmt", "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE"),
+    ] {
+        let printed = cluster.kubectl(&["get", "--namespace", namespace.name(), name, "-o", "wide"]).await?.stdout;
+        let header = printed.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(header == expected, "{header}");
+    }
+    let all = cluster.kubectl(&["get", "--namespace", namespace.name(), "cllm-all", "-o", "name"]).await?.stdout;
+    ensure!(all.contains("cllmmodel.cllm.dev/text2sql") && all.contains("cllmtraining.cllm.dev/text2sql"), "{all}");
+    Ok(())
+}

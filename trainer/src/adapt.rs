@@ -1,0 +1,218 @@
+//! `adapt`: supervised fine-tuning. The loss counts the tokens of the completion and the end marker, never the prompt.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use cllm_engine::Checkpoint;
+use cllm_engine::differentiable::{DifferentiableModel, RowLayout, cross_entropy};
+use serde_json::{Value, json};
+
+use crate::data_order::DataOrder;
+use crate::dataset::{self, TokenizedExample};
+use crate::failure::{Failure, Result};
+use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, remove_states};
+use crate::model_folder::{self, StoredDtype};
+use crate::parallel::{Terms, split, sum_terms};
+use crate::progress::Reporter;
+use crate::run_output::{self, file_digest};
+use crate::storage::FolderLock;
+
+/// Examples of the validation file that are looked at.
+const VALIDATION_EXAMPLES: usize = 256;
+
+/// Arguments of `adapt`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AdaptArguments {
+    /// The checkpoint to start from.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// JSONL of `{"prompt", "completion"}` or `{"messages"}`.
+    #[arg(long)]
+    pub dataset: PathBuf,
+    /// The checkpoint to write; it appears when it is complete.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Updates.
+    #[arg(long, conflicts_with = "epochs", required_unless_present = "epochs", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Passes over the data.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub epochs: Option<u64>,
+    /// Examples on which the loss is shown now and then; nothing is learnt from them.
+    #[arg(long)]
+    pub validation: Option<PathBuf>,
+    /// How the weights of the output are stored.
+    #[arg(long, value_enum, default_value_t = StoredDtype::F32)]
+    pub dtype: StoredDtype,
+    /// See [`OptimizerArguments`].
+    #[command(flatten)]
+    pub optimizer: OptimizerArguments,
+}
+
+/// Trains and writes the checkpoint; does nothing where it is there already.
+pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
+    let _lock = FolderLock::take(&arguments.optimizer.state)?;
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let examples = tokenized(&arguments.dataset, &checkpoint, None, threads)?;
+    let steps = match (arguments.steps, arguments.epochs) {
+        (Some(steps), _) => steps,
+        (None, epochs) => {
+            (epochs.unwrap_or(1) * examples.len() as u64).div_ceil(u64::from(arguments.optimizer.batch_size))
+        }
+    };
+    let settings = settings(arguments, steps)?;
+    if run_output::is_done(&arguments.output, &settings)? {
+        reporter.note(&format!("{} is complete already", arguments.output.display()));
+        return Ok(());
+    }
+    let validation = match &arguments.validation {
+        Some(path) => tokenized(path, &checkpoint, Some(VALIDATION_EXAMPLES), threads)?,
+        None => Vec::new(),
+    };
+    let model = model_folder::differentiable(&checkpoint)?;
+    let mut objective = Supervised {
+        order: DataOrder::new(arguments.optimizer.seed, examples.len()),
+        examples,
+        batch_size: arguments.optimizer.batch_size as usize,
+        validation,
+        measure_every: steps.div_ceil(20).max(50),
+        steps,
+        threads,
+    };
+    let run = Run { arguments: &arguments.optimizer, steps, settings: &settings, threads };
+    fine_tune(&model, &mut objective, &run, reporter)?;
+    run_output::write(&arguments.output, &arguments.model, &model, arguments.dtype, &settings)?;
+    remove_states(&arguments.optimizer.state)
+}
+
+fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
+    let mut settings = arguments.optimizer.settings(steps);
+    settings["command"] = json!("adapt");
+    settings["model"] = json!(cllm_engine::checkpoint::digest(&arguments.model)?);
+    settings["dataset"] = json!(file_digest(&arguments.dataset)?);
+    settings["dtype"] = json!(arguments.dtype);
+    Ok(settings)
+}
+
+/// The examples of a file as tokens. Those that do not fit the context of the model are left out, and counted in a warning.
+pub fn tokenized(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    limit: Option<usize>,
+    threads: usize,
+) -> Result<Vec<TokenizedExample>> {
+    let (tokenizer, eos) = (checkpoint.tokenizer(), model_folder::eos(checkpoint)?);
+    let examples = dataset::read(path, tokenizer, limit)?;
+    let total = examples.len();
+    let share = total.div_ceil(threads.max(1));
+    let encode = |part: &[dataset::Example]| -> Result<Vec<TokenizedExample>> {
+        part.iter().map(|example| dataset::tokenize(example, tokenizer, eos)).collect()
+    };
+    let parts = std::thread::scope(|scope| {
+        let workers: Vec<_> = examples.chunks(share).map(|part| scope.spawn(move || encode(part))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::engine("tokenisation failed")))).collect::<Result<Vec<_>>>()
+    })?;
+    let context = checkpoint.config().max_position_embeddings;
+    let fitting: Vec<_> = parts.into_iter().flatten().filter(|example| example.tokens.len() <= context).collect();
+    if fitting.is_empty() {
+        let path = path.display();
+        return Err(Failure::BadInput(format!("no example of {path} fits the model's context of {context} tokens")));
+    }
+    if fitting.len() < total {
+        tracing::warn!("{} of {total} examples of {} exceed {context} tokens and are left out", total - fitting.len(), path.display());
+    }
+    Ok(fitting)
+}
+
+struct Supervised {
+    order: DataOrder,
+    examples: Vec<TokenizedExample>,
+    batch_size: usize,
+    validation: Vec<TokenizedExample>,
+    measure_every: u64,
+    steps: u64,
+    threads: usize,
+}
+
+/// Sequences of a micro-batch, and which of their rows predict what.
+#[derive(Debug)]
+pub struct SupervisedBatch {
+    tokens: Vec<u32>,
+    rows: Arc<RowLayout>,
+    selected: Vec<u32>,
+    targets: Vec<u32>,
+    /// One over the number of targets of the whole batch.
+    weight: f64,
+}
+
+impl SupervisedBatch {
+    fn new(examples: &[&TokenizedExample], weight: f64) -> Self {
+        let (mut tokens, mut rows, mut selected, mut targets) = (Vec::new(), RowLayout::new(), Vec::new(), Vec::new());
+        for example in examples {
+            let len = example.tokens.len();
+            let start = rows.push_sequence(len - 1) as u32;
+            tokens.extend_from_slice(&example.tokens[..len - 1]);
+            selected.extend((example.prompt_len - 1..len - 1).map(|row| start + row as u32));
+            targets.extend_from_slice(&example.tokens[example.prompt_len..]);
+        }
+        Self { tokens, rows: Arc::new(rows), selected, targets, weight }
+    }
+
+    fn loss(&self, model: &DifferentiableModel) -> Result<Tensor> {
+        let logits = model.logits(&self.tokens, &self.rows, &self.selected)?;
+        Ok(cross_entropy(&logits, self.targets.clone(), self.weight)?)
+    }
+}
+
+fn micro_batches(examples: &[&TokenizedExample]) -> Vec<SupervisedBatch> {
+    let targets: usize = examples.iter().map(|example| example.tokens.len() - example.prompt_len).sum();
+    let rows: Vec<usize> = examples.iter().map(|example| example.tokens.len() - 1).collect();
+    split(&rows).into_iter().map(|range| SupervisedBatch::new(&examples[range], 1.0 / targets as f64)).collect()
+}
+
+impl Objective for Supervised {
+    type Batch = SupervisedBatch;
+
+    fn batches(&mut self, step: u64) -> Result<Vec<SupervisedBatch>> {
+        let indexes = self.order.batch(step, self.batch_size);
+        Ok(micro_batches(&indexes.into_iter().map(|index| &self.examples[index]).collect::<Vec<_>>()))
+    }
+
+    fn loss(&self, model: &DifferentiableModel, batch: &SupervisedBatch) -> Result<(Tensor, Terms)> {
+        let loss = batch.loss(model)?;
+        let value = loss.to_scalar::<f32>()?;
+        Ok((loss, [f64::from(value), 0.0]))
+    }
+
+    fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
+        vec![("loss", terms[0])]
+    }
+
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {
+        if self.validation.is_empty() || (!step.is_multiple_of(self.measure_every) && step != self.steps) {
+            return Ok(Vec::new());
+        }
+        let batches = micro_batches(&self.validation.iter().collect::<Vec<_>>());
+        let sums = sum_terms(&batches, self.threads, |batch| Ok([f64::from(batch.loss(model)?.to_scalar::<f32>()?), 0.0]))?;
+        Ok(vec![("validationLoss", sums[0])])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_counts_completion_and_end_only() {
+        let example = |tokens: &[u32], prompt_len| TokenizedExample { tokens: tokens.to_vec(), prompt_len };
+        for (examples, selected, targets) in [
+            (vec![example(&[5, 6, 7, 8, 0], 3)], vec![2, 3], vec![8, 0]),
+            (vec![example(&[5, 0], 1)], vec![0], vec![0]),
+            (vec![example(&[5, 6, 0], 2), example(&[5, 6, 7, 0], 1)], vec![1, 2, 3, 4], vec![0, 6, 7, 0]),
+        ] {
+            let batch = SupervisedBatch::new(&examples.iter().collect::<Vec<_>>(), 1.0);
+            assert_eq!((batch.selected, batch.targets), (selected, targets));
+        }
+    }
+}

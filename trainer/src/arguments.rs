@@ -1,0 +1,67 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use cllm_crds::status_page::JobStage;
+
+use crate::adapt::AdaptArguments;
+use crate::init::InitArguments;
+
+/// Makes consistency language models: one subcommand for each stage.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cllm-trainer", version)]
+pub struct Arguments {
+    /// See [`CommonArguments`].
+    #[command(flatten)]
+    pub common: CommonArguments,
+    /// The stage.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every stage takes.
+#[derive(Clone, Debug, Args)]
+pub struct CommonArguments {
+    /// Port of /status, /metrics and /livez; 0 for none.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub metrics_port: u16,
+    /// Address of the metrics port.
+    #[arg(long, global = true, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// A file for the last words (JSON); in a Pod, /dev/termination-log.
+    #[arg(long, global = true)]
+    pub termination_message: Option<PathBuf>,
+    /// Threads; 0 for as many as there are processors.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl CommonArguments {
+    /// The number of threads to use.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+/// The stages.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make a small random model and a tokenizer for some data.
+    Init(InitArguments),
+    /// Fine-tune a model on prompts and completions.
+    Adapt(AdaptArguments),
+}
+
+impl Command {
+    /// The stage as the status page names it; making a random model counts to adaptation.
+    pub fn stage(&self) -> JobStage {
+        match self {
+            Self::Init(_) | Self::Adapt(_) => JobStage::Adapting,
+        }
+    }
+}

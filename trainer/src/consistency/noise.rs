@@ -1,0 +1,194 @@
+//! Which wrong states of a block are learnt from: those of its trajectory, or made-up ones. Pure but for the random numbers given.
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::trajectories::TrajectoryExample;
+
+/// Where states come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[value(rename_all = "PascalCase")]
+pub enum States {
+    /// From the collected trajectories.
+    #[value(alias = "Trajectory")]
+    Trajectories,
+    /// Corrupted fixed points.
+    Noise,
+    /// Examples take turns between the two.
+    Mixed,
+}
+
+/// Which state of a trajectory, or how noisy a made-up one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[value(rename_all = "PascalCase")]
+pub enum NoiseSchedule {
+    /// Noise rises from block to block and visit to visit, over and over, so that every batch holds all degrees of it.
+    Progressive,
+    /// Any degree at any time.
+    Random,
+}
+
+/// Degrees of noise of the progressive schedule.
+const DEGREES: u64 = 8;
+/// How far a made-up state is shifted, at most.
+const LONGEST_SHIFT: usize = 3;
+
+/// A wrong state of a block: `tokens[i]` stands where the generation has its token `position + i`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoisyState {
+    /// Index among the generated tokens.
+    pub position: usize,
+    /// As long as the block.
+    pub tokens: Vec<u32>,
+}
+
+/// How states are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Where they come from.
+    pub states: States,
+    /// How noisy they are.
+    pub schedule: NoiseSchedule,
+    /// Tokens of a made-up block.
+    pub block_size: usize,
+}
+
+impl Choice {
+    /// The states to learn from when an example is visited; at most one a block. `visit` counts the examples of the run.
+    pub fn choose(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
+        let made_up = match self.states {
+            States::Trajectories => false,
+            States::Noise => true,
+            States::Mixed => visit % 2 == 1,
+        };
+        if made_up { self.corrupted(example, visit, random) } else { self.recorded(example, visit, random) }
+    }
+
+    /// The share of a block that should be noise, 0 to 1.
+    fn degree(&self, turn: u64, random: &mut ChaCha8Rng) -> f64 {
+        match self.schedule {
+            NoiseSchedule::Progressive => (turn % DEGREES + 1) as f64 / DEGREES as f64,
+            NoiseSchedule::Random => random.random_range(0.0..=1.0),
+        }
+    }
+
+    fn recorded(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
+        let mut chosen = Vec::new();
+        for (index, block) in example.blocks.iter().enumerate() {
+            let Some((fixed_point, wrong)) = block.states.split_last() else { continue };
+            let state = match self.schedule {
+                NoiseSchedule::Random => wrong.choose(random),
+                NoiseSchedule::Progressive => {
+                    let degree = self.degree(visit + index as u64, random);
+                    let distance = |state: &[u32]| (noise_ratio(state, fixed_point) - degree).abs();
+                    wrong.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))
+                }
+            };
+            chosen.extend(state.map(|state| NoisyState { position: block.position, tokens: state.clone() }));
+        }
+        chosen
+    }
+
+    fn corrupted(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
+        let generated = &example.tokens[example.prompt_len..];
+        let mut start = 0;
+        let mut end = random.random_range(1..=self.block_size).min(generated.len());
+        let mut chosen = Vec::new();
+        while start < generated.len() {
+            let right = (end - start) as f64 * (1.0 - self.degree(visit + chosen.len() as u64, random));
+            let tokens = corrupt(example, start..end, right as usize, random);
+            chosen.push(NoisyState { position: start, tokens });
+            (start, end) = (end, (end + self.block_size).min(generated.len()));
+        }
+        chosen
+    }
+}
+
+/// The share of a state from its first wrong token on.
+fn noise_ratio(state: &[u32], fixed_point: &[u32]) -> f64 {
+    let right = state.iter().zip(fixed_point).take_while(|(a, b)| a == b).count();
+    (fixed_point.len() - right) as f64 / fixed_point.len().max(1) as f64
+}
+
+/// A block of the generation whose tokens after the first `right` ones are what decoding meets there: the last known token again,
+/// the text shifted by a few places, or tokens from elsewhere in the text, with right ones between them.
+fn corrupt(
+    example: &TrajectoryExample,
+    block: std::ops::Range<usize>,
+    right: usize,
+    random: &mut ChaCha8Rng,
+) -> Vec<u32> {
+    let generated = &example.tokens[example.prompt_len..];
+    let mut tokens = generated[block.clone()].to_vec();
+    // prompts have at least one token, so there is one before the first wrong place
+    let last_known = example.tokens[example.prompt_len + block.start + right - 1];
+    let kind = random.random_range(0..4);
+    let shift = random.random_range(1..=LONGEST_SHIFT);
+    for (index, token) in tokens.iter_mut().enumerate().skip(right) {
+        let place = example.prompt_len + block.start + index;
+        *token = match kind {
+            0 => last_known,
+            1 => example.tokens[(place + shift).min(example.tokens.len() - 1)],
+            2 => example.tokens[place.saturating_sub(shift)],
+            _ if random.random_bool(0.5) => example.tokens[random.random_range(0..example.tokens.len())],
+            _ => *token,
+        };
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use cllm_engine::JacobiTrajectory;
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn example() -> TrajectoryExample {
+        let states = |states: &[&[u32]]| states.iter().map(|state| state.to_vec()).collect();
+        TrajectoryExample {
+            index: 0,
+            tokens: vec![50, 51, 1, 2, 3, 4, 5, 0],
+            prompt_len: 2,
+            blocks: vec![
+                JacobiTrajectory { position: 0, states: states(&[&[9, 9, 9, 9], &[1, 9, 9, 9], &[1, 2, 3, 9], &[1, 2, 3, 4]]) },
+                JacobiTrajectory { position: 4, states: states(&[&[5, 0]]) },
+            ],
+        }
+    }
+
+    #[test]
+    fn noise_is_the_share_after_the_first_wrong_token() {
+        for (state, expected) in [([1, 2, 3, 4], 0.0), ([9, 2, 3, 4], 1.0), ([1, 2, 9, 4], 0.5)] {
+            assert!((noise_ratio(&state, &[1, 2, 3, 4]) - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn recorded_states_follow_the_progressive_schedule() {
+        let choice = Choice { states: States::Trajectories, schedule: NoiseSchedule::Progressive, block_size: 4 };
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        for (visit, expected) in [(0, [1, 2, 3, 9]), (5, [1, 9, 9, 9]), (7, [9, 9, 9, 9]), (8, [1, 2, 3, 9])] {
+            let chosen = choice.choose(&example(), visit, &mut random);
+            assert_eq!(chosen, [NoisyState { position: 0, tokens: expected.to_vec() }], "a block right from the start has nothing to learn");
+        }
+    }
+
+    #[test]
+    fn made_up_states_cover_the_generation_and_begin_right() {
+        let choice = Choice { states: States::Noise, schedule: NoiseSchedule::Random, block_size: 4 };
+        let example = example();
+        for seed in 0..200 {
+            let chosen = choice.choose(&example, seed, &mut ChaCha8Rng::seed_from_u64(seed));
+            let mut end = 0;
+            for state in &chosen {
+                assert_eq!(state.position, end);
+                end += state.tokens.len();
+                assert!(state.tokens.len() <= 4);
+                assert!(state.tokens.iter().all(|token| example.tokens.contains(token)));
+            }
+            assert_eq!(end, 6);
+        }
+    }
+}

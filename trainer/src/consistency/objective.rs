@@ -1,0 +1,151 @@
+//! The consistency objective: forward divergence from the model's own distribution on the fixed point, and cross-entropy on it.
+
+use std::path::PathBuf;
+
+use candle_core::Tensor;
+use cllm_engine::differentiable::{DifferentiableModel, cross_entropy, forward_divergence};
+use cllm_engine::{Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate};
+
+use super::noise::Choice;
+use super::packing::{PackedBatch, PackedExample};
+use crate::data_order::{DataOrder, random};
+use crate::failure::{Failure, Result};
+use crate::fine_tune::Objective;
+use crate::model_folder::{self, StoredDtype};
+use crate::parallel::{Terms, split};
+use crate::storage;
+use crate::trajectories::TrajectoryExample;
+
+/// What a run learns from and how.
+#[derive(Debug)]
+pub struct Consistency {
+    /// Seed of states and order.
+    pub seed: u64,
+    /// Which examples a step sees.
+    pub order: DataOrder,
+    /// The trajectories.
+    pub examples: Vec<TrajectoryExample>,
+    /// Examples of a step.
+    pub batch_size: usize,
+    /// Which states.
+    pub choice: Choice,
+    /// Weight of the cross-entropy.
+    pub autoregressive_weight: f64,
+    /// Measures tokens per forward now and then.
+    pub probe: Option<Probe>,
+}
+
+/// A micro-batch with the weights of its terms: one over the rows of the whole batch.
+#[derive(Debug)]
+pub struct WeightedBatch {
+    packed: PackedBatch,
+    divergence_weight: f64,
+    supervised_weight: f64,
+}
+
+impl Objective for Consistency {
+    type Batch = WeightedBatch;
+
+    fn batches(&mut self, step: u64) -> Result<Vec<WeightedBatch>> {
+        let first_visit = step * self.batch_size as u64;
+        let indexes = self.order.batch(step, self.batch_size);
+        let packed: Vec<PackedExample<'_>> = indexes
+            .into_iter()
+            .zip(first_visit..)
+            .map(|(index, visit)| {
+                let example = &self.examples[index];
+                let states = self.choice.choose(example, visit, &mut random(self.seed, "states", visit));
+                PackedExample::new(example, &states)
+            })
+            .collect();
+        let one_over = |rows: usize| 1.0 / rows.max(1) as f64;
+        let divergence_weight = one_over(packed.iter().map(PackedExample::divergence_rows).sum());
+        let supervised_weight = one_over(packed.iter().map(PackedExample::supervised_rows).sum());
+        let rows: Vec<usize> = packed.iter().map(PackedExample::rows).collect();
+        let pack = |range| {
+            Ok(WeightedBatch { packed: PackedBatch::new(&packed[range])?, divergence_weight, supervised_weight })
+        };
+        split(&rows).into_iter().map(pack).collect()
+    }
+
+    fn loss(&self, model: &DifferentiableModel, batch: &WeightedBatch) -> Result<(Tensor, Terms)> {
+        let packed = &batch.packed;
+        let logits = model.logits(&packed.tokens, &packed.rows, &packed.selected)?;
+        let (clean_rows, noisy_rows) = (packed.targets.len(), packed.teachers.len());
+        let clean = logits.narrow(0, 0, clean_rows)?.contiguous()?;
+        let supervised = cross_entropy(&clean, packed.targets.clone(), batch.supervised_weight)?;
+        let supervised_value = f64::from(supervised.to_scalar::<f32>()?);
+        let supervised = (supervised * self.autoregressive_weight)?;
+        if noisy_rows == 0 {
+            return Ok((supervised, [0.0, supervised_value]));
+        }
+        let noisy = logits.narrow(0, clean_rows, noisy_rows)?.contiguous()?;
+        let divergence = forward_divergence(&noisy, &clean, packed.teachers.clone(), batch.divergence_weight)?;
+        let divergence_value = f64::from(divergence.to_scalar::<f32>()?);
+        Ok(((divergence + supervised)?, [divergence_value, supervised_value]))
+    }
+
+    fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
+        let [divergence, supervised] = terms;
+        vec![
+            ("loss", divergence + self.autoregressive_weight * supervised),
+            ("consistencyLoss", divergence),
+            ("autoregressiveLoss", supervised),
+        ]
+    }
+
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {
+        match &self.probe {
+            Some(probe) if step.is_multiple_of(probe.every) || step == probe.last => {
+                Ok(vec![("tokensPerForward", probe.tokens_per_forward(model)?)])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A few held-out prompts, decoded by the engine from the present weights.
+#[derive(Debug)]
+pub struct Probe {
+    /// Steps between two measurements.
+    pub every: u64,
+    /// The last step.
+    pub last: u64,
+    /// The checkpoint that lends configuration and tokenizer.
+    pub model: PathBuf,
+    /// A folder for the present weights.
+    pub folder: PathBuf,
+    /// Held-out prompts.
+    pub prompts: Vec<Vec<u32>>,
+    /// How to decode them.
+    pub options: DecodeOptions,
+    /// Threads of the engine.
+    pub threads: usize,
+}
+
+impl Probe {
+    /// Of all prompts together.
+    fn tokens_per_forward(&self, model: &DifferentiableModel) -> Result<f64> {
+        storage::remove_folder(&self.folder)?;
+        model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, &[])?;
+        let engine = Model::load(
+            &Checkpoint::open(&self.folder)?,
+            ComputeOptions { threads: self.threads, ..ComputeOptions::default() },
+        )
+        .map_err(Failure::engine)?;
+        let mut workspace = Workspace::new(&engine);
+        let (mut tokens, mut forwards) = (0, 0);
+        for prompt in &self.prompts {
+            let statistics = generate(&engine, &mut workspace, prompt, self.options).map_err(Failure::engine)?.statistics;
+            tokens += statistics.generated_tokens - 1;
+            forwards += statistics.decode_forwards;
+        }
+        storage::remove_folder(&self.folder)?;
+        Ok(if forwards == 0 { 1.0 } else { tokens as f64 / forwards as f64 })
+    }
+}
+
+/// The engine's options for a probe at a block size.
+pub fn probe_options(block_size: std::num::NonZeroUsize, max_new_tokens: usize) -> DecodeOptions {
+    DecodeOptions { strategy: Strategy::Jacobi { block_size, lookup: false }, max_new_tokens, stop_at_eos: true }
+}

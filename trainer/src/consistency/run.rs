@@ -1,0 +1,153 @@
+//! The stage `train` from arguments to a checkpoint.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use cllm_engine::Checkpoint;
+use serde_json::{Value, json};
+
+use super::noise::{Choice, NoiseSchedule, States};
+use super::objective::{Consistency, Probe, probe_options};
+use crate::data_order::DataOrder;
+use crate::dataset;
+use crate::failure::{Failure, Result};
+use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative, remove_states};
+use crate::model_folder::{self, StoredDtype};
+use crate::progress::Reporter;
+use crate::run_output;
+use crate::storage::FolderLock;
+use crate::trajectories::{ShardMetadata, read_all};
+
+/// Measurements of tokens per forward in a run.
+const MEASUREMENTS: u64 = 8;
+/// Held-out prompts of a measurement.
+const PROBE_PROMPTS: usize = 48;
+
+/// Arguments of `train`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TrainArguments {
+    /// The target, from which training starts.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The folder of shards that `collect` wrote.
+    #[arg(long)]
+    pub trajectories: PathBuf,
+    /// The checkpoint to write; it appears when it is complete.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Updates.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Weight of the cross-entropy on the target's generations; more keeps the answers, less gains speed.
+    #[arg(long, default_value_t = 10.0, value_parser = not_negative)]
+    pub autoregressive_weight: f64,
+    /// How noisy the states are.
+    #[arg(long, value_enum, default_value_t = NoiseSchedule::Progressive)]
+    pub noise_schedule: NoiseSchedule,
+    /// Where the states come from.
+    #[arg(long, value_enum, default_value_t = States::Trajectories)]
+    pub states: States,
+    /// JSONL with held-out prompts on which tokens per forward are shown now and then; nothing is learnt from them.
+    #[arg(long)]
+    pub validation: Option<PathBuf>,
+    /// How the weights of the output are stored.
+    #[arg(long, value_enum, default_value_t = StoredDtype::F32)]
+    pub dtype: StoredDtype,
+    /// See [`OptimizerArguments`].
+    #[command(flatten)]
+    pub optimizer: OptimizerArguments,
+}
+
+/// Trains and writes the checkpoint; does nothing where it is there already.
+pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
+    let _lock = FolderLock::take(&arguments.optimizer.state)?;
+    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
+    let (examples, shards) = read_all(&arguments.trajectories)?;
+    check_origin(arguments, &digest, &shards)?;
+    let settings = settings(arguments, &digest, &shards);
+    if run_output::is_done(&arguments.output, &settings)? {
+        reporter.note(&format!("{} is complete already", arguments.output.display()));
+        return Ok(());
+    }
+    if examples.is_empty() {
+        let folder = arguments.trajectories.display();
+        return Err(Failure::BadInput(format!("{folder} holds no usable generations; give `collect` a target that knows the task")));
+    }
+    let model = model_folder::differentiable(&checkpoint)?;
+    let mut objective = Consistency {
+        seed: arguments.optimizer.seed,
+        order: DataOrder::new(arguments.optimizer.seed, examples.len()),
+        examples,
+        batch_size: arguments.optimizer.batch_size as usize,
+        choice: Choice {
+            states: arguments.states,
+            schedule: arguments.noise_schedule,
+            block_size: setting(&shards, "block_size")?,
+        },
+        autoregressive_weight: arguments.autoregressive_weight,
+        probe: probe(arguments, &checkpoint, &shards, threads)?,
+    };
+    let run = Run { arguments: &arguments.optimizer, steps: arguments.steps, settings: &settings, threads };
+    fine_tune(&model, &mut objective, &run, reporter)?;
+    run_output::write(&arguments.output, &arguments.model, &model, arguments.dtype, &settings)?;
+    remove_states(&arguments.optimizer.state)
+}
+
+/// Trajectories of another model teach states that this one never meets.
+fn check_origin(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) -> Result<()> {
+    match shards.iter().find(|shard| shard.model != digest) {
+        Some(shard) => Err(Failure::BadInput(format!(
+            "the trajectories in {} are of the model {}, but {} is {digest}; collect them again with this model",
+            arguments.trajectories.display(),
+            shard.model,
+            arguments.model.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) -> Value {
+    let mut settings = arguments.optimizer.settings(arguments.steps);
+    settings["command"] = json!("train");
+    settings["model"] = json!(digest);
+    settings["trajectories"] = shards.iter().map(|shard| shard.checksum.as_str()).collect();
+    settings["autoregressive_weight"] = json!(arguments.autoregressive_weight);
+    settings["noise_schedule"] = json!(arguments.noise_schedule);
+    settings["states"] = json!(arguments.states);
+    settings["dtype"] = json!(arguments.dtype);
+    settings
+}
+
+/// A number that the collection was made with.
+fn setting(shards: &[ShardMetadata], name: &str) -> Result<usize> {
+    let value = shards.first().and_then(|shard| shard.settings.get(name)).and_then(Value::as_u64);
+    value.filter(|value| *value > 0).map(|value| value as usize).ok_or_else(|| {
+        Failure::BadInput(format!("the trajectories do not say their {name}; collect them again"))
+    })
+}
+
+fn probe(
+    arguments: &TrainArguments,
+    checkpoint: &Checkpoint,
+    shards: &[ShardMetadata],
+    threads: usize,
+) -> Result<Option<Probe>> {
+    let Some(path) = &arguments.validation else { return Ok(None) };
+    let context = checkpoint.config().max_position_embeddings;
+    let mut prompts = Vec::new();
+    for example in dataset::read(path, checkpoint.tokenizer(), Some(PROBE_PROMPTS))? {
+        prompts.push(checkpoint.tokenizer().encode(&example.prompt).map_err(Failure::engine)?);
+    }
+    prompts.retain(|prompt| !prompt.is_empty() && prompt.len() < context);
+    let block_size = NonZeroUsize::new(setting(shards, "block_size")?).unwrap_or(NonZeroUsize::MIN);
+    Ok(Some(Probe {
+        every: arguments.steps.div_ceil(MEASUREMENTS).max(1),
+        last: arguments.steps,
+        model: arguments.model.clone(),
+        folder: arguments.optimizer.state.join("probe"),
+        prompts,
+        options: probe_options(block_size, setting(shards, "max_new_tokens")?),
+        threads,
+    }))
+}

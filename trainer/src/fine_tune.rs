@@ -1,0 +1,233 @@
+//! The loop that `adapt` and `train` share: batches, gradients, updates, checkpoints, interruptions. What is learnt is the objective's.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Tensor, Var};
+use cllm_engine::differentiable::DifferentiableModel;
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Result};
+use crate::optimizer::{AdamWOptions, Decay, OptimizerState, Schedule, clip};
+use crate::parallel::{Terms, sum_gradients};
+use crate::progress::Reporter;
+use crate::run_state;
+
+/// How fast and how long.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OptimizerArguments {
+    /// Examples of an update.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 1e-3, value_parser = positive)]
+    pub learning_rate: f64,
+    /// Updates until the highest rate is reached.
+    #[arg(long, default_value_t = 30)]
+    pub warmup_steps: u64,
+    /// How the rate falls afterwards, to a fiftieth at the end.
+    #[arg(long, value_enum, default_value_t = Decay::Linear)]
+    pub decay: Decay,
+    /// Decay of the mean of gradients.
+    #[arg(long, default_value_t = 0.9, value_parser = fraction)]
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    #[arg(long, default_value_t = 0.98, value_parser = fraction)]
+    pub beta2: f64,
+    /// Pull of matrices towards zero.
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub weight_decay: f64,
+    /// Longest gradient; longer ones are shortened to it.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    pub clip: f64,
+    /// Decides over everything random.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Updates between two checkpoints of the run.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    pub checkpoint_every_steps: u64,
+    /// Where the run keeps its checkpoints.
+    #[arg(long)]
+    pub state: PathBuf,
+}
+
+impl OptimizerArguments {
+    /// Everything in here that decides over the result.
+    pub fn settings(&self, steps: u64) -> Value {
+        json!({
+            "steps": steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "decay": self.decay,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "weight_decay": self.weight_decay,
+            "clip": self.clip,
+            "seed": self.seed,
+        })
+    }
+}
+
+/// A number above 0.
+pub fn positive(text: &str) -> std::result::Result<f64, String> {
+    number(text, |value| value > 0.0, "a number above 0")
+}
+
+/// 0 or a number above it.
+pub fn not_negative(text: &str) -> std::result::Result<f64, String> {
+    number(text, |value| value >= 0.0, "0 or a number above it")
+}
+
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    number(text, |value| (0.0..1.0).contains(&value), "a number from 0 to 1, without 1")
+}
+
+fn number(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && allowed(value) => Ok(value),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+/// What is learnt.
+pub trait Objective: Sync {
+    /// A micro-batch.
+    type Batch: Sync;
+
+    /// The micro-batches of a step, counted from 0: a pure function of the step.
+    fn batches(&mut self, step: u64) -> Result<Vec<Self::Batch>>;
+
+    /// The scalar to differentiate and its terms. Terms are summed over the micro-batches; the scalar is their (weighted) sum.
+    fn loss(&self, model: &DifferentiableModel, batch: &Self::Batch) -> Result<(Tensor, Terms)>;
+
+    /// Names and values to report for the terms of a step.
+    fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)>;
+
+    /// Called after every update; may measure now and then, and gives figures that stay until the next measurement.
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>>;
+}
+
+/// Settings of a run as the loop needs them.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The optimizer's.
+    pub arguments: &'a OptimizerArguments,
+    /// All updates.
+    pub steps: u64,
+    /// What decides over the result; a state with other settings is refused.
+    pub settings: &'a Value,
+    /// Threads for gradients.
+    pub threads: usize,
+}
+
+/// Trains `model` to the last step, from the newest state of the run where there is one.
+pub fn fine_tune<O: Objective>(
+    model: &DifferentiableModel,
+    objective: &mut O,
+    run: &Run<'_>,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    let variables = model.variables();
+    let variables: Vec<&Var> = variables.iter().map(|(_, variable)| *variable).collect();
+    let folder = &run.arguments.state;
+    let mut state = match run_state::load(folder, model, run.settings)? {
+        Some(state) => {
+            reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));
+            state.write_weights(&variables)?;
+            state
+        }
+        None => OptimizerState::new(&variables)?,
+    };
+    let mut figures = Figures::default();
+    while state.step < run.steps {
+        if reporter.is_interrupted() {
+            run_state::save(folder, model, &state, run.settings)?;
+            return Err(Failure::Interrupted);
+        }
+        let terms = one_step(model, &variables, objective, run, &mut state)?;
+        figures.add(objective.figures(terms));
+        let measured = objective.measure(model, state.step)?;
+        figures.replace(measured);
+        reporter.update(state.step, run.steps, &figures.shown(state.step));
+        if state.step.is_multiple_of(run.arguments.checkpoint_every_steps) && state.step < run.steps {
+            run_state::save(folder, model, &state, run.settings)?;
+        }
+    }
+    Ok(())
+}
+
+fn one_step<O: Objective>(
+    model: &DifferentiableModel,
+    variables: &[&Var],
+    objective: &mut O,
+    run: &Run<'_>,
+    state: &mut OptimizerState,
+) -> Result<Terms> {
+    let arguments = run.arguments;
+    let batches = objective.batches(state.step)?;
+    let (mut gradients, terms) =
+        sum_gradients(&batches, variables, run.threads, |batch| objective.loss(model, batch))?;
+    let norm = clip(&mut gradients, arguments.clip);
+    if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
+        return Err(Failure::BadInput(format!(
+            "the loss or its gradient is not a finite number at step {}; lower --learning-rate, or check the data near this step",
+            state.step
+        )));
+    }
+    let schedule = Schedule {
+        peak: arguments.learning_rate,
+        warmup_steps: arguments.warmup_steps,
+        steps: run.steps,
+        decay: arguments.decay,
+    };
+    let options = AdamWOptions {
+        beta_1: arguments.beta1,
+        beta_2: arguments.beta2,
+        epsilon: 1e-8,
+        weight_decay: arguments.weight_decay,
+    };
+    let rate = schedule.rate(state.step);
+    state.update(variables, &gradients, rate, options, run.threads)?;
+    Ok(terms)
+}
+
+/// Forgets a finished run. Its output must be complete.
+pub fn remove_states(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Failure::read(folder))? {
+        let path = entry.map_err(Failure::read(folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            std::fs::remove_file(&path).map_err(Failure::write(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Figures to show: losses smoothed over some twenty steps, measurements as they are.
+#[derive(Debug, Default)]
+struct Figures {
+    smoothed: Vec<(&'static str, f64)>,
+    measured: Vec<(&'static str, f64)>,
+}
+
+impl Figures {
+    fn add(&mut self, new: Vec<(&'static str, f64)>) {
+        const KEEP: f64 = 0.95;
+        for (name, value) in new {
+            match self.smoothed.iter_mut().find(|(found, _)| *found == name) {
+                Some((_, old)) => *old = KEEP * *old + (1.0 - KEEP) * value,
+                None => self.smoothed.push((name, value)),
+            }
+        }
+    }
+
+    fn replace(&mut self, new: Vec<(&'static str, f64)>) {
+        if !new.is_empty() {
+            self.measured = new;
+        }
+    }
+
+    fn shown(&self, step: u64) -> Vec<(&'static str, String)> {
+        let figures = self.smoothed.iter().chain(&self.measured).map(|(name, value)| (*name, format!("{value:.4}")));
+        std::iter::once(("step", step.to_string())).chain(figures).collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! Checkpoints as folders that transformers and the engine load: from weights on disk to variables, and back.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use cllm_engine::Checkpoint;
+use cllm_engine::checkpoint::ModelConfig;
+use cllm_engine::differentiable::{AttentionShape, DifferentiableModel, Dimensions};
+use safetensors::tensor::{Dtype, View};
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Result};
+use crate::storage;
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[value(rename_all = "lower")]
+pub enum StoredDtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, the exponent range of f32.
+    Bf16,
+}
+
+impl StoredDtype {
+    fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    /// Little-endian bytes of values, rounded to nearest even.
+    fn bytes(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect(),
+        }
+    }
+
+    fn safetensors(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+}
+
+/// The dimensions of the differentiable forward for a configuration.
+pub fn dimensions(config: &ModelConfig) -> Dimensions {
+    Dimensions {
+        vocabulary_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        layers: config.num_hidden_layers,
+        attention: AttentionShape {
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        },
+        norm_epsilon: config.rms_norm_eps,
+        rope_frequencies: config.rope_frequencies(),
+        tied_embeddings: config.tie_word_embeddings,
+    }
+}
+
+/// The differentiable model of a checkpoint, in f32.
+pub fn differentiable(checkpoint: &Checkpoint) -> Result<DifferentiableModel> {
+    let read = |name: &str| {
+        let Some(view) = checkpoint.tensors().get(name) else {
+            candle_core::bail!("the weight {name} is missing")
+        };
+        Tensor::from_vec(view.to_f32(), view.shape, &Device::Cpu)
+    };
+    Ok(DifferentiableModel::new(dimensions(checkpoint.config()), DType::F32, read)?)
+}
+
+/// The one token that ends a text when training: the first that the checkpoint names.
+pub fn eos(checkpoint: &Checkpoint) -> Result<u32> {
+    checkpoint.eos_token_ids().first().copied().ok_or_else(|| {
+        Failure::BadInput(format!(
+            "{} names no token that ends a text; add `eos_token_id` to its config.json",
+            checkpoint.path().display()
+        ))
+    })
+}
+
+/// Writes a checkpoint beside which `from` lends tokenizer and configuration. `output` appears when it is complete.
+pub fn write(
+    output: &Path,
+    from: &Path,
+    model: &DifferentiableModel,
+    dtype: StoredDtype,
+    extra: &[(&str, Value)],
+) -> Result<()> {
+    storage::write_folder(output, |folder| {
+        for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"] {
+            storage::copy_if_present(&from.join(name), &folder.join(name))?;
+        }
+        let path = from.join("config.json");
+        let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;
+        let mut config: Value = serde_json::from_str(&text).map_err(|error| Failure::BadInput(error.to_string()))?;
+        config["torch_dtype"] = json!(dtype.torch_name());
+        write_json(&folder.join("config.json"), &config)?;
+        for (name, value) in extra {
+            write_json(&folder.join(name), value)?;
+        }
+        write_weights(&folder.join("model.safetensors"), &model.export()?, dtype)
+    })
+}
+
+/// A JSON file, indented, with a line break at the end.
+pub fn write_json(path: &Path, value: &Value) -> Result<()> {
+    storage::write_bytes(path, format!("{value:#}\n").as_bytes())
+}
+
+/// A safetensors file of weights.
+pub fn write_weights(path: &Path, weights: &[(String, Tensor)], dtype: StoredDtype) -> Result<()> {
+    let mut stored = Vec::with_capacity(weights.len());
+    for (name, tensor) in weights {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        stored.push((name.clone(), Stored::new(dtype.safetensors(), tensor.dims().to_vec(), dtype.bytes(&values))));
+    }
+    // transformers refuses files that do not say which framework they are for
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_safetensors(path, stored, metadata)
+}
+
+/// A safetensors file, whole or not at all.
+pub fn write_safetensors(path: &Path, tensors: Vec<(String, Stored)>, metadata: HashMap<String, String>) -> Result<()> {
+    storage::write_file(path, |temporary| {
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(std::io::Error::other)
+    })
+}
+
+/// A tensor as bytes.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// `bytes` are the little-endian values of a tensor of this shape.
+    pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
+        Self { dtype, shape, bytes }
+    }
+
+    /// A row of 32-bit numbers.
+    pub fn from_u32(values: &[u32]) -> Self {
+        Self::new(Dtype::U32, vec![values.len()], values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    /// A row of f32.
+    pub fn from_f32(values: &[f32]) -> Self {
+        Self::new(Dtype::F32, vec![values.len()], StoredDtype::F32.bytes(values))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

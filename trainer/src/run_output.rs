@@ -1,0 +1,50 @@
+//! The checkpoint that a run puts out, with a note of the settings it was made with: a second run with the same settings finds it.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use cllm_engine::differentiable::DifferentiableModel;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, Result};
+use crate::model_folder::{self, StoredDtype};
+use crate::run_state::other_settings;
+
+/// The note beside the weights. It does not count into the digest of the checkpoint.
+const NOTE: &str = "training.json";
+
+/// Whether the output of a run with these settings is there. Fails where it is the output of another run.
+pub fn is_done(output: &Path, settings: &Value) -> Result<bool> {
+    if !output.exists() {
+        return Ok(false);
+    }
+    let note = fs::read_to_string(output.join(NOTE)).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    match note {
+        Some(found) if found == *settings => Ok(true),
+        Some(found) => Err(other_settings(output, &found, settings)),
+        None => Err(Failure::BadInput(format!(
+            "{} exists and was not written by this command; remove it or name another --output",
+            output.display()
+        ))),
+    }
+}
+
+/// Writes the output. It appears when it is complete.
+pub fn write(
+    output: &Path,
+    from: &Path,
+    model: &DifferentiableModel,
+    dtype: StoredDtype,
+    settings: &Value,
+) -> Result<()> {
+    model_folder::write(output, from, model, dtype, &[(NOTE, settings.clone())])
+}
+
+/// `sha256:<hex>` of a file.
+pub fn file_digest(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+    copied.map_err(Failure::read(path))?;
+    Ok(format!("sha256:{:x}", hash.finalize()))
+}

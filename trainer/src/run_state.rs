@@ -1,0 +1,130 @@
+//! The state of a training run on disk: complete, checked, resumable bit for bit.
+//!
+//! A state folder holds the last two `step-00001200.safetensors`. Each has the tensors `weight.NAME`, `first.NAME` and `second.NAME` of
+//! every variable and, under the metadata key `cllm`, JSON with the step, a checksum over all tensors and the settings that decide over
+//! the result. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
+//! favor of the one before.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::Var;
+use cllm_engine::differentiable::DifferentiableModel;
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, Result};
+use crate::model_folder::{Stored, write_safetensors};
+use crate::optimizer::{OptimizerState, Values};
+
+const KEPT: usize = 2;
+const METADATA_KEY: &str = "cllm";
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    step: u64,
+    checksum: String,
+    settings: Value,
+}
+
+/// Writes the state after `state.step` updates and removes all but the last two.
+pub fn save(folder: &Path, model: &DifferentiableModel, state: &OptimizerState, settings: &Value) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (kind, values) in [("first", &state.first), ("second", &state.second), ("weight", &state.weights)] {
+        for ((name, _), values) in model.variables().into_iter().zip(values) {
+            tensors.push((format!("{kind}.{name}"), Stored::from_f32(values)));
+        }
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let checksum = checksum(tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes())));
+    let metadata = Metadata { version: 1, step: state.step, checksum, settings: settings.clone() };
+    let metadata = serde_json::to_string(&metadata).map_err(|error| Failure::Engine(error.to_string()))?;
+    let path = folder.join(format!("step-{:08}.safetensors", state.step));
+    write_safetensors(&path, tensors, HashMap::from([(METADATA_KEY.to_owned(), metadata)]))?;
+    let states = states(folder)?;
+    for (_, old) in states.iter().rev().skip(KEPT) {
+        fs::remove_file(old).map_err(Failure::write(old))?;
+    }
+    Ok(())
+}
+
+/// The newest valid state of a folder; none where there is none yet. Fails where it was made with other settings.
+pub fn load(folder: &Path, model: &DifferentiableModel, settings: &Value) -> Result<Option<OptimizerState>> {
+    for (_, path) in states(folder)?.into_iter().rev() {
+        match read(&path, model) {
+            Ok((state, found)) if found == *settings => return Ok(Some(state)),
+            Ok((_, found)) => return Err(other_settings(folder, &found, settings)),
+            Err(problem) => tracing::warn!("skipping the state {}: {problem}", path.display()),
+        }
+    }
+    Ok(None)
+}
+
+/// The sentence for a folder that belongs to another run.
+pub fn other_settings(folder: &Path, found: &Value, asked: &Value) -> Failure {
+    let differs = |name: &&String| found.get(name.as_str()) != asked.get(name.as_str());
+    let names: Vec<&String> = asked.as_object().into_iter().flat_map(|object| object.keys()).filter(differs).collect();
+    let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    Failure::BadInput(format!(
+        "{} belongs to a run with other settings (different: {list}); give the same settings to continue it, or another folder",
+        folder.display()
+    ))
+}
+
+fn states(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut states = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Failure::read(folder))? {
+        let path = entry.map_err(Failure::read(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let step = name.strip_prefix("step-").and_then(|name| name.strip_suffix(".safetensors"));
+        if let Some(step) = step.and_then(|step| step.parse().ok()) {
+            states.push((step, path));
+        }
+    }
+    states.sort();
+    Ok(states)
+}
+
+fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(OptimizerState, Value), String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
+    let text = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("it is not a state of a run")?;
+    let metadata: Metadata = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
+    let mut named: Vec<_> = tensors.iter().map(|(name, view)| (name, view.data())).collect();
+    named.sort_by(|a, b| a.0.cmp(b.0));
+    if checksum(named.into_iter()) != metadata.checksum {
+        return Err("its checksum does not fit its content".to_owned());
+    }
+    let values = |kind: &str| -> std::result::Result<Values, String> {
+        let variables = model.variables();
+        variables.iter().map(|(name, variable)| one(&tensors, &format!("{kind}.{name}"), variable)).collect()
+    };
+    let state =
+        OptimizerState { step: metadata.step, weights: values("weight")?, first: values("first")?, second: values("second")? };
+    Ok((state, metadata.settings))
+}
+
+fn one(tensors: &SafeTensors<'_>, name: &str, variable: &Var) -> std::result::Result<Vec<f32>, String> {
+    let bytes = tensors.tensor(name).map_err(|error| error.to_string())?.data();
+    if bytes.len() != 4 * variable.elem_count() {
+        return Err(format!("{name} has another size than the model says"));
+    }
+    Ok(bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect())
+}
+
+/// Over names, lengths and contents, in the order given.
+pub(crate) fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut hash = Sha256::new();
+    for (name, bytes) in tensors {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    }
+    format!("sha256:{:x}", hash.finalize())
+}

@@ -1,0 +1,23 @@
+//! Jacobi trajectories on disk: sharded, self-describing, checksummed safetensors.
+//!
+//! `collect` writes `shard-00000-of-00004.safetensors`, …; `train` reads all shards of a folder. A shard holds rows of u32:
+//!
+//! | tensor | content |
+//! | --- | --- |
+//! | `tokens` | prompt and generation (end marker included) of every example, one after the other |
+//! | `token_ends` | where each example ends in `tokens` |
+//! | `prompt_lens` | tokens of the prompt of each example |
+//! | `example_indexes` | line of the data set, from 0 |
+//! | `block_ends` | where the blocks of each example end among all blocks |
+//! | `block_positions` | first generated token of each block, from 0 in its generation |
+//! | `block_lens` | tokens of each block |
+//! | `state_counts` | states of each block: initial draft first, fixed point last |
+//! | `states` | the states of all blocks, `block_len` tokens each |
+//!
+//! The metadata key `cllm` holds JSON ([`ShardMetadata`]) with what the shard was made from, its counts and a checksum over all tensors.
+
+mod degenerate;
+mod shard;
+
+pub use degenerate::{Usability, judge};
+pub use shard::{Counts, ShardMetadata, TrajectoryExample, read_all, read_shard, shard_path, write_shard};
