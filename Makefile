@@ -40,8 +40,8 @@ cluster-tools: ## build the real control plane once into the cache
 cluster: cluster-tools ## a real control plane for a developer, until Ctrl-C
 	cargo run --quiet -p cllm-tests --bin cluster
 
-e2e: quickstart ## the slow tests: the full example and outside judges
-	bash tests/e2e.sh
+e2e: ## the slow tests: the full example and outside judges (half an hour)
+	CI=true $(MAKE) quickstart && bash tests/e2e.sh
 
 bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 	cargo bench -p cllm-engine && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200

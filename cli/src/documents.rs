@@ -90,8 +90,7 @@ pub(crate) struct Located {
 
 /// Reads all documents of a file; at least one.
 pub(crate) fn read(path: &Path) -> Result<Vec<Located>, DocumentError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
     parse(path, &text)
 }
 
@@ -164,9 +163,9 @@ fn known_metadata(metadata: Value) -> Result<(), String> {
 fn strict<T: DeserializeOwned>(value: Value, kind: &str) -> Result<T, String> {
     let definitions = cllm_crds::definitions::all().map_err(|error| error.to_string())?;
     let versions = definitions.iter().filter(|definition| definition.spec.names.kind == kind);
-    let schema = versions.flat_map(|definition| &definition.spec.versions).find_map(|version| {
-        version.schema.as_ref()?.open_api_v3_schema.as_ref()
-    });
+    let schema = versions
+        .flat_map(|definition| &definition.spec.versions)
+        .find_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let mut schema = schema.cloned().unwrap_or_default();
     let any = || Schema { x_kubernetes_preserve_unknown_fields: Some(true), ..Schema::default() };
     let properties = schema.properties.get_or_insert_default();

@@ -5,6 +5,7 @@
 pub mod args;
 mod bench;
 mod chat;
+mod columns;
 mod documents;
 mod error;
 mod local;
@@ -41,12 +42,6 @@ fn run(command: Command) -> Result<ExitCode, CliError> {
 }
 
 /// One thread, the main one: children that ask the kernel to die with the thread that made them die with the process.
-fn on_this_thread(
-    work: impl Future<Output = Result<ExitCode, CliError>>,
-) -> Result<ExitCode, CliError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::runtime)?
-        .block_on(work)
+fn on_this_thread(work: impl Future<Output = Result<ExitCode, CliError>>) -> Result<ExitCode, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::runtime)?.block_on(work)
 }

@@ -15,12 +15,14 @@ pub(crate) fn check(path: &str, value: &Value, schema: &Schema) -> Result<(), St
     check_type(path, value, schema.type_.as_deref())?;
     check_allowed(path, value, schema)?;
     match value {
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| field(path, name, value, schema)).and_then(
-            |()| match schema.required.iter().flatten().find(|name| !fields.contains_key(*name)) {
-                Some(name) => Err(format!("{} is missing", join(path, name))),
-                None => Ok(()),
-            },
-        ),
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, value)| field(path, name, value, schema)).and_then(|()| {
+                match schema.required.iter().flatten().find(|name| !fields.contains_key(*name)) {
+                    Some(name) => Err(format!("{} is missing", join(path, name))),
+                    None => Ok(()),
+                }
+            })
+        }
         Value::Array(items) => match &schema.items {
             Some(JSONSchemaPropsOrArray::Schema(schema)) => {
                 items.iter().enumerate().try_for_each(|(index, item)| check(&format!("{path}[{index}]"), item, schema))

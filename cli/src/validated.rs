@@ -1,9 +1,9 @@
 //! The operator's validation of the documents of a file, with the errors placed in the file.
 
 use cllm_crds::{CllmModel, CllmTraining};
+use cllm_operator::Images;
 use cllm_operator::model::{self, ModelReference, ValidModel};
 use cllm_operator::training::{self, ValidTraining};
-use cllm_operator::Images;
 
 use crate::documents::{Document, DocumentError, Located, Place};
 

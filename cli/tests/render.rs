@@ -58,9 +58,17 @@ fn rendering_twice_prints_the_same() {
 fn input_that_is_wrong_is_refused_with_file_document_and_field() {
     let good = fs::read_to_string(data("shop.yaml")).unwrap();
     let cases = [
-        ("uri: pvc://data/train.jsonl", "url: pvc://data/train.jsonl", "document 1 (CllmTraining shop): unknown field spec.dataset.url"),
+        (
+            "uri: pvc://data/train.jsonl",
+            "url: pvc://data/train.jsonl",
+            "document 1 (CllmTraining shop): unknown field spec.dataset.url",
+        ),
         ("{ shards: 3,", "{ shard: 3,", "unknown field spec.trajectories.shard; did you mean shards?"),
-        ("replicas: 2", "replica: 2", "document 2 (CllmModel shop): unknown field spec.replica; did you mean replicas?"),
+        (
+            "replicas: 2",
+            "replica: 2",
+            "document 2 (CllmModel shop): unknown field spec.replica; did you mean replicas?",
+        ),
         ("metadata: { name: shop }", "metadata: { name: shop, label: {} }", "unknown field metadata.label"),
         ("replicas: 2", "replicas: two", "spec.replicas is \"two\"; it must be a whole number"),
         ("replicas: 2", "replicas: -1", "spec.replicas is -1; it must be at least 0"),
@@ -71,11 +79,19 @@ fn input_that_is_wrong_is_refused_with_file_document_and_field() {
         ("drainSeconds: 5", "drainSeconds: yes", "spec.server.drainSeconds is \"yes\"; it must be a whole number"),
         ("pvc://data/target", "hf://org/name", "`hf://org/name` is not a place"),
         ("replicas: 2", "tolerations: [{ keys: x }]", "unknown field spec.tolerations[0].keys"),
-        ("kind: CllmModel", "kind: Deployment", "document 2 (Deployment shop): kind is \"Deployment\"; it must be CllmTraining or CllmModel"),
+        (
+            "kind: CllmModel",
+            "kind: Deployment",
+            "document 2 (Deployment shop): kind is \"Deployment\"; it must be CllmTraining or CllmModel",
+        ),
         ("apiVersion: cllm.dev/v1alpha1\nkind: CllmModel", "apiVersion: v1\nkind: CllmModel", "apiVersion is \"v1\""),
         ("metadata: { name: shop }", "metadata: {}", "metadata.name is missing"),
         ("metadata: { name: shop }", "metadata: { name: Shop }", "metadata.name"),
-        ("trainingRef: { name: shop }", "trainingRef: { name: other }", "names the CllmTraining 'other', which is not in this file"),
+        (
+            "trainingRef: { name: shop }",
+            "trainingRef: { name: other }",
+            "names the CllmTraining 'other', which is not in this file",
+        ),
         ("trainingRef: { name: shop }", "trainingRef: { name: shop }, uri: pvc://data/x", "exactly one of uri"),
         ("replicas: 2", "replicas: 2\n  replicas: 3", "is not valid YAML"),
         ("replicas: 2", "replicas: [2", "is not valid YAML"),
@@ -115,7 +131,8 @@ fn what_yaml_1_1_would_misread_is_quoted() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("labels.yaml");
     let labels = ["yes", "on", "n", "1e3", "0x10", "012", "null", "~", "1.0", "2024-01-01", "1:20", "", "<<", "="];
-    let lines: String = labels.iter().enumerate().map(|(index, label)| format!("    l{index}: \"{label}\"\n")).collect();
+    let lines: String =
+        labels.iter().enumerate().map(|(index, label)| format!("    l{index}: \"{label}\"\n")).collect();
     let text = format!(
         "apiVersion: cllm.dev/v1alpha1\nkind: CllmModel\nmetadata: {{ name: m }}\nspec:\n  model: {{ uri: 'file:///m' }}\n  \
          podLabels:\n{lines}"

@@ -240,7 +240,11 @@ fn a_server_that_cannot_load_is_told_with_its_log() {
 fn what_is_missing_is_named_before_anything_starts() {
     let cases: [(&dyn Fn(&Playground), &str, i32); 4] = [
         (&|playground| playground.remove("data/test.jsonl"), "spec.dataset.testUri: pvc://data/test.jsonl is ", 2),
-        (&|playground| playground.edit("data=./data", "data"), "metadata.annotations.cllm.dev/local-claims has the entry 'data'", 2),
+        (
+            &|playground| playground.edit("data=./data", "data"),
+            "metadata.annotations.cllm.dev/local-claims has the entry 'data'",
+            2,
+        ),
         (&|playground| playground.edit("shards: 3", "shard: 3"), "unknown field spec.trajectories.shard", 2),
         (&|playground| drop(playground.write("work", "a file")), "cannot use ", 1),
     ];

@@ -56,7 +56,8 @@ fn for_each_subschema(schema: &mut Map<String, Value>, mut visit: impl FnMut(&mu
 fn first_sentence(text: &str) -> String {
     const ABBREVIATIONS: [&str; 2] = ["i.e", "e.g"];
     let paragraph = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-    let ends_sentence = |end: &usize| !ABBREVIATIONS.iter().any(|abbreviation| paragraph[..*end].ends_with(abbreviation));
+    let ends_sentence =
+        |end: &usize| !ABBREVIATIONS.iter().any(|abbreviation| paragraph[..*end].ends_with(abbreviation));
     match paragraph.match_indices(". ").map(|(end, _)| end).find(ends_sentence) {
         Some(end) => paragraph[..=end].to_owned(),
         None => paragraph,
@@ -71,7 +72,9 @@ mod tests {
         all()
             .unwrap()
             .iter()
-            .map(|definition| serde_json::to_value(&definition.spec.versions[0].schema).unwrap()["openAPIV3Schema"].clone())
+            .map(|definition| {
+                serde_json::to_value(&definition.spec.versions[0].schema).unwrap()["openAPIV3Schema"].clone()
+            })
             .collect()
     }
 

@@ -11,12 +11,13 @@ mod training;
 
 pub use model::{
     Autoscaling, CllmModel, CllmModelSpec, CllmModelStatus, Decoding, Device, ModelSource, NetworkPolicyOptions,
-    PodDisruptionBudgetOptions, Rollout, RolloutStrategy, ServedModel, ServerOptions, ServiceOptions, Strategy, Throughput,
-    TrainingReference,
+    PodDisruptionBudgetOptions, Rollout, RolloutStrategy, ServedModel, ServerOptions, ServiceOptions, Strategy,
+    Throughput, TrainingReference,
 };
 pub use pod::{ImagePullPolicy, PodOptions};
 pub use rules::{DECIMAL_PATTERN, NAME_MAX_LENGTH, NAME_PATTERN, URI_MAX_LENGTH};
 pub use training::{
-    AccessMode, Adaptation, CllmTraining, CllmTrainingSpec, CllmTrainingStatus, Dataset, Evaluation, JobSummary, NoiseSchedule,
-    OutputTarget, QualityMetric, States, TargetModel, TrainingOptions, TrainingStage, TrajectoryOptions, Workspace,
+    AccessMode, Adaptation, CllmTraining, CllmTrainingSpec, CllmTrainingStatus, Dataset, Evaluation, JobSummary,
+    NoiseSchedule, OutputTarget, QualityMetric, States, TargetModel, TrainingOptions, TrainingStage, TrajectoryOptions,
+    Workspace,
 };

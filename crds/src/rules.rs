@@ -51,7 +51,9 @@ pub(crate) fn decimal() -> Rule {
 /// A field of the spec that stays as it was created.
 pub(crate) fn immutable(field: &str) -> Rule {
     rule(
-        &format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+        &format!(
+            "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+        ),
         &format!(
             "{field} cannot be changed: the name of a training stands for one result. \
              Create a CllmTraining with another name (suspend and trajectories.parallelism can be changed)"

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::checkpoint::{CheckpointError, ModelConfig};
 
 /// Enough of a chat template for a test: one line a message.
-const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant: ";
+const CHAT_TEMPLATE: &str =
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant: ";
 
 /// Writes a Llama checkpoint with random f32 weights, a byte-level tokenizer without merges and a chat template into `folder`, which is
 /// created. The same configuration and seed give the same bytes.
@@ -76,8 +77,10 @@ fn byte_tokenizer(config: &ModelConfig) -> Value {
         .chain(eos.iter().enumerate().map(|(i, &id)| (id, if i == 0 { EOS.to_owned() } else { format!("<|end{i}|>") })))
         .collect();
     let free = (0..config.vocab_size as u32).filter(|id| special.iter().all(|(taken, _)| taken != id));
-    let vocabulary: serde_json::Map<_, _> =
-        byte_characters().zip(free).map(|(character, id)| (character.to_string(), id.into())).collect();
+    let bytes = byte_characters().zip(free).map(|(character, id)| (character.to_string(), id.into()));
+    // Special tokens stand in the vocabulary too: otherwise `tokenizers` gives them ids of its own.
+    let named = special.iter().map(|(id, content)| (content.clone(), (*id).into()));
+    let vocabulary: serde_json::Map<_, _> = bytes.chain(named).collect();
     let added: Vec<Value> = special
         .iter()
         .map(|(id, content)| {

@@ -49,7 +49,8 @@ impl Conditions {
     pub fn set(&mut self, type_: &str, truth: impl Into<Truth>, reason: &str, message: impl Into<String>) {
         let status = truth.into().as_str();
         let previous = self.list.iter().find(|condition| condition.type_ == type_);
-        let unchanged_since = previous.filter(|condition| condition.status == status).map(|condition| &condition.last_transition_time);
+        let unchanged_since =
+            previous.filter(|condition| condition.status == status).map(|condition| &condition.last_transition_time);
         let condition = Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),

@@ -12,7 +12,9 @@ pub struct Decimal {
 
 /// Why a string is not a decimal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a decimal: write a string like \"1.85\", with at most nine digits before and after the point")]
+#[error(
+    "`{found}` is not a decimal: write a string like \"1.85\", with at most nine digits before and after the point"
+)]
 pub struct DecimalError {
     /// What was written.
     pub found: String,
@@ -32,8 +34,10 @@ impl FromStr for Decimal {
             Some(rest) => (-1, rest),
             None => (1, text),
         };
-        let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
-        let is_part = |part: &str| (1..=FRACTION_DIGITS).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        let (whole, fraction) =
+            digits.split_once('.').map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
+        let is_part =
+            |part: &str| (1..=FRACTION_DIGITS).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         if !is_part(whole) || fraction.is_some_and(|fraction| !is_part(fraction)) {
             return Err(refused());
         }

@@ -17,6 +17,9 @@ impl Images {
 
     /// The images of a version in a registry (`"registry.example/team/"`; empty for none).
     pub fn of_version(registry: &str, version: &str) -> Self {
-        Self { server: format!("{registry}cllm-server:{version}"), trainer: format!("{registry}cllm-trainer:{version}") }
+        Self {
+            server: format!("{registry}cllm-server:{version}"),
+            trainer: format!("{registry}cllm-trainer:{version}"),
+        }
     }
 }

@@ -20,9 +20,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
-    let client = kube::Client::try_default().await.context("cannot connect to a cluster: set KUBECONFIG, or run in a Pod")?;
+    let client =
+        kube::Client::try_default().await.context("cannot connect to a cluster: set KUBECONFIG, or run in a Pod")?;
     let address = arguments.metrics_address;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: use --metrics-address"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: use --metrics-address"))?;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     let images = arguments.images();

@@ -61,7 +61,8 @@ fn a_training_is_followed_only_when_its_gates_passed() {
     assert!(reason == "TrainingNotComplete" && message.contains("stage Training"), "{message}");
 
     let mut gate_missed = complete("pvc://models/text2sql/abc");
-    gate_missed["conditions"] = json!([condition("Complete", "False", "GateFailed"), condition("Failed", "True", "GateFailed")]);
+    gate_missed["conditions"] =
+        json!([condition("Complete", "False", "GateFailed"), condition("Failed", "True", "GateFailed")]);
     assert_eq!(waiting(resolution(follower(), Some(&training(gate_missed)))).0, "TrainingFailed");
 
     let passed = training(complete("pvc://models/text2sql/abc"));
@@ -124,15 +125,43 @@ fn ready_is_what_the_deployment_reached() {
     }]);
     for (observed, ready, stalled) in [
         (Observed::default(), "False/Progressing", "False/Progressing"),
-        (deployment(json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})), "False/Progressing", "False/Progressing"),
-        (deployment(json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1})), "False/Progressing", "False/Progressing"),
-        (deployment(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 3})), "False/Progressing", "False/Progressing"),
-        (deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1})), "False/ReplicasNotReady", "False/ReplicasNotReady"),
-        (deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})), "True/AsDeclared", "False/AsDeclared"),
-        (deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "conditions": gave_up})), "False/ProgressDeadlineExceeded", "True/ProgressDeadlineExceeded"),
+        (
+            deployment(json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})),
+            "False/Progressing",
+            "False/Progressing",
+        ),
+        (
+            deployment(json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1})),
+            "False/Progressing",
+            "False/Progressing",
+        ),
+        (
+            deployment(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 3})),
+            "False/Progressing",
+            "False/Progressing",
+        ),
+        (
+            deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1})),
+            "False/ReplicasNotReady",
+            "False/ReplicasNotReady",
+        ),
+        (
+            deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2})),
+            "True/AsDeclared",
+            "False/AsDeclared",
+        ),
+        (
+            deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "conditions": gave_up})),
+            "False/ProgressDeadlineExceeded",
+            "True/ProgressDeadlineExceeded",
+        ),
     ] {
         let status = derive(two(), &observed);
-        assert_eq!((word(&status, "Ready").as_str(), word(&status, "Stalled").as_str()), (ready, stalled), "{observed:?}");
+        assert_eq!(
+            (word(&status, "Ready").as_str(), word(&status, "Stalled").as_str()),
+            (ready, stalled),
+            "{observed:?}"
+        );
     }
     let none = with(fixture("model_minimal"), "/spec/replicas", json!(0));
     assert_eq!(word(&derive(none, &deployment(json!({"observedGeneration": 2}))), "Ready"), "True/ScaledToZero");
@@ -140,7 +169,8 @@ fn ready_is_what_the_deployment_reached() {
 
 #[test]
 fn what_the_replicas_say_of_themselves_is_on_the_status() {
-    let mut observed = deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}));
+    let mut observed =
+        deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}));
     observed.pages = vec![page("sha256:abc", 100.0), page("sha256:abc", 150.5)];
     let status = derive(fixture("model_minimal"), &observed);
     let served = status.model.clone().unwrap();
@@ -158,7 +188,8 @@ fn a_replica_with_the_old_weights_has_not_loaded_the_new_ones() {
     let valid = validate(&model(follower()), &images()).unwrap();
     let passed = training(complete("pvc://models/text2sql/abc"));
     let resolution = resolve(&valid, Some(&passed));
-    let mut observed = deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}));
+    let mut observed =
+        deployment(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}));
     for (digest, expected) in [("sha256:old", "False/Loading"), ("sha256:abc", "True/Loaded")] {
         observed.pages = vec![page(digest, 1.0)];
         let status = status(&valid, &resolution, &observed, &CllmModelStatus::default(), at(0));
@@ -183,7 +214,8 @@ fn the_autoscaler_speaks_for_itself() {
             "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
             "status": {"desiredReplicas": 1, "conditions": conditions},
         });
-        let observed = Observed { autoscaler: Some(serde_json::from_value(autoscaler).unwrap()), ..Observed::default() };
+        let observed =
+            Observed { autoscaler: Some(serde_json::from_value(autoscaler).unwrap()), ..Observed::default() };
         word(&derive(fixture("model_autoscaled"), &observed), "ScalingActive")
     };
     let own = |status: &str| json!([{"type": "ScalingActive", "status": status, "message": "no metrics"}]);
@@ -198,6 +230,9 @@ fn a_refused_model_keeps_what_it_served() {
     let previous = CllmModelStatus { ready_replicas: 1, ..CllmModelStatus::default() };
     let status = refused(&previous, Some(3), "InvalidSpec", "Correct it.", at(0));
     assert_eq!(status.ready_replicas, 1);
-    assert_eq!((word(&status, "Stalled"), word(&status, "Ready")), ("True/InvalidSpec".to_owned(), "False/InvalidSpec".to_owned()));
+    assert_eq!(
+        (word(&status, "Stalled"), word(&status, "Ready")),
+        ("True/InvalidSpec".to_owned(), "False/InvalidSpec".to_owned())
+    );
     assert_eq!(status.observed_generation, Some(3));
 }

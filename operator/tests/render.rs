@@ -57,7 +57,8 @@ fn the_image_of_a_model_is_resolved_anew_only_when_its_spec_changes() {
         let resource: cllm_crds::CllmModel = serde_json::from_value(resource).unwrap();
         let valid = model::validate(&resource, images).unwrap();
         let resolution = model::resolve(&valid, None);
-        let status = model::status(&valid, &resolution, &model::Observed::default(), &Default::default(), common::at(0));
+        let status =
+            model::status(&valid, &resolution, &model::Observed::default(), &Default::default(), common::at(0));
         (status.model.clone().unwrap().image, serde_json::to_value(status).unwrap())
     };
     let (old, new) = (Images::of_version("", "1"), Images::of_version("", "2"));
@@ -77,12 +78,10 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
     };
     let full = || fixture("training_full");
     let before = names(full());
-    assert_eq!(before.iter().map(|name| common::without_hash(name)).collect::<Vec<_>>(), [
-        "text2sql-adapt",
-        "text2sql-collect",
-        "text2sql-train",
-        "text2sql-evaluate"
-    ]);
+    assert_eq!(
+        before.iter().map(|name| common::without_hash(name)).collect::<Vec<_>>(),
+        ["text2sql-adapt", "text2sql-collect", "text2sql-train", "text2sql-evaluate"]
+    );
     for (pointer, value) in [
         ("/spec/image", json!("other:1")),
         ("/spec/trajectories/parallelism", json!(4)),
@@ -115,7 +114,8 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
 #[test]
 fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
     let resources = [training_objects(fixture("training_full")), training_objects(fixture("training_local"))];
-    let models = ["model_minimal", "model_full", "model_cuda", "model_autoscaled"].map(|name| model_objects(fixture(name)));
+    let models =
+        ["model_minimal", "model_full", "model_cuda", "model_autoscaled"].map(|name| model_objects(fixture(name)));
     let mut containers = 0;
     for object in resources.iter().chain(&models).flatten() {
         let Some(pod) = object.pointer("/spec/template/spec") else { continue };

@@ -136,11 +136,22 @@ fn without_a_gate_the_figures_are_only_reported() {
 
 #[test]
 fn a_failed_stage_says_why_in_the_words_of_its_last_pod() {
-    let last = || vec![error(Training, "first"), error(Training, "the loss is not a number at step 12: lower learningRate")];
+    let last =
+        || vec![error(Training, "first"), error(Training, "the loss is not a number at step 12: lower learningRate")];
     for (job_reason, words, reason, message) in [
-        ("BackoffLimitExceeded", last(), "StageFailed", "Training failed: the loss is not a number at step 12: lower learningRate"),
+        (
+            "BackoffLimitExceeded",
+            last(),
+            "StageFailed",
+            "Training failed: the loss is not a number at step 12: lower learningRate",
+        ),
         ("PodFailurePolicy", last(), "BadInput", "Training failed: the loss is not a number"),
-        ("DeadlineExceeded", vec![], "DeadlineExceeded", "Training failed: Job has reached the specified backoff limit"),
+        (
+            "DeadlineExceeded",
+            vec![],
+            "DeadlineExceeded",
+            "Training failed: Job has reached the specified backoff limit",
+        ),
     ] {
         let mut executor = gated();
         run_to(&mut executor, Training);

@@ -44,7 +44,7 @@ pub fn load(args: &Args) -> Result<LoadedModel<Engine>, String> {
         strategy: args.strategy.as_str().to_owned(),
         block_size,
         instruction_set: hardware.instruction_set.to_owned(),
-        hardware: format!("{}, {} threads, {}", hardware.cpu, hardware.threads, hardware.instruction_set),
+        hardware: format!("{}, threads: {}, {}", hardware.cpu, hardware.threads, hardware.instruction_set),
     };
     let tokenizer = opened.tokenizer().clone();
     let text = EngineText { tokenizer: tokenizer.clone(), vocabulary_size: opened.config().vocab_size };
@@ -80,7 +80,7 @@ impl Engine {
             Strategy::Autoregressive => 1,
             Strategy::Jacobi { block_size, .. } => block_size.get(),
         };
-        rows.min(left).saturating_sub(1)
+        rows.min(left)
     }
 }
 

@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use cllm_crds::status_page::JobStage;
 
 use crate::adapt::AdaptArguments;
+use crate::collect::CollectArguments;
+use crate::consistency::TrainArguments;
+use crate::evaluate::EvaluateArguments;
 use crate::init::InitArguments;
 
 /// Makes consistency language models: one subcommand for each stage.
@@ -52,9 +55,20 @@ impl CommonArguments {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Make a small random model and a tokenizer for some data.
+    #[command(args_override_self = true)]
     Init(InitArguments),
     /// Fine-tune a model on prompts and completions.
+    #[command(args_override_self = true)]
     Adapt(AdaptArguments),
+    /// Record how a target's answers come about by Jacobi decoding.
+    #[command(args_override_self = true)]
+    Collect(CollectArguments),
+    /// Train a target on its trajectories until it answers in few forwards.
+    #[command(args_override_self = true)]
+    Train(TrainArguments),
+    /// Measure speed and quality against the target, and write checkpoint and report.
+    #[command(args_override_self = true)]
+    Evaluate(EvaluateArguments),
 }
 
 impl Command {
@@ -62,6 +76,9 @@ impl Command {
     pub fn stage(&self) -> JobStage {
         match self {
             Self::Init(_) | Self::Adapt(_) => JobStage::Adapting,
+            Self::Collect(_) => JobStage::Collecting,
+            Self::Train(_) => JobStage::Training,
+            Self::Evaluate(_) => JobStage::Evaluating,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::progress::{SharedStatus, lock};
 
 /// Starts the thread. The flag becomes true at the first SIGTERM or SIGINT; a second one ends the process at once.
 /// Serves on `port` of `host` unless it is 0.
-pub fn start(status: SharedStatus, host: IpAddr, port: u16) -> Result<Arc<AtomicBool>> {
+pub(crate) fn start(status: SharedStatus, host: IpAddr, port: u16) -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let listener = if port == 0 { None } else { Some(listen(SocketAddr::new(host, port))?) };
     let flag = interrupted.clone();

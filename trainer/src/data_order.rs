@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// Shuffles passes over `len` examples, and keeps the present one.
 #[derive(Debug)]
-pub struct DataOrder {
+pub(crate) struct DataOrder {
     seed: u64,
     len: usize,
     pass: Option<(u64, Vec<usize>)>,
@@ -14,12 +14,12 @@ pub struct DataOrder {
 
 impl DataOrder {
     /// For `len` examples, at least one.
-    pub fn new(seed: u64, len: usize) -> Self {
+    pub(crate) fn new(seed: u64, len: usize) -> Self {
         Self { seed, len, pass: None }
     }
 
     /// Indexes of the examples of a step, counted from 0.
-    pub fn batch(&mut self, step: u64, batch_size: usize) -> Vec<usize> {
+    pub(crate) fn batch(&mut self, step: u64, batch_size: usize) -> Vec<usize> {
         let first = step * batch_size as u64;
         (first..first + batch_size as u64).map(|position| self.at(position)).collect()
     }
@@ -40,7 +40,7 @@ impl DataOrder {
 }
 
 /// The random numbers for a purpose and a number: independent of all others, the same in every run.
-pub fn random(seed: u64, purpose: &str, number: u64) -> ChaCha8Rng {
+pub(crate) fn random(seed: u64, purpose: &str, number: u64) -> ChaCha8Rng {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());

@@ -84,7 +84,7 @@ fn train_tokenizer(texts: &[String], vocabulary_size: u32) -> Result<TrainedToke
         .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    let build = || -> tokenizers::Result<TrainedTokenizer> {
+    let mut build = || -> tokenizers::Result<TrainedTokenizer> {
         let bytes = ByteLevel::new(false, true, true);
         let mut tokenizer =
             TokenizerBuilder::<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>::default()

@@ -4,8 +4,11 @@
 pub mod adapt;
 pub mod arguments;
 mod background;
+pub mod collect;
+pub mod consistency;
 mod data_order;
 pub mod dataset;
+pub mod evaluate;
 pub mod failure;
 pub mod fine_tune;
 pub mod init;
@@ -17,5 +20,6 @@ mod run;
 mod run_output;
 mod run_state;
 mod storage;
+pub mod trajectories;
 
 pub use run::run;

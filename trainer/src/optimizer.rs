@@ -5,11 +5,11 @@ use candle_core::{Device, Tensor, Var};
 use crate::failure::Result;
 
 /// Values of every variable, in the order of the variables.
-pub type Values = Vec<Vec<f32>>;
+pub(crate) type Values = Vec<Vec<f32>>;
 
 /// Constants of `AdamW`.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamWOptions {
+pub(crate) struct AdamWOptions {
     /// Decay of the mean of gradients.
     pub beta_1: f64,
     /// Decay of the mean of squared gradients.
@@ -22,7 +22,7 @@ pub struct AdamWOptions {
 
 /// Weights and moments in f32; the variables of the model follow the weights.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OptimizerState {
+pub(crate) struct OptimizerState {
     /// Updates done.
     pub step: u64,
     /// The weights.
@@ -35,7 +35,7 @@ pub struct OptimizerState {
 
 impl OptimizerState {
     /// Moments of zero at the present weights.
-    pub fn new(variables: &[&Var]) -> Result<Self> {
+    pub(crate) fn new(variables: &[&Var]) -> Result<Self> {
         let weights: Values =
             variables.iter().map(|v| v.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<_>>()?;
         let zeros: Values = weights.iter().map(|weights| vec![0.0; weights.len()]).collect();
@@ -43,7 +43,7 @@ impl OptimizerState {
     }
 
     /// Puts the weights into the variables.
-    pub fn write_weights(&self, variables: &[&Var]) -> Result<()> {
+    pub(crate) fn write_weights(&self, variables: &[&Var]) -> Result<()> {
         for (variable, weights) in variables.iter().zip(&self.weights) {
             variable.set(&Tensor::from_slice(weights, variable.shape(), &Device::Cpu)?)?;
         }
@@ -52,7 +52,7 @@ impl OptimizerState {
 
     /// One update of the weights, the variables of the model included. Each value depends on its own history only, so that the
     /// number of threads changes nothing.
-    pub fn update(
+    pub(crate) fn update(
         &mut self,
         variables: &[&Var],
         gradients: &Values,
@@ -117,7 +117,7 @@ impl Constants {
 }
 
 /// Scales gradients whose norm is above `limit` down to it. Gives the norm before.
-pub fn clip(gradients: &mut Values, limit: f64) -> f64 {
+pub(crate) fn clip(gradients: &mut Values, limit: f64) -> f64 {
     let sum: f64 = gradients.iter().flatten().map(|&value| f64::from(value) * f64::from(value)).sum();
     let norm = sum.sqrt();
     if norm > limit {
@@ -139,7 +139,7 @@ pub enum Decay {
 
 /// Learning rate by step.
 #[derive(Clone, Copy, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// Highest rate.
     pub peak: f64,
     /// Steps until it is reached.
@@ -155,7 +155,7 @@ const FINAL_FRACTION: f64 = 0.02;
 
 impl Schedule {
     /// The rate of a step, counted from 0.
-    pub fn rate(&self, step: u64) -> f64 {
+    pub(crate) fn rate(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
         }

@@ -20,10 +20,10 @@ const MINIMUM_SHARES: usize = 4;
 const TERMS: usize = 2;
 
 /// Terms of a loss; the meaning is the caller's.
-pub type Terms = [f64; TERMS];
+pub(crate) type Terms = [f64; TERMS];
 
 /// Splits a batch of examples with these many rows into consecutive micro-batches of about equal rows.
-pub fn split(rows: &[usize]) -> Vec<Range<usize>> {
+pub(crate) fn split(rows: &[usize]) -> Vec<Range<usize>> {
     let total: usize = rows.iter().sum();
     let shares = total.div_ceil(MICRO_BATCH_ROWS).next_multiple_of(MINIMUM_SHARES).min(rows.len()).max(1);
     let mut ranges = Vec::with_capacity(shares);
@@ -39,7 +39,7 @@ pub fn split(rows: &[usize]) -> Vec<Range<usize>> {
 }
 
 /// Sums loss terms and gradients over micro-batches. `loss` gives the scalar to differentiate and the terms to report.
-pub fn sum_gradients<B: Sync>(
+pub(crate) fn sum_gradients<B: Sync>(
     batches: &[B],
     variables: &[&Var],
     threads: usize,
@@ -80,7 +80,7 @@ fn differentiate<B>(batch: &B, variables: &[&Var], loss: impl Fn(&B) -> Result<(
 }
 
 /// Sums loss terms over micro-batches, in their order, without gradients.
-pub fn sum_terms<B: Sync>(batches: &[B], threads: usize, terms: impl Fn(&B) -> Result<Terms> + Sync) -> Result<Terms> {
+pub(crate) fn sum_terms<B: Sync>(batches: &[B], threads: usize, terms: impl Fn(&B) -> Result<Terms> + Sync) -> Result<Terms> {
     let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         loop {

@@ -9,7 +9,7 @@ use cllm_crds::status_page::{JobStage, TERMINATION_MESSAGE_LIMIT, TerminationMes
 use crate::arguments::{Arguments, Command};
 use crate::failure::Result;
 use crate::progress::{Reporter, new_status};
-use crate::{adapt, background, init};
+use crate::{adapt, background, collect, consistency, evaluate, init};
 
 /// Runs the stage. Errors go to the log and the termination message.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -40,6 +40,20 @@ fn run_stage(arguments: &Arguments, stage: JobStage) -> Result<TerminationMessag
     match &arguments.command {
         Command::Init(init) => init::run(init).map(|()| empty(stage)),
         Command::Adapt(adapt) => adapt::run(adapt, threads, &mut reporter).map(|()| empty(stage)),
+        Command::Collect(collect) => {
+            let trajectories = collect::run(collect, threads, &mut reporter)?;
+            Ok(TerminationMessage { trajectories: Some(trajectories), ..empty(stage) })
+        }
+        Command::Train(train) => consistency::run(train, threads, &mut reporter).map(|()| empty(stage)),
+        Command::Evaluate(evaluate) => {
+            let evaluated = evaluate::run(evaluate, threads, &mut reporter)?;
+            Ok(TerminationMessage {
+                speedup: Some(evaluated.report.speedup),
+                quality: Some(evaluated.report.quality),
+                output: Some(evaluated.output),
+                ..empty(stage)
+            })
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::run_state::other_settings;
 const NOTE: &str = "training.json";
 
 /// Whether the output of a run with these settings is there. Fails where it is the output of another run.
-pub fn is_done(output: &Path, settings: &Value) -> Result<bool> {
+pub(crate) fn is_done(output: &Path, settings: &Value) -> Result<bool> {
     if !output.exists() {
         return Ok(false);
     }
@@ -31,7 +31,7 @@ pub fn is_done(output: &Path, settings: &Value) -> Result<bool> {
 }
 
 /// Writes the output. It appears when it is complete.
-pub fn write(
+pub(crate) fn write(
     output: &Path,
     from: &Path,
     model: &DifferentiableModel,
@@ -42,7 +42,7 @@ pub fn write(
 }
 
 /// `sha256:<hex>` of a file.
-pub fn file_digest(path: &Path) -> Result<String> {
+pub(crate) fn file_digest(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
     copied.map_err(Failure::read(path))?;

@@ -32,7 +32,7 @@ struct Metadata {
 }
 
 /// Writes the state after `state.step` updates and removes all but the last two.
-pub fn save(folder: &Path, model: &DifferentiableModel, state: &OptimizerState, settings: &Value) -> Result<()> {
+pub(crate) fn save(folder: &Path, model: &DifferentiableModel, state: &OptimizerState, settings: &Value) -> Result<()> {
     let mut tensors = Vec::new();
     for (kind, values) in [("first", &state.first), ("second", &state.second), ("weight", &state.weights)] {
         for ((name, _), values) in model.variables().into_iter().zip(values) {
@@ -53,7 +53,7 @@ pub fn save(folder: &Path, model: &DifferentiableModel, state: &OptimizerState, 
 }
 
 /// The newest valid state of a folder; none where there is none yet. Fails where it was made with other settings.
-pub fn load(folder: &Path, model: &DifferentiableModel, settings: &Value) -> Result<Option<OptimizerState>> {
+pub(crate) fn load(folder: &Path, model: &DifferentiableModel, settings: &Value) -> Result<Option<OptimizerState>> {
     for (_, path) in states(folder)?.into_iter().rev() {
         match read(&path, model) {
             Ok((state, found)) if found == *settings => return Ok(Some(state)),
@@ -65,7 +65,7 @@ pub fn load(folder: &Path, model: &DifferentiableModel, settings: &Value) -> Res
 }
 
 /// The sentence for a folder that belongs to another run.
-pub fn other_settings(folder: &Path, found: &Value, asked: &Value) -> Failure {
+pub(crate) fn other_settings(folder: &Path, found: &Value, asked: &Value) -> Failure {
     let differs = |name: &&String| found.get(name.as_str()) != asked.get(name.as_str());
     let names: Vec<&String> = asked.as_object().into_iter().flat_map(|object| object.keys()).filter(differs).collect();
     let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

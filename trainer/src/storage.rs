@@ -8,18 +8,18 @@ use crate::failure::{Failure, Result};
 
 /// Held as long as this process writes into a folder.
 #[derive(Debug)]
-pub struct FolderLock {
+pub(crate) struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
     /// Makes the folder where it is missing and locks it; fails where another process holds the lock.
-    pub fn take(folder: &Path) -> Result<Self> {
+    pub(crate) fn take(folder: &Path) -> Result<Self> {
         Self::take_named(folder, ".lock")
     }
 
     /// A lock beside others in the same folder: for writers of different files.
-    pub fn take_named(folder: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn take_named(folder: &Path, name: &str) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Failure::write(folder))?;
         let path = folder.join(name);
         let file = File::options().create(true).append(true).open(&path).map_err(Failure::write(&path))?;
@@ -32,7 +32,7 @@ impl FolderLock {
 }
 
 /// Writes a file under a temporary name, syncs it and renames it.
-pub fn write_file(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+pub(crate) fn write_file(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
     let temporary = sibling(path, ".partial");
     let outcome = write(&temporary).and_then(|()| File::open(&temporary)?.sync_all());
     if let Err(source) = outcome {
@@ -45,12 +45,12 @@ pub fn write_file(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>)
 }
 
 /// [`write_file`] for content that is in memory.
-pub fn write_bytes(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_bytes(path: &Path, content: &[u8]) -> Result<()> {
     write_file(path, |temporary| File::create(temporary)?.write_all(content))
 }
 
 /// Fills a folder under a temporary name, syncs it and renames it. The folder must not exist.
-pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     fs::create_dir_all(parent(path)).map_err(Failure::write(path))?;
     let temporary = sibling(path, ".partial");
     remove_folder(&temporary)?;
@@ -65,12 +65,12 @@ pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
 }
 
 /// Removes a folder where there is one.
-pub fn remove_folder(path: &Path) -> Result<()> {
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     if path.exists() { fs::remove_dir_all(path).map_err(Failure::write(path)) } else { Ok(()) }
 }
 
 /// Copies a file where there is one.
-pub fn copy_if_present(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_if_present(from: &Path, to: &Path) -> Result<()> {
     if from.exists() { fs::copy(from, to).map(drop).map_err(Failure::write(to)) } else { Ok(()) }
 }
 

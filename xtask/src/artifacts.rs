@@ -32,7 +32,8 @@ fn definitions() -> anyhow::Result<Vec<Artifact>> {
                 "CllmTraining" => "crds/cllmtrainings.yaml",
                 other => anyhow::bail!("no file is known for the CRD of {other}: name one here"),
             };
-            let yaml = serde_saphyr::to_string(&with_whole_numbers(serde_json::to_value(definition)?)).with_context(|| format!("cannot write {path}"))?;
+            let yaml = serde_saphyr::to_string(&with_whole_numbers(serde_json::to_value(definition)?))
+                .with_context(|| format!("cannot write {path}"))?;
             Ok(Artifact { path, content: format!("{HEADER}{yaml}") })
         })
         .collect()
@@ -53,6 +54,7 @@ fn with_whole_numbers(value: Value) -> Value {
 
 /// The JSON schema of `report.json`.
 fn report_schema() -> anyhow::Result<Artifact> {
-    let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report)).context("cannot write the schema of the report")?;
+    let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report))
+        .context("cannot write the schema of the report")?;
     Ok(Artifact { path: "docs/report.schema.json", content: schema + "\n" })
 }

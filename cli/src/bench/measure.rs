@@ -78,7 +78,8 @@ fn arms(block_sizes: &[u32], lookup: bool) -> Vec<ArmTotals> {
     sizes.sort_unstable();
     sizes.dedup();
     let jacobi = sizes.iter().map(|&size| (ArmStrategy::Jacobi, size));
-    let with_lookup = sizes.iter().filter(|&&size| lookup && size > 1).map(|&size| (ArmStrategy::JacobiWithLookup, size));
+    let with_lookup =
+        sizes.iter().filter(|&&size| lookup && size > 1).map(|&size| (ArmStrategy::JacobiWithLookup, size));
     std::iter::once((ArmStrategy::Autoregressive, 1)).chain(jacobi).chain(with_lookup).map(empty).collect()
 }
 

@@ -2,11 +2,11 @@
 
 use cllm_crds::report::{ArmStrategy, CheckpointSummary, Conditions, ForwardCost};
 use cllm_engine::{Checkpoint, HardwareDescription};
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::measure::ArmTotals;
 use crate::args::BenchArguments;
+use crate::columns::columns;
 
 /// What `cllm bench` measured. Seconds and tokens are sums over all prompts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -129,25 +129,20 @@ pub(super) fn describe(report: &BenchReport) -> String {
 }
 
 fn table(report: &BenchReport) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
     let heads = ["", "TOKENS/FORWARD", "t(n)/t(1)", "TOKENS/S", "RATIO", "TOKENS/S END TO END", "RATIO"];
-    table.set_header(heads.map(|head| Cell::new(head).set_alignment(CellAlignment::Right)));
-    for arm in &report.arms {
+    let row = |arm: &BenchArm| {
         let cost = report.forward_cost.iter().find(|cost| cost.rows == arm.block_size);
-        let figures = [
+        vec![
+            name(arm),
             format!("{:.2}", arm.tokens_per_forward),
             cost.map_or_else(|| "-".to_owned(), |cost| format!("{:.2}", cost.ratio)),
             format!("{:.0}", arm.decode_tokens_per_second),
             format!("{:.2} ×", arm.over_autoregressive),
             format!("{:.0}", arm.end_to_end_tokens_per_second),
             format!("{:.2} ×", arm.over_autoregressive_end_to_end),
-        ];
-        let mut cells = vec![Cell::new(name(arm))];
-        cells.extend(figures.map(|figure| Cell::new(figure).set_alignment(CellAlignment::Right)));
-        table.add_row(cells);
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        ]
+    };
+    columns(1, &heads, report.arms.iter().map(row))
 }
 
 fn name(arm: &BenchArm) -> String {

@@ -24,7 +24,9 @@ impl Claims {
         let base = file.parent().unwrap_or(Path::new(""));
         for entry in annotation.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let refused = || {
-                format!("metadata.annotations.{ANNOTATION} has the entry '{entry}'; it must be a comma-separated list of CLAIM=FOLDER")
+                format!(
+                    "metadata.annotations.{ANNOTATION} has the entry '{entry}'; it must be a comma-separated list of CLAIM=FOLDER"
+                )
             };
             let (claim, folder) = entry.split_once('=').ok_or_else(refused)?;
             if claim.is_empty() || folder.is_empty() {

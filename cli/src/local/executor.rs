@@ -139,7 +139,8 @@ impl Executor {
 
     /// The last words of the processes of the Jobs among `names`, by Job, in the order of their indexes.
     pub(super) fn messages(&self, names: &BTreeSet<String>) -> BTreeMap<String, Vec<TerminationMessage>> {
-        let entries = self.jobs.iter().filter(|(name, entry)| names.contains(*name) && !entry.state.messages.is_empty());
+        let entries =
+            self.jobs.iter().filter(|(name, entry)| names.contains(*name) && !entry.state.messages.is_empty());
         entries.map(|(name, entry)| (name.clone(), entry.state.messages.values().cloned().collect())).collect()
     }
 

@@ -178,8 +178,7 @@ pub(super) fn with_status(job: &Job, record: &Record, active: usize) -> Job {
     let failures = record.failures.values().sum::<u32>();
     let status = JobStatus {
         active: (active > 0).then_some(i32::try_from(active).unwrap_or(i32::MAX)),
-        succeeded: (!record.succeeded.is_empty())
-            .then(|| i32::try_from(record.succeeded.len()).unwrap_or(i32::MAX)),
+        succeeded: (!record.succeeded.is_empty()).then(|| i32::try_from(record.succeeded.len()).unwrap_or(i32::MAX)),
         failed: (failures > 0).then(|| i32::try_from(failures).unwrap_or(i32::MAX)),
         completed_indexes: indexed.then(|| ranges(&record.succeeded)),
         failed_indexes: (indexed && !record.failed_indexes.is_empty()).then(|| ranges(&record.failed_indexes)),
@@ -238,7 +237,7 @@ mod tests {
     }
 
     fn now() -> Time {
-        Time(jiff::Timestamp::from_second(1_700_000_000).unwrap())
+        Time(k8s_openapi::jiff::Timestamp::from_second(1_700_000_000).unwrap())
     }
 
     /// Runs a Job to its end; `codes` are the exits in order. Gives the end and the starts before each exit.

@@ -103,8 +103,7 @@ impl Host {
             .find(&command.program)
             .ok_or_else(|| LocalError::Program { program: command.program.clone() })?;
         let log = self.logs.join(format!("{}.log", request.name));
-        let (child, group) =
-            spawn(&program, &command, &log).map_err(|source| LocalError::Spawn { program, source })?;
+        let (child, group) = spawn(&program, &command, &log).map_err(|source| LocalError::Spawn { program, source })?;
         let (sender, phase) = watch::channel(Phase::Starting);
         let stop = CancellationToken::new();
         let supervised = Supervised { group, probes: command.probes, grace: grace(request.template) };
@@ -143,9 +142,7 @@ fn choose_ports(names: &[String], http_port: Option<u16>) -> Result<BTreeMap<Str
     for name in names {
         let wanted = http_port.filter(|_| name == "http");
         let listener = match wanted {
-            Some(port) => {
-                TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|_| LocalError::Port { port })?
-            }
+            Some(port) => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|_| LocalError::Port { port })?,
             None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LocalError::NoPort)?,
         };
         let port = listener.local_addr().map_err(LocalError::NoPort)?.port();

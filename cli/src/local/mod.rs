@@ -12,8 +12,8 @@ mod process;
 mod report;
 mod reporter;
 pub(crate) mod run;
-mod session;
 mod servers;
+mod session;
 mod state;
 mod supervise;
 mod table;
@@ -35,7 +35,9 @@ pub(crate) enum LocalError {
         source: std::io::Error,
     },
     /// Someone else works there.
-    #[error("another `cllm up` (process {pid}) works in {path}; stop it, or give this one a folder of its own with --workdir")]
+    #[error(
+        "another `cllm up` (process {pid}) works in {path}; stop it, or give this one a folder of its own with --workdir"
+    )]
     Locked {
         /// The working folder.
         path: PathBuf,
@@ -51,7 +53,9 @@ pub(crate) enum LocalError {
         problem: String,
     },
     /// A claim that stands for a folder that is not there.
-    #[error("the claim '{claim}' stands for {path}, which does not exist; create it, or name another folder with --claim {claim}=DIR")]
+    #[error(
+        "the claim '{claim}' stands for {path}, which does not exist; create it, or name another folder with --claim {claim}=DIR"
+    )]
     ClaimFolder {
         /// The claim.
         claim: String,
@@ -62,7 +66,9 @@ pub(crate) enum LocalError {
     #[error(transparent)]
     Translate(#[from] TranslateError),
     /// A binary is missing.
-    #[error("cannot find {program}: it is neither beside cllm nor on PATH; build it with `cargo build --release --workspace`")]
+    #[error(
+        "cannot find {program}: it is neither beside cllm nor on PATH; build it with `cargo build --release --workspace`"
+    )]
     Program {
         /// Its name.
         program: String,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, Report};
-use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use crate::columns::columns;
 
 /// What `report.json` in the folder of a checkpoint says, with its path; a sentence when it cannot be read.
 pub(super) fn describe(checkpoint: &Path) -> String {
@@ -43,22 +44,17 @@ fn summary(report: &Report) -> String {
 }
 
 fn arms(report: &Report) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
     let heads = ["", "TOKENS/S", "TOKENS/S END TO END", "TOKENS/FORWARD", "QUALITY"];
-    table.set_header(heads.map(|head| Cell::new(head).set_alignment(CellAlignment::Right)));
-    for arm in &report.arms {
-        let figures = [
+    let row = |arm: &Arm| {
+        vec![
+            name(arm),
             format!("{:.0}", arm.decode_tokens_per_second),
             format!("{:.0}", arm.end_to_end_tokens_per_second),
             format!("{:.2}", arm.tokens_per_forward),
             format!("{:.1} %", arm.quality),
-        ];
-        let mut cells = vec![Cell::new(name(arm))];
-        cells.extend(figures.map(|figure| Cell::new(figure).set_alignment(CellAlignment::Right)));
-        table.add_row(cells);
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        ]
+    };
+    columns(1, &heads, report.arms.iter().map(row))
 }
 
 fn name(arm: &Arm) -> String {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use cllm_crds::conditions::{reasons, types};
 use cllm_crds::status_page::{JobStage, TrainerStatus};
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus};
+use cllm_operator::Images;
 use cllm_operator::model::{self, Resolution};
 use cllm_operator::training::{self, Observed};
-use cllm_operator::Images;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -155,7 +155,11 @@ impl Session {
     }
 
     fn stages(&self) -> Vec<Option<cllm_crds::TrainingStage>> {
-        self.plan.trainings.iter().map(|training| training.resource.status.as_ref().and_then(|status| status.stage)).collect()
+        self.plan
+            .trainings
+            .iter()
+            .map(|training| training.resource.status.as_ref().and_then(|status| status.stage))
+            .collect()
     }
 
     async fn observe_trainings(&mut self) -> Result<(), LocalError> {
@@ -345,10 +349,7 @@ fn job_names(training: &CheckedTraining) -> BTreeSet<String> {
     training::render(&training.valid).jobs.into_iter().filter_map(|staged| staged.job.metadata.name).collect()
 }
 
-fn trained<'a>(
-    model: &cllm_crds::CllmModel,
-    trainings: &'a [CheckedTraining],
-) -> Option<&'a cllm_crds::CllmTraining> {
+fn trained<'a>(model: &cllm_crds::CllmModel, trainings: &'a [CheckedTraining]) -> Option<&'a cllm_crds::CllmTraining> {
     let name = &model.spec.model.training_ref.as_ref()?.name;
     trainings.iter().map(|training| &training.resource).find(|training| training.metadata.name.as_ref() == Some(name))
 }

@@ -3,8 +3,9 @@
 use cllm_crds::conditions::types;
 use cllm_crds::status_page::Progress;
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus, TrainingStage};
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::columns::columns;
 
 /// What people see of a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,23 +69,18 @@ fn metric(progress: Option<&Progress>, name: &str) -> Option<String> {
 
 /// All rows as a table, without a line break at its end.
 pub(super) fn render(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["RESOURCE", "STAGE", "PROGRESS", "ETA", "LOSS", "TOKENS/FORWARD"]);
-    for row in rows {
-        let numbers = [
+    let heads = ["RESOURCE", "STAGE", "PROGRESS", "ETA", "LOSS", "TOKENS/FORWARD"];
+    let cells = rows.iter().map(|row| {
+        let figures = [
             row.percentage.map(|percentage| format!("{percentage} %")),
             row.remaining_seconds.map(duration),
             row.loss.clone(),
             row.tokens_per_forward.clone(),
         ];
-        let mut cells = vec![Cell::new(&row.resource), Cell::new(&row.stage)];
-        cells.extend(numbers.map(|number| {
-            Cell::new(number.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
-        }));
-        table.add_row(cells);
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        let figures = figures.map(|figure| figure.unwrap_or_else(|| "-".to_owned()));
+        [row.resource.clone(), row.stage.clone()].into_iter().chain(figures).collect()
+    });
+    columns(2, &heads, cells)
 }
 
 /// The same on one line, for logs.

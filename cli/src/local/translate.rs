@@ -69,7 +69,9 @@ pub(crate) enum TranslateError {
         found: String,
     },
     /// A volume that has no counterpart here.
-    #[error("the Pod of {pod} mounts the volume '{volume}', which is neither a persistentVolumeClaim nor an emptyDir; local mode has only these, so leave it out of the file that you run with `cllm up`")]
+    #[error(
+        "the Pod of {pod} mounts the volume '{volume}', which is neither a persistentVolumeClaim nor an emptyDir; local mode has only these, so leave it out of the file that you run with `cllm up`"
+    )]
     Volume {
         /// The Pod.
         pod: String,
@@ -77,7 +79,9 @@ pub(crate) enum TranslateError {
         volume: String,
     },
     /// A variable whose value only a cluster knows.
-    #[error("the variable {variable} of the Pod of {pod} takes its value from the cluster; local mode needs a plain `value`")]
+    #[error(
+        "the variable {variable} of the Pod of {pod} takes its value from the cluster; local mode needs a plain `value`"
+    )]
     Variable {
         /// The Pod.
         pod: String,
@@ -152,14 +156,11 @@ fn mounts(spec: &PodSpec, container: &Container, places: &Places) -> Result<Vec<
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         let refused = || TranslateError::Volume { pod: pod(), volume: mount.name.clone() };
-        let volume =
-            spec.volumes.iter().flatten().find(|volume| volume.name == mount.name).ok_or_else(refused)?;
+        let volume = spec.volumes.iter().flatten().find(|volume| volume.name == mount.name).ok_or_else(refused)?;
         let (root, claim) = if let Some(source) = &volume.persistent_volume_claim {
             let claim = source.claim_name.clone();
-            let folder = places
-                .claims
-                .get(&claim)
-                .ok_or_else(|| TranslateError::Claim { pod: pod(), claim: claim.clone() })?;
+            let folder =
+                places.claims.get(&claim).ok_or_else(|| TranslateError::Claim { pod: pod(), claim: claim.clone() })?;
             (folder.clone(), Some(claim))
         } else if volume.empty_dir.is_some() {
             (places.scratch.join(&volume.name), None)
@@ -235,9 +236,10 @@ fn value_of(variable: &EnvVar, places: &Places) -> Option<String> {
 
 fn probes(container: &Container, places: &Places) -> Result<Probes, TranslateError> {
     let one = |name: &'static str, probe: Option<&k8s_openapi::api::core::v1::Probe>| {
-        probe.map(|probe| Probe::new(probe, container, &places.ports)).transpose().map_err(|()| {
-            TranslateError::Probe { pod: places.pod_name.clone(), probe: name }
-        })
+        probe
+            .map(|probe| Probe::new(probe, container, &places.ports))
+            .transpose()
+            .map_err(|()| TranslateError::Probe { pod: places.pod_name.clone(), probe: name })
     };
     Ok(Probes {
         startup: one("startup", container.startup_probe.as_ref())?,
@@ -342,7 +344,8 @@ mod tests {
 
     #[test]
     fn probes_ask_the_local_port() {
-        let probe = json!({"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "failureThreshold": 720});
+        let probe =
+            json!({"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "failureThreshold": 720});
         let command = translate(&template(&json!({"startupProbe": probe})), &places()).unwrap();
         let startup = command.probes.startup.unwrap();
         assert_eq!(startup.url, "http://127.0.0.1:41000/readyz");

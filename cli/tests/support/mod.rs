@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 /// Long enough for a machine that does many other things.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The digest of every checkpoint that the fake trainer makes.
-pub const DIGEST: &str = "abababababababababababababababababababababababababababababababab";
+pub(crate) const DIGEST: &str = "abababababababababababababababababababababababababababababababab";
 
 /// A trainer that does what files in `$FAKE` say: `fail-STAGE` holds an exit code, `block-STAGE` makes it wait.
 const TRAINER: &str = r#"#!/bin/bash
@@ -57,13 +57,13 @@ exec "$FAKE_SERVER_BINARY" --exact fake_server --ignored --nocapture
 "#;
 
 /// Where a test works.
-pub struct Playground {
+pub(crate) struct Playground {
     root: tempfile::TempDir,
 }
 
 impl Playground {
     /// With the example of `tests/data`, its data, and trainers that succeed at once.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let playground = Self { root: tempfile::tempdir().unwrap() };
         for folder in ["bin", "fake", "data/target"] {
             fs::create_dir_all(playground.path(folder)).unwrap();
@@ -81,29 +81,29 @@ impl Playground {
         playground
     }
 
-    pub fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.path().join(relative)
     }
 
-    pub fn write(&self, relative: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, relative: &str, text: &str) -> PathBuf {
         let path = self.path(relative);
         fs::write(&path, text).unwrap();
         path
     }
 
-    pub fn remove(&self, relative: &str) {
+    pub(crate) fn remove(&self, relative: &str) {
         fs::remove_file(self.path(relative)).unwrap();
     }
 
     /// Replaces a part of the resources.
-    pub fn edit(&self, found: &str, replacement: &str) {
+    pub(crate) fn edit(&self, found: &str, replacement: &str) {
         let text = fs::read_to_string(self.path("shop.yaml")).unwrap();
         assert!(text.contains(found), "{found}");
         self.write("shop.yaml", &text.replace(found, replacement));
     }
 
     /// The last words of every stage, with that speed-up and that loss of quality.
-    pub fn write_messages(&self, over_target: &str, drop: &str) {
+    pub(crate) fn write_messages(&self, over_target: &str, drop: &str) {
         let speedup = serde_json::json!({
             "overTarget": over_target, "overTargetWithLookup": "1.50", "overOwnAutoregressive": "1.80",
             "overTargetEndToEnd": "1.60", "tokensPerForwardBefore": "1.05", "tokensPerForward": "2.90",
@@ -132,7 +132,7 @@ impl Playground {
     }
 
     /// Starts `cllm up`.
-    pub fn up(&self, extra: &[&str]) -> Up {
+    pub(crate) fn up(&self, extra: &[&str]) -> Up {
         let child = Command::new(env!("CARGO_BIN_EXE_cllm"))
             .arg("up")
             .arg(self.path("shop.yaml"))
@@ -151,28 +151,28 @@ impl Playground {
         Up { child }
     }
 
-    pub fn read(&self, relative: &str) -> String {
+    pub(crate) fn read(&self, relative: &str) -> String {
         fs::read_to_string(self.path(relative)).unwrap_or_default()
     }
 
     /// The stages that were started, in order.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.read("fake/calls").lines().map(str::to_owned).collect()
     }
 
     /// Waits until a stage has been started so many times in all.
-    pub fn wait_for_calls(&self, stage: &str, count: usize) {
+    pub(crate) fn wait_for_calls(&self, stage: &str, count: usize) {
         wait_until(&format!("{count} × {stage} in {:?}", self.calls()), || {
             self.calls().iter().filter(|call| call.split(' ').next() == Some(stage)).count() >= count
         });
     }
 
-    pub fn wait_for_output(&self, text: &str) {
+    pub(crate) fn wait_for_output(&self, text: &str) {
         wait_until(&format!("'{text}' on standard output"), || self.read("stdout").contains(text));
     }
 
     /// Waits until none of the processes that were ever started is there.
-    pub fn wait_for_no_children(&self) {
+    pub(crate) fn wait_for_no_children(&self) {
         wait_until("the end of all processes", || self.read("fake/pids").lines().all(|pid| !is_running(pid)));
     }
 }
@@ -184,20 +184,20 @@ fn is_running(pid: &str) -> bool {
 }
 
 /// A running `cllm up`.
-pub struct Up {
+pub(crate) struct Up {
     child: Child,
 }
 
 impl Up {
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn wait(mut self) -> ExitStatus {
+    pub(crate) fn wait(mut self) -> ExitStatus {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -216,7 +216,7 @@ impl Drop for Up {
     }
 }
 
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
         assert!(begin.elapsed() < PATIENCE, "waited too long for {what}");
@@ -225,7 +225,7 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// The body of the ignored test `fake_server`: answers every request with 200 once `$FAKE/unready` is gone.
-pub fn serve() {
+pub(crate) fn serve() {
     let (port, fake) = (std::env::var("FAKE_HTTP_PORT").unwrap(), PathBuf::from(std::env::var("FAKE").unwrap()));
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
     for stream in listener.incoming() {

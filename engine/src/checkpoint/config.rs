@@ -303,12 +303,7 @@ fn default_head_dim(raw: &RawConfig) -> Result<usize, ConfigError> {
 }
 
 /// `found` is shown as JSON.
-fn require(
-    field: &'static str,
-    found: impl Into<Value>,
-    ok: bool,
-    supported: &'static str,
-) -> Result<(), ConfigError> {
+fn require(field: &'static str, found: impl Into<Value>, ok: bool, supported: &'static str) -> Result<(), ConfigError> {
     if ok { Ok(()) } else { Err(ConfigError::Unsupported { field, found: found.into().to_string(), supported }) }
 }
 

@@ -26,15 +26,16 @@ fn checkpoint_files(folder: &Path) -> Result<Vec<String>, CheckpointError> {
     for entry in fs::read_dir(folder).map_err(CheckpointError::access(folder))? {
         let entry = entry.map_err(CheckpointError::access(folder))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if FILES.contains(&name.as_str()) || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
+        if FILES.contains(&name.as_str()) || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
+        {
             names.push(name);
         }
     }
     names.sort();
-    match names.is_empty() {
-        true => Err(CheckpointError::corrupt(folder, "it holds none of the files of a checkpoint")),
-        false => Ok(names),
+    if names.is_empty() {
+        return Err(CheckpointError::corrupt(folder, "it holds none of the files of a checkpoint"));
     }
+    Ok(names)
 }
 
 fn add_file(hash: &mut Sha256, name: &str, path: &Path) -> io::Result<()> {

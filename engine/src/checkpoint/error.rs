@@ -1,5 +1,6 @@
 //! What can be wrong with a checkpoint folder. Every message names the file and says what is allowed.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -100,14 +101,15 @@ pub enum CheckpointError {
     },
 }
 
-const LAYOUT: &str = "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json and its shards)";
+const LAYOUT: &str =
+    "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json and its shards)";
 
 impl CheckpointError {
     pub(crate) fn access(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Access { path: path.to_owned(), source }
     }
 
-    pub(crate) fn corrupt(path: &Path, reason: impl ToString) -> Self {
+    pub(crate) fn corrupt(path: &Path, reason: impl Display) -> Self {
         Self::Corrupt { path: path.to_owned(), reason: reason.to_string() }
     }
 }

@@ -75,16 +75,16 @@ impl Tensors {
             return Ok(tensors);
         }
         let bytes = fs::read(&index_path).map_err(CheckpointError::access(&index_path))?;
-        let index: ShardIndex =
-            serde_json::from_slice(&bytes).map_err(|e| CheckpointError::corrupt(&index_path, e))?;
+        let index: ShardIndex = serde_json::from_slice(&bytes).map_err(|e| CheckpointError::corrupt(&index_path, e))?;
         for shard in index.weight_map.values().collect::<BTreeSet<_>>() {
             check_shard_name(&index_path, shard)?;
             tensors.add_file(folder.join(shard))?;
         }
         match index.weight_map.iter().find(|(name, shard)| !tensors.is_in(name, shard)) {
-            Some((name, shard)) => {
-                Err(CheckpointError::corrupt(&index_path, format!("it places tensor `{name}` in {shard}, which lacks it")))
-            }
+            Some((name, shard)) => Err(CheckpointError::corrupt(
+                &index_path,
+                format!("it places tensor `{name}` in {shard}, which lacks it"),
+            )),
             None => Ok(tensors),
         }
     }

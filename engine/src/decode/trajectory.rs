@@ -101,7 +101,9 @@ impl Collector<'_> {
             finish_reason = reason;
         }
         let added = self.known.len() - start;
-        states.iter_mut().for_each(|state| state.truncate(added));
+        for state in &mut states {
+            state.truncate(added);
+        }
         states.dedup();
         self.statistics.generated_tokens += added;
         self.statistics.decode_seconds += begin.elapsed().as_secs_f64();

@@ -9,7 +9,10 @@ use super::real::{Real, dispatch, tensor, values, with_values};
 pub fn cross_entropy(logits: &Tensor, targets: Vec<u32>, weight: f64) -> Result<Tensor> {
     let (rows, vocabulary) = logits.dims2()?;
     if rows != targets.len() || targets.iter().any(|&target| target as usize >= vocabulary) {
-        bail!("{rows} rows of {vocabulary} logits take as many targets below {vocabulary}, found {} targets", targets.len())
+        bail!(
+            "{rows} rows of {vocabulary} logits take as many targets below {vocabulary}, found {} targets",
+            targets.len()
+        )
     }
     logits.apply_op1(CrossEntropy { targets, weight })
 }
@@ -47,7 +50,11 @@ impl CustomOp1 for CrossEntropy {
     }
 }
 
-fn cross_entropy_forward<T: Real>(op: &CrossEntropy, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+fn cross_entropy_forward<T: Real>(
+    op: &CrossEntropy,
+    logits: &CpuStorage,
+    layout: &Layout,
+) -> Result<(CpuStorage, Shape)> {
     let vocabulary = layout.shape().dims2()?.1;
     let rows = values::<T>(logits, layout)?.chunks_exact(vocabulary).zip(&op.targets);
     let sum: f64 = rows.map(|(row, &target)| (log_sum(row) - row[target as usize]).to_f64()).sum();
@@ -89,7 +96,11 @@ impl CustomOp1 for ForwardDivergence {
     }
 }
 
-fn divergence_forward<T: Real>(op: &ForwardDivergence, student: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+fn divergence_forward<T: Real>(
+    op: &ForwardDivergence,
+    student: &CpuStorage,
+    layout: &Layout,
+) -> Result<(CpuStorage, Shape)> {
     let vocabulary = layout.shape().dims2()?.1;
     let student = values::<T>(student, layout)?;
     with_values::<T, _>(&op.teacher, |teacher| {

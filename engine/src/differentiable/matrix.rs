@@ -1,5 +1,8 @@
 //! Matrix products over slices with arbitrary strides, on the calling thread. The only unsafe code of the differentiable forward.
-#![expect(unsafe_code, reason = "the gemm crate takes raw pointers; the views below prove that they stay inside their slices")]
+#![expect(
+    unsafe_code,
+    reason = "the gemm crate takes raw pointers; the views below prove that they stay inside their slices"
+)]
 
 use super::real::Real;
 

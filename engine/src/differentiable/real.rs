@@ -68,7 +68,9 @@ fn exponential_f32(x: f32) -> f32 {
 /// The values of a contiguous CPU storage.
 pub(super) fn values<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("the differentiable forward takes contiguous tensors, found the layout {layout:?}; call `contiguous` first")
+        bail!(
+            "the differentiable forward takes contiguous tensors, found the layout {layout:?}; call `contiguous` first"
+        )
     };
     Ok(&storage.as_slice::<T>()?[start..end])
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::{
-    AttentionShape, DifferentiableModel, Dimensions, RopeTable, RowLayout, attention, cross_entropy, forward_divergence, linear,
-    linear_with_residual, rms_norm, silu_multiply,
+    AttentionShape, DifferentiableModel, Dimensions, RopeTable, RowLayout, attention, cross_entropy,
+    forward_divergence, linear, linear_with_residual, rms_norm, silu_multiply,
 };
 
 const SHAPE: AttentionShape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 6 };
@@ -263,5 +263,8 @@ fn exported_weights_make_the_same_model() {
 fn wrong_shapes_are_named() {
     let read = |_: &str| Tensor::zeros((3, 3), DType::F32, &Device::Cpu);
     let error = DifferentiableModel::new(dimensions(false), DType::F32, read).unwrap_err().to_string();
-    assert!(error.contains("model.embed_tokens.weight has the shape [3, 3], the configuration says [11, 10]"), "{error}");
+    assert!(
+        error.contains("model.embed_tokens.weight has the shape [3, 3], the configuration says [11, 10]"),
+        "{error}"
+    );
 }

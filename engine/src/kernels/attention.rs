@@ -1,8 +1,9 @@
+#![expect(clippy::needless_range_loop, reason = "plain loops become vector instructions, closures may not")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
 //! Attention of one head of one row over the keys up to its own position, in blocks of fixed absolute positions.
 //!
-//! Keys lie in tiles of eight positions (`[tile][dimension][position]`), so that lanes are keys and each score is one chain over
-//! dimensions. Values lie row by row, padded to whole vectors, so that lanes are dimensions and each output is one chain over
+//! Keys lie in blocks of [`KEY_BLOCK`] positions (`[block][dimension][position]`), so that lanes are keys and each score is one chain
+//! over dimensions. Values lie row by row, padded to whole vectors, so that lanes are dimensions and each output is one chain over
 //! positions in ascending order. Keys are never split between threads.
 
 use super::InstructionSet;
@@ -10,12 +11,10 @@ use super::elementwise::{exponential, horizontal_sum};
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
 
-/// Positions of a tile of keys.
-pub(crate) const KEY_TILE: usize = LANES;
-/// Tiles whose scores are computed together.
-const TILES: usize = 4;
-/// Positions between two corrections of the running maximum.
-const BLOCK: usize = 64;
+/// Positions of a block: scores of a block are computed together, and the running maximum is corrected once per block.
+pub(crate) const KEY_BLOCK: usize = VECTORS * LANES;
+/// Vectors of a block: as many independent chains as hide the latency of an addition.
+const VECTORS: usize = 8;
 /// Vectors of the widest head.
 const MAXIMUM_VECTORS: usize = crate::ModelConfig::MAXIMUM_HEAD_DIM / LANES;
 
@@ -24,7 +23,7 @@ const MAXIMUM_VECTORS: usize = crate::ModelConfig::MAXIMUM_HEAD_DIM / LANES;
 pub(crate) struct AttentionInput<'a> {
     /// `[head_dim]`.
     pub(crate) query: &'a [f32],
-    /// `[tiles, head_dim, KEY_TILE]` of the key head; tiles may hold anything beyond `visible`.
+    /// `[blocks, head_dim, KEY_BLOCK]` of the key head; they may hold any finite or other values beyond `visible`.
     pub(crate) keys: &'a [f32],
     /// `[positions, head_dim padded to LANES]` of the value head.
     pub(crate) values: &'a [f32],
@@ -49,16 +48,15 @@ fn attend_head<L: Lanes>(input: AttentionInput<'_>, output: &mut [f32]) {
     let vectors = input.query.len().div_ceil(LANES);
     let mut running =
         Running { maximum: f32::NEG_INFINITY, sums: [0.0; LANES], outputs: [[0.0; LANES]; MAXIMUM_VECTORS] };
-    let mut start = 0;
-    while start < input.visible {
-        let count = BLOCK.min(input.visible - start);
-        let mut scores = [[f32::NEG_INFINITY; LANES]; BLOCK / LANES];
-        score_block::<L>(&input, start, count, &mut scores);
+    let blocks = input.keys.chunks_exact(input.query.len() * KEY_BLOCK);
+    let values = input.values[..input.visible * vectors * LANES].chunks(KEY_BLOCK * vectors * LANES);
+    for (keys, values) in blocks.zip(values) {
+        let count = values.len() / (vectors * LANES);
+        let mut scores = score::<L>(input.query, keys);
+        scores.as_flattened_mut()[count..].fill(f32::NEG_INFINITY);
         let factor = running.weigh(&mut scores);
-        let values = &input.values[start * vectors * LANES..(start + count) * vectors * LANES];
         let weights = &scores.as_flattened()[..count];
         add_values::<L>(weights, values, factor, &mut running.outputs[..vectors]);
-        start += BLOCK;
     }
     let scale = 1.0 / horizontal_sum(running.sums);
     for (output, sum) in output.iter_mut().zip(running.outputs.as_flattened()) {
@@ -69,60 +67,46 @@ fn attend_head<L: Lanes>(input: AttentionInput<'_>, output: &mut [f32]) {
 impl Running {
     /// Turns scores into weights relative to the new maximum. Returns the factor that corrects earlier weights.
     #[inline(always)]
-    fn weigh(&mut self, scores: &mut [[f32; LANES]; BLOCK / LANES]) -> f32 {
-        let highest = scores.as_flattened().iter().fold(self.maximum, |a, &b| if b > a { b } else { a });
+    fn weigh(&mut self, scores: &mut [[f32; LANES]; VECTORS]) -> f32 {
+        let mut highest = [self.maximum; LANES];
+        for vector in &*scores {
+            for lane in 0..LANES {
+                highest[lane] = if vector[lane] > highest[lane] { vector[lane] } else { highest[lane] };
+            }
+        }
+        let highest = highest.into_iter().fold(self.maximum, |a, b| if b > a { b } else { a });
         let factor = exponential(self.maximum - highest);
         self.maximum = highest;
-        self.sums = self.sums.map(|sum| sum * factor);
+        for sum in &mut self.sums {
+            *sum *= factor;
+        }
         for vector in scores {
-            for (sum, score) in self.sums.iter_mut().zip(vector) {
-                *score = exponential(*score - highest);
-                *sum += *score;
+            for lane in 0..LANES {
+                vector[lane] = exponential(vector[lane] - highest);
+                self.sums[lane] += vector[lane];
             }
         }
         factor
     }
 }
 
-/// Scores of the `count` positions from `start` on; the rest keeps minus infinity.
+/// Scores of all positions of a block, invisible ones too.
 #[inline(always)]
-fn score_block<L: Lanes>(
-    input: &AttentionInput<'_>,
-    start: usize,
-    count: usize,
-    scores: &mut [[f32; LANES]; BLOCK / LANES],
-) {
-    let tile_length = input.query.len() * KEY_TILE;
-    let first = start / KEY_TILE;
-    let tiles = count.div_ceil(KEY_TILE);
-    let keys = &input.keys[first * tile_length..(first + tiles) * tile_length];
-    let scale = L::splat(1.0 / (input.query.len() as f32).sqrt());
-    let mut tile = 0;
-    while tile + TILES <= tiles {
-        score_tiles::<L, TILES>(input.query, &keys[tile * tile_length..], scale, &mut scores[tile..]);
-        tile += TILES;
-    }
-    while tile < tiles {
-        score_tiles::<L, 1>(input.query, &keys[tile * tile_length..], scale, &mut scores[tile..]);
-        tile += 1;
-    }
-    scores.as_flattened_mut()[count..].fill(f32::NEG_INFINITY);
-}
-
-#[inline(always)]
-fn score_tiles<L: Lanes, const COUNT: usize>(query: &[f32], keys: &[f32], scale: L, scores: &mut [[f32; LANES]]) {
-    let (keys, _) = keys.as_chunks::<KEY_TILE>();
-    let tiles: [&[[f32; KEY_TILE]]; COUNT] = std::array::from_fn(|i| &keys[i * query.len()..(i + 1) * query.len()]);
-    let mut sums = [L::splat(0.0); COUNT];
-    for (dimension, value) in query.iter().enumerate() {
+fn score<L: Lanes>(query: &[f32], keys: &[f32]) -> [[f32; LANES]; VECTORS] {
+    let mut sums = [L::splat(0.0); VECTORS];
+    let (keys, _) = keys.as_chunks::<LANES>().0.as_chunks::<VECTORS>();
+    for (value, keys) in query.iter().zip(keys) {
         let value = L::splat(*value);
-        for i in 0..COUNT {
-            sums[i] = L::load(&tiles[i][dimension]).multiply_add(value, sums[i]);
+        for i in 0..VECTORS {
+            sums[i] = L::load(&keys[i]).multiply_add(value, sums[i]);
         }
     }
-    for (sum, scores) in sums.into_iter().zip(scores) {
-        sum.multiply(scale).store(scores);
+    let scale = L::splat(1.0 / (query.len() as f32).sqrt());
+    let mut scores = [[0.0; LANES]; VECTORS];
+    for i in 0..VECTORS {
+        sums[i].multiply(scale).store(&mut scores[i]);
     }
+    scores
 }
 
 /// `outputs = outputs * factor + weights · values`.
@@ -150,7 +134,10 @@ fn add_vectors<L: Lanes, const COUNT: usize>(
     outputs: &mut [[f32; LANES]],
 ) {
     let factor = L::splat(factor);
-    let mut sums: [L; COUNT] = std::array::from_fn(|i| L::load(&outputs[i]).multiply(factor));
+    let mut sums = [L::splat(0.0); COUNT];
+    for i in 0..COUNT {
+        sums[i] = L::load(&outputs[i]).multiply(factor);
+    }
     for (weight, row) in weights.iter().zip(values.chunks(stride)) {
         let weight = L::splat(*weight);
         let row = &row[..COUNT];
@@ -158,7 +145,7 @@ fn add_vectors<L: Lanes, const COUNT: usize>(
             sums[i] = L::load(&row[i]).multiply_add(weight, sums[i]);
         }
     }
-    for (sum, output) in sums.into_iter().zip(outputs) {
-        sum.store(output);
+    for i in 0..COUNT {
+        sums[i].store(&mut outputs[i]);
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn exponential(x: f32) -> f32 {
     let whole = shifted - ROUND;
     let rest = clamped - whole * LN_2_HIGH - whole * LN_2_LOW;
     let mut series = 1.987_569_1e-4;
-    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         series = series * rest + coefficient;
     }
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
@@ -86,7 +86,7 @@ mod tests {
             let (found, expected) = (exponential(x), x.exp());
             assert!((found - expected).abs() <= 4e-7 * expected, "exp({x}) = {expected}, found {found}");
         }
-        assert_eq!([exponential(-1e30), exponential(f32::NEG_INFINITY)], [0.0; 2]);
+        assert_eq!([-1e30, f32::NEG_INFINITY].map(|x| exponential(x).to_bits()), [0; 2]);
         assert!(exponential(f32::NAN).is_nan());
     }
 
@@ -104,6 +104,6 @@ mod tests {
     fn rope_turns_the_pairs_of_both_halves() {
         let mut head = [1.0, 0.0, 0.0, 1.0];
         rope(&mut head, &[0.6, 1.0, 0.8, 0.0]);
-        assert_eq!(head, [0.6, 0.0, 0.8, 1.0]);
+        assert_eq!(head.map(f32::to_bits), [0.6, 0.0, 0.8, 1.0_f32].map(f32::to_bits));
     }
 }

@@ -6,7 +6,7 @@
 //! with it, behind that check.
 
 /// Number of values of a vector.
-pub(super) const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// A vector of eight f32. Every operation is lane by lane.
 pub(super) trait Lanes: Copy {

@@ -12,8 +12,9 @@ mod shared;
 mod thread_pool;
 mod tile;
 
-pub(crate) use attention::{AttentionInput, KEY_TILE, attend};
+pub(crate) use attention::{AttentionInput, KEY_BLOCK, attend};
 pub(crate) use elementwise::{add_rope_angles, rms_norm, rope};
 pub use instruction_set::InstructionSet;
+pub(crate) use lanes::LANES as VALUE_ALIGNMENT;
 pub(crate) use packed_linear::PackedLinear;
 pub(crate) use thread_pool::ThreadPool;

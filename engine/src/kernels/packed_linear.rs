@@ -175,21 +175,21 @@ impl Product<'_> {
 
     #[inline(always)]
     fn finish_row<L: Lanes, const PANELS: usize>(&self, row: usize, panel: usize, sums: &[Sums<L>; PANELS]) {
-        let stored = sums.map(|sums| {
-            let mut values = [[0.0; LANES]; 2];
+        let mut values = [[[0.0; LANES]; 2]; PANELS];
+        for (values, sums) in values.iter_mut().zip(sums) {
             sums[0].store(&mut values[0]);
             sums[1].store(&mut values[1]);
-            values
-        });
+        }
         if self.finish == Finish::Gate {
-            for (i, pair) in stored.chunks_exact(2).enumerate() {
-                let gated: [[f32; LANES]; 2] = std::array::from_fn(|half| {
-                    std::array::from_fn(|lane| gated_silu(pair[0][half][lane], pair[1][half][lane]))
-                });
-                self.write(row, panel / 2 + i, &gated);
+            for (i, pair) in values.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let [gate, up] = pair;
+                for (gate, up) in gate.as_flattened_mut().iter_mut().zip(up.as_flattened()) {
+                    *gate = gated_silu(*gate, *up);
+                }
+                self.write(row, panel / 2 + i, gate);
             }
         } else {
-            for (i, values) in stored.iter().enumerate() {
+            for (i, values) in values.iter().enumerate() {
                 self.write(row, panel + i, values);
             }
         }

@@ -1,4 +1,7 @@
-#![expect(unsafe_code, reason = "workers call a closure on the caller's stack; the pool waits for them before it returns")]
+#![expect(
+    unsafe_code,
+    reason = "workers call a closure on the caller's stack; the pool waits for them before it returns"
+)]
 //! A tiny pool for loops of microseconds: the calling thread works too, idle workers spin for a moment and then sleep.
 //!
 //! Pieces of a loop are claimed one by one, so that a worker which the system keeps waiting delays nobody: the caller does its
@@ -81,7 +84,13 @@ impl ThreadPool {
     }
 
     /// Splits `values` into pieces of `length` and calls `job(index, piece)` for each, at least `grain` of them per claim.
-    pub(crate) fn run_chunks(&self, values: &mut [f32], length: usize, grain: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(crate) fn run_chunks(
+        &self,
+        values: &mut [f32],
+        length: usize,
+        grain: usize,
+        job: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         let count = values.len() / length;
         let grain = grain.max(count.div_ceil(self.threads() * 4)).max(1);
         let values = SharedMut::new(values);

@@ -1,7 +1,7 @@
 //! Keys and values of the positions of one sequence. Rows are written in place; forgetting positions is setting a length.
 
 use super::Model;
-use crate::kernels::KEY_TILE;
+use crate::kernels::{KEY_BLOCK, VALUE_ALIGNMENT};
 
 /// Keys and values of one sequence, for every layer, in the layout that the attention kernel reads.
 #[derive(Clone, Debug)]
@@ -12,9 +12,9 @@ pub struct KvCache {
     /// `head_dim` padded to whole vectors.
     value_stride: usize,
     heads: usize,
-    /// `[layers, heads, capacity / KEY_TILE, head_dim, KEY_TILE]`
+    /// `[layers, heads, padded capacity / KEY_BLOCK, head_dim, KEY_BLOCK]`
     keys: Vec<f32>,
-    /// `[layers, heads, capacity, value_stride]`
+    /// `[layers, heads, padded capacity, value_stride]`
     values: Vec<f32>,
 }
 
@@ -23,9 +23,9 @@ impl KvCache {
     pub fn new(model: &Model, capacity: usize) -> Self {
         let config = model.config();
         let capacity = capacity.min(config.max_position_embeddings);
-        let padded = capacity.next_multiple_of(KEY_TILE);
+        let padded = capacity.next_multiple_of(KEY_BLOCK);
         let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
-        let value_stride = head_dim.next_multiple_of(KEY_TILE);
+        let value_stride = head_dim.next_multiple_of(VALUE_ALIGNMENT);
         let rows = config.num_hidden_layers * heads * padded;
         Self {
             len: 0,
@@ -66,11 +66,11 @@ impl KvCache {
     /// Writes keys and values `[heads, head_dim]` of one position, which need not be within `len` yet.
     pub(super) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
         let padded = self.padded();
-        let (tile, lane) = (position / KEY_TILE, position % KEY_TILE);
+        let (block, lane) = (position / KEY_BLOCK, position % KEY_BLOCK);
         for head in 0..self.heads {
             let row = head * self.head_dim..(head + 1) * self.head_dim;
-            let start = ((layer * self.heads + head) * padded + tile * KEY_TILE) * self.head_dim + lane;
-            for (slot, key) in self.keys[start..].iter_mut().step_by(KEY_TILE).zip(&keys[row.clone()]) {
+            let start = ((layer * self.heads + head) * padded + block * KEY_BLOCK) * self.head_dim + lane;
+            for (slot, key) in self.keys[start..].iter_mut().step_by(KEY_BLOCK).zip(&keys[row.clone()]) {
                 *slot = *key;
             }
             let start = ((layer * self.heads + head) * padded + position) * self.value_stride;
@@ -87,6 +87,6 @@ impl KvCache {
     }
 
     fn padded(&self) -> usize {
-        self.capacity.next_multiple_of(KEY_TILE)
+        self.capacity.next_multiple_of(KEY_BLOCK)
     }
 }

@@ -83,7 +83,7 @@ impl Model {
             pool: ThreadPool::new(options.threads())?,
             rope_frequencies: config.rope_frequencies(),
             embedding,
-            layers: (0..config.num_hidden_layers).map(|i| Layer::load(&config, i, &read)).collect::<Result<_, _>>()?,
+            layers: (0..config.num_hidden_layers).map(|i| Layer::load(&config, i, read)).collect::<Result<_, _>>()?,
             norm: read("model.norm.weight")?,
             lm_head,
             config,

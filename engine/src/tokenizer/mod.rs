@@ -3,6 +3,7 @@
 mod chat;
 mod stream;
 
+use std::error::Error;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -44,11 +45,24 @@ pub enum TokenizerError {
     #[error("cannot encode the text: {0}")]
     Encode(tokenizers::Error),
     /// The checkpoint is not made for chat.
-    #[error("the checkpoint has no chat template (`chat_template` in tokenizer_config.json): send a plain prompt instead")]
+    #[error(
+        "the checkpoint has no chat template (`chat_template` in tokenizer_config.json): send a plain prompt instead"
+    )]
     NoChatTemplate,
     /// The chat template is wrong, or refuses these messages.
-    #[error("the chat template of the checkpoint cannot render these messages: {0}")]
+    #[error("the chat template of the checkpoint cannot render these messages: {}", with_causes(.0))]
     Template(minijinja::Error),
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl Tokenizer {

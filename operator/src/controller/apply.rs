@@ -40,12 +40,18 @@ impl<K> Child for K where
 impl Applier {
     /// For the children with that label of that owner.
     pub(super) fn new(client: Client, namespace: &str, label: (&str, &str), uid: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), selector: format!("{}={}", label.0, label.1), uid: uid.to_owned() }
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            selector: format!("{}={}", label.0, label.1),
+            uid: uid.to_owned(),
+        }
     }
 
     /// Brings a model's children to what is declared.
     pub(super) async fn model(&self, resources: ModelResources<Prepared>) -> Result<ModelResources<Applied>, Error> {
-        let ModelResources { network_policy, deployment, service, disruption_budget, autoscaler, state: PhantomData } = resources;
+        let ModelResources { network_policy, deployment, service, disruption_budget, autoscaler, state: PhantomData } =
+            resources;
         Ok(ModelResources {
             network_policy: self.one(network_policy).await?,
             deployment: self.one(deployment).await?,
@@ -57,7 +63,10 @@ impl Applier {
     }
 
     /// Brings a training's children to what is declared; its Jobs are created when they are due, not here.
-    pub(super) async fn training(&self, resources: TrainingResources<Prepared>) -> Result<TrainingResources<Applied>, Error> {
+    pub(super) async fn training(
+        &self,
+        resources: TrainingResources<Prepared>,
+    ) -> Result<TrainingResources<Applied>, Error> {
         let TrainingResources { workspace, network_policy, jobs, state: PhantomData } = resources;
         Ok(TrainingResources {
             workspace: self.optional(workspace).await?,
@@ -146,7 +155,9 @@ impl Applier {
         let object = describe::<K>(&existing.name_any());
         match (self.is_ours(existing), existing.meta().deletion_timestamp.is_some()) {
             (_, true) => Err(Error::BeingDeleted { object }),
-            (false, false) if existing.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == FIELD_MANAGER) => {
+            (false, false)
+                if existing.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == FIELD_MANAGER) =>
+            {
                 // The garbage collector removes what an earlier resource of that name left.
                 Err(Error::BeingDeleted { object })
             }

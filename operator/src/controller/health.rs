@@ -48,7 +48,11 @@ pub(super) async fn serve(
 }
 
 async fn ready(State((_, readiness)): State<(Metrics, Readiness)>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the resources are not read yet") }
+    if readiness.is_ready() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the resources are not read yet")
+    }
 }
 
 async fn metrics_page(State((metrics, _)): State<(Metrics, Readiness)>) -> impl IntoResponse {

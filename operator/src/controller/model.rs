@@ -116,6 +116,7 @@ async fn dereference_training(
 async fn pages(model: &CllmModel, namespace: &str, context: &Context) -> Result<Vec<ServerStatus>, Error> {
     let api = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let selector = format!("{MODEL_LABEL}={}", model.name_any());
-    let pods = api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    let pods =
+        api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
     Ok(pods::pages(&context.pages, &pods.items).await)
 }

@@ -85,10 +85,19 @@ fn message(stage: JobStage, state: &ContainerStateTerminated) -> Option<Terminat
     let error = match last_line {
         Some(line) if reason == "Error" => format!("{line} (exit code {})", state.exit_code),
         Some(line) => format!("{reason}: {line} (exit code {})", state.exit_code),
-        None if reason == "OOMKilled" => "it needed more memory than its limit: raise resources.limits.memory".to_owned(),
+        None if reason == "OOMKilled" => {
+            "it needed more memory than its limit: raise resources.limits.memory".to_owned()
+        }
         None => format!("{reason}, exit code {}", state.exit_code),
     };
-    Some(TerminationMessage { stage, error: Some(error), trajectories: None, speedup: None, quality: None, output: None })
+    Some(TerminationMessage {
+        stage,
+        error: Some(error),
+        trajectories: None,
+        speedup: None,
+        quality: None,
+        output: None,
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +118,8 @@ mod tests {
 
     #[test]
     fn last_words_are_read_oldest_first_and_made_up_where_a_program_had_none() {
-        let written = json!({"stage": "Collecting", "error": "line 3 of data.jsonl is not JSON: correct it"}).to_string();
+        let written =
+            json!({"stage": "Collecting", "error": "line 3 of data.jsonl is not JSON: correct it"}).to_string();
         let pods = [
             pod("late", "2026-01-01T00:00:03Z", 2, "Error", &written),
             pod("killed", "2026-01-01T00:00:01Z", 137, "OOMKilled", ""),
@@ -117,7 +127,8 @@ mod tests {
             pod("fine", "2026-01-01T00:00:00Z", 0, "Completed", ""),
         ];
         let messages = termination_messages(&pods);
-        let errors: Vec<_> = messages["text2sql-collect-1"].iter().map(|message| message.error.clone().unwrap()).collect();
+        let errors: Vec<_> =
+            messages["text2sql-collect-1"].iter().map(|message| message.error.clone().unwrap()).collect();
         assert_eq!(
             errors,
             [

@@ -63,7 +63,9 @@ async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Read
         .owns(api::<PodDisruptionBudget>(settings), children())
         .owns(api::<NetworkPolicy>(settings), children())
         .owns(api::<HorizontalPodAutoscaler>(settings), children())
-        .watches(api::<CllmTraining>(settings), watcher::Config::default(), move |training| followers(&models, &training))
+        .watches(api::<CllmTraining>(settings), watcher::Config::default(), move |training| {
+            followers(&models, &training)
+        })
         .watches(api::<Pod>(settings), children(), |pod| labelled::<CllmModel>(&pod, MODEL_LABEL))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(model::reconcile, model::error_policy, context);

@@ -33,7 +33,8 @@ fn is_worth_writing(new: &Throughput, old: &Throughput) -> bool {
         _ => new != old,
     };
     seconds_between(&old.measured_at, &new.measured_at).is_none_or(|age| age >= INTERVAL_SECONDS)
-        && (changed(&new.tokens_per_second, &old.tokens_per_second) || changed(&new.tokens_per_forward, &old.tokens_per_forward))
+        && (changed(&new.tokens_per_second, &old.tokens_per_second)
+            || changed(&new.tokens_per_forward, &old.tokens_per_forward))
 }
 
 fn has_aged(new: &Progress, old: &Progress) -> bool {
@@ -82,9 +83,11 @@ mod tests {
             CllmTrainingStatus { progress: Some(progress), ..CllmTrainingStatus::default() }
         };
         let previous = at(10, "2026-01-01T00:00:00Z");
-        for (percent, time, is_written) in
-            [(10, "2026-01-01T00:00:20Z", false), (11, "2026-01-01T00:00:01Z", true), (10, "2026-01-01T00:00:31Z", true)]
-        {
+        for (percent, time, is_written) in [
+            (10, "2026-01-01T00:00:20Z", false),
+            (11, "2026-01-01T00:00:01Z", true),
+            (10, "2026-01-01T00:00:31Z", true),
+        ] {
             let next = at(percent, time);
             let settled = settle_training(next.clone(), &previous);
             assert_eq!(settled, if is_written { next } else { previous.clone() }, "{percent} at {time}");

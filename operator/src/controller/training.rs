@@ -63,7 +63,8 @@ async fn observe_and_act(cached: &CllmTraining, context: &Context) -> Result<Act
     match steps(&api, &training, &previous, &namespace, context).await {
         Err(error) => {
             if let Handling::Stalled { reason } = error.handling() {
-                let next = refused(&previous, training.metadata.generation, reason, &error.to_string(), Timestamp::now());
+                let next =
+                    refused(&previous, training.metadata.generation, reason, &error.to_string(), Timestamp::now());
                 status::write(&api, &training, &previous, &next).await?;
             }
             Err(error)
@@ -118,7 +119,8 @@ async fn dereference(
     let jobs = applier.children::<Job>().await?;
     let pods_api = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let selector = format!("{TRAINING_LABEL}={}", training.name_any());
-    let pods = pods_api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    let pods =
+        pods_api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
     let is_of_our_job = |pod: &Pod| {
         pod.owner_references().iter().any(|owner| jobs.iter().any(|job| job.metadata.uid.as_ref() == Some(&owner.uid)))
     };

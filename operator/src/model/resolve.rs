@@ -59,7 +59,9 @@ pub fn resolve(model: &ValidModel, training: Option<&CllmTraining>) -> Resolutio
         ModelReference::Training(name) => name,
     };
     match result_of(name, training) {
-        Resolution::Waiting { .. } if model.served.is_some() => model.served.clone().map_or_else(|| result_of(name, training), Resolution::Resolved),
+        Resolution::Waiting { .. } if model.served.is_some() => {
+            model.served.clone().map_or_else(|| result_of(name, training), Resolution::Resolved)
+        }
         resolution => resolution,
     }
 }
@@ -67,12 +69,15 @@ pub fn resolve(model: &ValidModel, training: Option<&CllmTraining>) -> Resolutio
 fn result_of(name: &str, training: Option<&CllmTraining>) -> Resolution {
     let waiting = |reason, message| Resolution::Waiting { reason, message };
     let Some(training) = training else {
-        let message = format!("CllmTraining {name} does not exist in this namespace: create it, or correct spec.model.trainingRef.");
+        let message = format!(
+            "CllmTraining {name} does not exist in this namespace: create it, or correct spec.model.trainingRef."
+        );
         return waiting(reasons::TRAINING_NOT_FOUND, message);
     };
     let Some(status) = &training.status else { return not_complete(name, None) };
     if is_true(&status.conditions, types::FAILED) {
-        let message = format!("CllmTraining {name} failed, so it has nothing to serve: train again under another name.");
+        let message =
+            format!("CllmTraining {name} failed, so it has nothing to serve: train again under another name.");
         return waiting(reasons::TRAINING_FAILED, message);
     }
     match &status.output {
@@ -90,6 +95,8 @@ fn not_complete(name: &str, status: Option<&CllmTrainingStatus>) -> Resolution {
     let stage = status.and_then(|status| status.stage).map(|stage| format!(" (stage {stage:?})")).unwrap_or_default();
     Resolution::Waiting {
         reason: reasons::TRAINING_NOT_COMPLETE,
-        message: format!("CllmTraining {name} has no result yet{stage}; its checkpoint is served when its gates have passed."),
+        message: format!(
+            "CllmTraining {name} has no result yet{stage}; its checkpoint is served when its gates have passed."
+        ),
     }
 }

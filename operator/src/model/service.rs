@@ -31,7 +31,8 @@ pub(super) fn service(model: &ValidModel) -> Service {
 /// Where the OpenAI API answers within the cluster.
 pub(super) fn url(model: &ValidModel) -> String {
     let name = &model.owner.name;
-    let host = model.owner.namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{name}.{namespace}.svc"));
+    let host =
+        model.owner.namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{name}.{namespace}.svc"));
     match model.spec.service.port {
         80 => format!("http://{host}"),
         port => format!("http://{host}:{port}"),

@@ -47,14 +47,22 @@ pub fn status(
         selector: Some(selector(model)),
         url: Some(url(model)),
         model: served(model, resolution, loaded, previous),
-        effective_strategy: loaded.map(|page| page.effective_strategy.clone()).or_else(|| previous.effective_strategy.clone()),
+        effective_strategy: loaded
+            .map(|page| page.effective_strategy.clone())
+            .or_else(|| previous.effective_strategy.clone()),
         throughput: throughput(&observed.pages).or_else(|| previous.throughput.clone()),
         conditions: conditions.into_list(),
     }
 }
 
 /// The status of a model that cannot be served as it is written: what runs goes on.
-pub fn refused(previous: &CllmModelStatus, generation: Option<i64>, reason: &str, message: &str, now: Timestamp) -> CllmModelStatus {
+pub fn refused(
+    previous: &CllmModelStatus,
+    generation: Option<i64>,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> CllmModelStatus {
     let mut conditions = Conditions::from_previous(&previous.conditions, generation, now);
     conditions.set(types::RECONCILING, false, reason, message);
     conditions.set(types::STALLED, true, reason, message);
@@ -73,7 +81,9 @@ fn phase(model: &ValidModel, resolution: &Resolution, deployment: Option<&Deploy
         return Phase::Waiting { reason, message: message.clone() };
     }
     let progressing = |reason, message: &str| Phase::Progressing { reason, message: message.to_owned() };
-    let Some(deployment) = deployment else { return progressing(reasons::PROGRESSING, "The Deployment is being created.") };
+    let Some(deployment) = deployment else {
+        return progressing(reasons::PROGRESSING, "The Deployment is being created.");
+    };
     let status = deployment.status.clone().unwrap_or_default();
     if status.observed_generation < deployment.metadata.generation {
         return progressing(reasons::PROGRESSING, "The Deployment has not taken up the change.");
@@ -152,15 +162,32 @@ fn throughput(pages: &[ServerStatus]) -> Option<Throughput> {
     })
 }
 
-fn set_loaded(conditions: &mut Conditions, resolution: &Resolution, loaded: Option<&ServerStatus>, replicas: &DeploymentStatus) {
+fn set_loaded(
+    conditions: &mut Conditions,
+    resolution: &Resolution,
+    loaded: Option<&ServerStatus>,
+    replicas: &DeploymentStatus,
+) {
     match (resolution, loaded) {
-        (Resolution::Waiting { reason, message }, _) => conditions.set(types::MODEL_LOADED, false, reason, message.clone()),
+        (Resolution::Waiting { reason, message }, _) => {
+            conditions.set(types::MODEL_LOADED, false, reason, message.clone())
+        }
         (Resolution::Resolved(checkpoint), Some(_)) => {
-            conditions.set(types::MODEL_LOADED, true, reasons::LOADED, format!("A replica has loaded {}.", checkpoint.uri()));
+            conditions.set(
+                types::MODEL_LOADED,
+                true,
+                reasons::LOADED,
+                format!("A replica has loaded {}.", checkpoint.uri()),
+            );
         }
         // The operator may be unable to reach the Pods; that a replica is ready says as much.
         (Resolution::Resolved(checkpoint), None) if is_rolled_out(replicas) => {
-            conditions.set(types::MODEL_LOADED, true, reasons::LOADED, format!("A replica has loaded {}.", checkpoint.uri()));
+            conditions.set(
+                types::MODEL_LOADED,
+                true,
+                reasons::LOADED,
+                format!("A replica has loaded {}.", checkpoint.uri()),
+            );
         }
         (Resolution::Resolved(checkpoint), None) => {
             conditions.set(types::MODEL_LOADED, false, reasons::LOADING, loading(checkpoint));
@@ -182,10 +209,19 @@ fn set_scaling(conditions: &mut Conditions, model: &ValidModel, autoscaler: Opti
     if model.spec.autoscaling.is_none() {
         return conditions.remove(types::SCALING_ACTIVE);
     }
-    let mut list = autoscaler.and_then(|autoscaler| autoscaler.status.as_ref()).and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let mut list = autoscaler
+        .and_then(|autoscaler| autoscaler.status.as_ref())
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten();
     match list.find(|condition| condition.type_ == types::SCALING_ACTIVE) {
         Some(own) if own.status == "True" => {
-            conditions.set(types::SCALING_ACTIVE, true, reasons::METRICS_AVAILABLE, "The autoscaler reads its metrics.");
+            conditions.set(
+                types::SCALING_ACTIVE,
+                true,
+                reasons::METRICS_AVAILABLE,
+                "The autoscaler reads its metrics.",
+            );
         }
         Some(own) => {
             let message = own.message.clone().unwrap_or_default();

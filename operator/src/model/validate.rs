@@ -55,7 +55,9 @@ pub enum ValidationError {
         found: String,
     },
     /// Both or neither.
-    #[error("spec.model needs exactly one of uri (a checkpoint) and trainingRef (the result of a CllmTraining): keep one of the two")]
+    #[error(
+        "spec.model needs exactly one of uri (a checkpoint) and trainingRef (the result of a CllmTraining): keep one of the two"
+    )]
     Source,
     /// A URI that means nothing to cllm.
     #[error("spec.model.uri: {source}")]
@@ -70,7 +72,9 @@ pub enum ValidationError {
         found: String,
     },
     /// A name that does not survive a URL or a label.
-    #[error("spec.model.servedName `{found}` must contain only letters, digits and ._:/- and start and end with a letter or digit")]
+    #[error(
+        "spec.model.servedName `{found}` must contain only letters, digits and ._:/- and start and end with a letter or digit"
+    )]
     ServedName {
         /// The name.
         found: String,

@@ -31,9 +31,13 @@ pub(super) fn speedup(training: &ValidTraining, measured: Option<&Speedup>) -> V
     let bar = training.spec.evaluation.min_speedup.as_deref();
     let Some(measured) = measured else { return not_evaluated() };
     let found = &measured.over_target;
-    judge(found, bar, training.min_speedup, |found, bar| found >= bar, |bar| {
-        format!("The speed-up over the target is {found}; spec.evaluation.minSpeedup asks for at least {bar}.")
-    })
+    judge(
+        found,
+        bar,
+        training.min_speedup,
+        |found, bar| found >= bar,
+        |bar| format!("The speed-up over the target is {found}; spec.evaluation.minSpeedup asks for at least {bar}."),
+    )
 }
 
 /// `spec.evaluation.maxQualityDrop`.
@@ -41,9 +45,13 @@ pub(super) fn quality(training: &ValidTraining, measured: Option<&Quality>) -> V
     let bar = training.spec.evaluation.max_quality_drop.as_deref();
     let Some(measured) = measured else { return not_evaluated() };
     let found = &measured.drop;
-    judge(found, bar, training.max_quality_drop, |found, bar| found <= bar, |bar| {
-        format!("The quality dropped by {found} points; spec.evaluation.maxQualityDrop allows {bar}.")
-    })
+    judge(
+        found,
+        bar,
+        training.max_quality_drop,
+        |found, bar| found <= bar,
+        |bar| format!("The quality dropped by {found} points; spec.evaluation.maxQualityDrop allows {bar}."),
+    )
 }
 
 fn judge(

@@ -246,5 +246,7 @@ fn failure_policy() -> PodFailurePolicy {
             status: "True".to_owned(),
         }]),
     };
-    PodFailurePolicy { rules: vec![on_exit_code("FailJob", EXIT_BAD_INPUT), on_exit_code("Ignore", EXIT_INTERRUPTED), on_disruption] }
+    PodFailurePolicy {
+        rules: vec![on_exit_code("FailJob", EXIT_BAD_INPUT), on_exit_code("Ignore", EXIT_INTERRUPTED), on_disruption],
+    }
 }

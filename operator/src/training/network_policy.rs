@@ -17,10 +17,7 @@ pub(super) fn policy(training: &ValidTraining) -> NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector { match_labels: Some(selector_labels(&labels)), match_expressions: None }),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-            ingress: Some(vec![NetworkPolicyIngressRule {
-                ports: Some(vec![tcp(METRICS_PORT)]),
-                from: None,
-            }]),
+            ingress: Some(vec![NetworkPolicyIngressRule { ports: Some(vec![tcp(METRICS_PORT)]), from: None }]),
             egress: None,
         }),
     }

@@ -48,7 +48,10 @@ fn of_job(job: &Job) -> StageOutcome {
         conditions.find(|condition| condition.type_ == type_ && condition.status == "True")
     };
     if let Some(JobCondition { reason, message, .. }) = holds("Failed") {
-        return StageOutcome::Failed { reason: reason.clone().unwrap_or_default(), message: message.clone().unwrap_or_default() };
+        return StageOutcome::Failed {
+            reason: reason.clone().unwrap_or_default(),
+            message: message.clone().unwrap_or_default(),
+        };
     }
     if holds("Complete").is_some() {
         return StageOutcome::Complete;

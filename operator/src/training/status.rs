@@ -32,7 +32,12 @@ enum Phase {
 }
 
 /// The status. A training that has ended keeps the one it has.
-pub fn status(training: &ValidTraining, observed: &Observed, previous: &CllmTrainingStatus, now: Timestamp) -> CllmTrainingStatus {
+pub fn status(
+    training: &ValidTraining,
+    observed: &Observed,
+    previous: &CllmTrainingStatus,
+    now: Timestamp,
+) -> CllmTrainingStatus {
     if training.is_terminal {
         return CllmTrainingStatus { observed_generation: training.generation, ..previous.clone() };
     }
@@ -138,7 +143,9 @@ fn messages<'a>(observed: &'a Observed, staged: &StagedJob) -> &'a [cllm_crds::s
 fn total(shards: &[&Trajectories]) -> Trajectories {
     let forwards: f64 = shards
         .iter()
-        .filter_map(|shard| Some(shard.tokens as f64 / shard.tokens_per_forward.parse::<f64>().ok().filter(|rate| *rate > 0.0)?))
+        .filter_map(|shard| {
+            Some(shard.tokens as f64 / shard.tokens_per_forward.parse::<f64>().ok().filter(|rate| *rate > 0.0)?)
+        })
         .sum();
     let sum = |field: fn(&Trajectories) -> u64| shards.iter().map(|shard| field(shard)).sum();
     let tokens: u64 = sum(|shard| shard.tokens);
@@ -183,7 +190,8 @@ fn phase(
 }
 
 fn missed(verdicts: [&Verdict; 2]) -> String {
-    let sentences: Vec<_> = verdicts.iter().filter(|verdict| verdict.is_missed()).map(|verdict| verdict.message.as_str()).collect();
+    let sentences: Vec<_> =
+        verdicts.iter().filter(|verdict| verdict.is_missed()).map(|verdict| verdict.message.as_str()).collect();
     format!("{} The output is kept, and never served.", sentences.join(" "))
 }
 
@@ -198,7 +206,8 @@ fn failure(staged: &StagedJob, observed: &Observed, reason: &str, message: &str)
 }
 
 fn awaiting_report(training: &ValidTraining, jobs: &[StagedJob], observed: &Observed, now: Timestamp) -> Phase {
-    let last = jobs.last().and_then(|staged| find(&observed.jobs, staged.job.metadata.name.as_deref().unwrap_or_default()));
+    let last =
+        jobs.last().and_then(|staged| find(&observed.jobs, staged.job.metadata.name.as_deref().unwrap_or_default()));
     let ended = last.and_then(|job| job.status.as_ref()?.completion_time.as_ref());
     let is_patient = ended.is_some_and(|ended| now.as_second() - ended.0.as_second() < REPORT_PATIENCE_SECONDS);
     if is_patient {
@@ -269,8 +278,14 @@ fn finished(previous: &CllmTrainingStatus, now: Timestamp) -> Progress {
     }
 }
 
-fn set_stage_conditions(conditions: &mut Conditions, training: &ValidTraining, jobs: &[StagedJob], observed: &Observed) {
-    for (stage, type_) in [(JobStage::Collecting, types::TRAJECTORIES_COLLECTED), (JobStage::Training, types::TRAINED)] {
+fn set_stage_conditions(
+    conditions: &mut Conditions,
+    training: &ValidTraining,
+    jobs: &[StagedJob],
+    observed: &Observed,
+) {
+    for (stage, type_) in [(JobStage::Collecting, types::TRAJECTORIES_COLLECTED), (JobStage::Training, types::TRAINED)]
+    {
         let Some(staged) = jobs.iter().find(|staged| staged.stage == stage) else { continue };
         let name = staged.job.metadata.name.as_deref().unwrap_or_default();
         let (reason, message) = match outcome(training, staged, observed) {

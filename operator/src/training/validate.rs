@@ -64,7 +64,9 @@ pub enum ValidationError {
         source: LocationError,
     },
     /// The result must outlive its Pod.
-    #[error("spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH, a folder of a PersistentVolumeClaim, without '*'")]
+    #[error(
+        "spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH, a folder of a PersistentVolumeClaim, without '*'"
+    )]
     Output {
         /// The URI.
         found: String,
@@ -126,7 +128,10 @@ pub fn validate(training: &CllmTraining, images: &Images) -> Result<ValidTrainin
         output: output(&spec.output.uri)?,
         workspace: workspace(&owner.name, spec.workspace.as_ref())?,
         min_speedup: optional_decimal("spec.evaluation.minSpeedup", spec.evaluation.min_speedup.as_deref())?,
-        max_quality_drop: optional_decimal("spec.evaluation.maxQualityDrop", spec.evaluation.max_quality_drop.as_deref())?,
+        max_quality_drop: optional_decimal(
+            "spec.evaluation.maxQualityDrop",
+            spec.evaluation.max_quality_drop.as_deref(),
+        )?,
         is_terminal: [types::COMPLETE, types::FAILED].iter().any(|type_| is_true(conditions, type_)),
         recorded_jobs: status.map(|status| status.jobs.clone()).unwrap_or_default(),
         spec: spec.clone(),

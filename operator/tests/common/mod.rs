@@ -15,7 +15,10 @@ use serde_json::Value;
 
 /// Images that no version of the operator changes.
 pub(crate) fn images() -> Images {
-    Images { server: "registry.example/cllm-server:test".to_owned(), trainer: "registry.example/cllm-trainer:test".to_owned() }
+    Images {
+        server: "registry.example/cllm-server:test".to_owned(),
+        trainer: "registry.example/cllm-trainer:test".to_owned(),
+    }
 }
 
 /// A file of `fixtures/`.
@@ -41,7 +44,11 @@ pub(crate) fn with(fixture: Value, pointer: &str, value: Value) -> Value {
         place = place.as_object_mut().unwrap().entry(part).or_insert_with(|| Value::Object(serde_json::Map::default()));
     }
     let fields = place.as_object_mut().unwrap();
-    if value.is_null() { fields.remove(key) } else { fields.insert(key.to_owned(), value) };
+    if value.is_null() {
+        fields.remove(key)
+    } else {
+        fields.insert(key.to_owned(), value)
+    };
     changed
 }
 
@@ -84,7 +91,8 @@ impl Executor {
     /// `type=status/reason` of every condition, in one line.
     pub(crate) fn conditions(&self) -> String {
         let conditions = self.status().conditions;
-        let words = conditions.iter().map(|condition| format!("{}={}/{}", condition.type_, condition.status, condition.reason));
+        let words =
+            conditions.iter().map(|condition| format!("{}={}/{}", condition.type_, condition.status, condition.reason));
         words.collect::<Vec<_>>().join(" ")
     }
 
@@ -105,7 +113,8 @@ impl Executor {
 
     /// Some shards of the stage's Job are done.
     pub(crate) fn succeed_in_part(&mut self, stage: JobStage, succeeded: i32) {
-        self.job(stage).status = Some(JobStatus { succeeded: Some(succeeded), active: Some(1), ..JobStatus::default() });
+        self.job(stage).status =
+            Some(JobStatus { succeeded: Some(succeeded), active: Some(1), ..JobStatus::default() });
     }
 
     /// The stage's Job ends well, and its Pods say this.
@@ -116,7 +125,11 @@ impl Executor {
         job.status = Some(JobStatus {
             succeeded: Some(completions),
             completion_time: Some(ended),
-            conditions: Some(vec![condition("Complete", "CompletionsReached", "Reached expected number of succeeded pods")]),
+            conditions: Some(vec![condition(
+                "Complete",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            )]),
             ..JobStatus::default()
         });
         let name = self.job_name(stage);
@@ -186,7 +199,11 @@ pub(crate) fn evaluated(over_target: &str, drop: &str) -> TerminationMessage {
     TerminationMessage {
         speedup: Some(Speedup { over_target: over_target.to_owned(), ..Speedup::default() }),
         quality: Some(Quality { metric: "ExactMatch".to_owned(), drop: drop.to_owned(), ..Quality::default() }),
-        output: Some(Output { uri: "pvc://models/text2sql/abc".to_owned(), digest: "sha256:abc".to_owned(), size_bytes: 7 }),
+        output: Some(Output {
+            uri: "pvc://models/text2sql/abc".to_owned(),
+            digest: "sha256:abc".to_owned(),
+            size_bytes: 7,
+        }),
         ..silent(JobStage::Evaluating)
     }
 }

@@ -36,7 +36,7 @@ const LONGEST_SHIFT: usize = 3;
 
 /// A wrong state of a block: `tokens[i]` stands where the generation has its token `position + i`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoisyState {
+pub(super) struct NoisyState {
     /// Index among the generated tokens.
     pub position: usize,
     /// As long as the block.
@@ -45,7 +45,7 @@ pub struct NoisyState {
 
 /// How states are chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice {
+pub(super) struct Choice {
     /// Where they come from.
     pub states: States,
     /// How noisy they are.
@@ -56,7 +56,7 @@ pub struct Choice {
 
 impl Choice {
     /// The states to learn from when an example is visited; at most one a block. `visit` counts the examples of the run.
-    pub fn choose(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
+    pub(super) fn choose(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
         let made_up = match self.states {
             States::Trajectories => false,
             States::Noise => true,

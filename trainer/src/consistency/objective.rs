@@ -18,7 +18,7 @@ use crate::trajectories::TrajectoryExample;
 
 /// What a run learns from and how.
 #[derive(Debug)]
-pub struct Consistency {
+pub(super) struct Consistency {
     /// Seed of states and order.
     pub seed: u64,
     /// Which examples a step sees.
@@ -37,7 +37,7 @@ pub struct Consistency {
 
 /// A micro-batch with the weights of its terms: one over the rows of the whole batch.
 #[derive(Debug)]
-pub struct WeightedBatch {
+pub(super) struct WeightedBatch {
     packed: PackedBatch,
     divergence_weight: f64,
     supervised_weight: f64,
@@ -106,7 +106,7 @@ impl Objective for Consistency {
 
 /// A few held-out prompts, decoded by the engine from the present weights.
 #[derive(Debug)]
-pub struct Probe {
+pub(super) struct Probe {
     /// Steps between two measurements.
     pub every: u64,
     /// The last step.
@@ -146,6 +146,6 @@ impl Probe {
 }
 
 /// The engine's options for a probe at a block size.
-pub fn probe_options(block_size: std::num::NonZeroUsize, max_new_tokens: usize) -> DecodeOptions {
+pub(super) fn probe_options(block_size: std::num::NonZeroUsize, max_new_tokens: usize) -> DecodeOptions {
     DecodeOptions { strategy: Strategy::Jacobi { block_size, lookup: false }, max_new_tokens, stop_at_eos: true }
 }

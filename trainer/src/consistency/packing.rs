@@ -13,7 +13,7 @@ use crate::trajectories::TrajectoryExample;
 
 /// An example as it enters a batch.
 #[derive(Clone, Debug)]
-pub struct PackedExample<'a> {
+pub(super) struct PackedExample<'a> {
     example: &'a TrajectoryExample,
     blocks: Vec<NoisyBlock>,
 }
@@ -28,22 +28,22 @@ struct NoisyBlock {
 
 impl<'a> PackedExample<'a> {
     /// Leaves out states that no row can learn from.
-    pub fn new(example: &'a TrajectoryExample, states: &[NoisyState]) -> Self {
+    pub(super) fn new(example: &'a TrajectoryExample, states: &[NoisyState]) -> Self {
         Self { example, blocks: states.iter().filter_map(|state| noisy_block(example, state)).collect() }
     }
 
     /// Rows of the forward.
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.example.tokens.len() - 1 + self.divergence_rows()
     }
 
     /// Rows that the consistency loss counts.
-    pub fn divergence_rows(&self) -> usize {
+    pub(super) fn divergence_rows(&self) -> usize {
         self.blocks.iter().map(|block| block.inputs.len()).sum()
     }
 
     /// Rows that the cross-entropy counts.
-    pub fn supervised_rows(&self) -> usize {
+    pub(super) fn supervised_rows(&self) -> usize {
         self.example.tokens.len() - self.example.prompt_len
     }
 }
@@ -57,8 +57,8 @@ fn noisy_block(example: &TrajectoryExample, state: &NoisyState) -> Option<NoisyB
 }
 
 /// A micro-batch: rows, and for the losses the places of their logits among the selected rows.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PackedBatch {
+#[derive(Debug)]
+pub(super) struct PackedBatch {
     /// Input of every row.
     pub tokens: Vec<u32>,
     /// What sees what.
@@ -73,7 +73,7 @@ pub struct PackedBatch {
 
 impl PackedBatch {
     /// Packs examples.
-    pub fn new(examples: &[PackedExample<'_>]) -> Result<Self> {
+    pub(super) fn new(examples: &[PackedExample<'_>]) -> Result<Self> {
         let (mut tokens, mut rows) = (Vec::new(), RowLayout::new());
         let (mut selected, mut noisy_rows, mut targets, mut teachers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for PackedExample { example, blocks } in examples {

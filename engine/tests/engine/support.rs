@@ -1,0 +1,47 @@
+//! Small random models for tests.
+
+use cllm_engine::checkpoint::EosTokenIds;
+use cllm_engine::random::random_checkpoint;
+use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig};
+use tempfile::TempDir;
+
+/// A configuration with everything small and uneven, so that no size is a multiple of a vector by accident.
+pub(crate) fn config() -> ModelConfig {
+    ModelConfig {
+        architectures: vec!["LlamaForCausalLM".to_owned()],
+        model_type: "llama".to_owned(),
+        vocab_size: 270,
+        hidden_size: 20,
+        intermediate_size: 44,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        max_position_embeddings: 96,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        hidden_act: "silu".to_owned(),
+        tie_word_embeddings: false,
+        bos_token_id: None,
+        eos_token_id: Some(EosTokenIds::One(0)),
+        pad_token_id: None,
+    }
+}
+
+/// A folder with a random checkpoint.
+pub(crate) fn folder(config: &ModelConfig, seed: u64) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    random_checkpoint(folder.path(), config, seed).unwrap();
+    folder
+}
+
+/// A random model.
+pub(crate) fn model(config: &ModelConfig, seed: u64, threads: usize, instruction_set: InstructionSet) -> Model {
+    let checkpoint = Checkpoint::open(folder(config, seed).path()).unwrap();
+    Model::load(&checkpoint, ComputeOptions { threads, instruction_set: Some(instruction_set) }).unwrap()
+}
+
+/// The instruction sets that this machine can test.
+pub(crate) fn instruction_sets() -> Vec<InstructionSet> {
+    [InstructionSet::Avx2, InstructionSet::Portable].into_iter().filter(|set| set.is_available()).collect()
+}

@@ -1,0 +1,113 @@
+//! Runs that are killed, interrupted or started twice end as if nothing had happened.
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::{Workshop, digest, fail, succeed};
+
+const STEPS: u32 = 60;
+
+fn workshop() -> Workshop {
+    let workshop = Workshop::new();
+    workshop.adapt();
+    succeed(&mut workshop.collect_command());
+    succeed(&mut workshop.train_command("whole", "whole-state", STEPS));
+    workshop
+}
+
+/// Starts a run and sends a signal once it has made some steps. Gives how it ended.
+fn interrupt(command: &mut Command, state: &Path, signal: Signal) -> std::process::ExitStatus {
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    wait_for_steps(&mut child, state);
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+    child.wait().unwrap()
+}
+
+fn wait_for_steps(child: &mut Child, state: &Path) {
+    let late_enough = |name: String| name.starts_with("step-") && name.as_str() >= "step-00000005";
+    loop {
+        let names = fs::read_dir(state).map(|entries| entries.flatten().collect()).unwrap_or_else(|_| Vec::new());
+        if names.iter().any(|entry| late_enough(entry.file_name().to_string_lossy().into_owned())) {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_interrupted_run_ends_in_the_same_weights() {
+    let workshop = workshop();
+    let whole = digest(&workshop.path("whole"));
+    for (name, signal, code) in [("killed", Signal::SIGKILL, None), ("terminated", Signal::SIGTERM, Some(75))] {
+        let state = format!("{name}-state");
+        let command = || workshop.train_command(name, &state, STEPS);
+        let status = interrupt(&mut command(), &workshop.path(&state), signal);
+        assert_eq!(status.code(), code, "{name}");
+        assert!(!workshop.path(name).exists());
+        let said = succeed(&mut command());
+        assert!(said.contains("continuing after step"), "{said}");
+        assert_eq!(digest(&workshop.path(name)), whole, "{name}");
+        succeed(&mut command());
+    }
+    let other = fail(workshop.train_command("whole", "whole-state", STEPS).arg("--autoregressive-weight=1"), 2);
+    assert!(other.contains("different: `autoregressive_weight`"), "{other}");
+}
+
+#[test]
+fn a_damaged_state_falls_back_to_the_one_before() {
+    let workshop = workshop();
+    let command = || workshop.train_command("damaged", "state", STEPS);
+    interrupt(&mut command(), &workshop.path("state"), Signal::SIGTERM);
+    let mut states: Vec<_> = fs::read_dir(workshop.path("state")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    states.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    states.sort();
+    assert_eq!(states.len(), 2, "the state before is kept");
+    let newest = states.pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let said = succeed(&mut command());
+    assert!(said.contains("skipping the state"), "{said}");
+    assert_eq!(digest(&workshop.path("damaged")), digest(&workshop.path("whole")));
+}
+
+#[test]
+fn threads_change_nothing() {
+    let workshop = workshop();
+    succeed(workshop.train_command("single", "single-state", STEPS).arg("--threads=1"));
+    assert_eq!(digest(&workshop.path("single")), digest(&workshop.path("whole")));
+}
+
+#[test]
+fn a_state_folder_has_one_writer() {
+    let workshop = Workshop::new();
+    workshop.init();
+    fs::create_dir(workshop.path("state")).unwrap();
+    let lock = File::create(workshop.path("state").join(".lock")).unwrap();
+    lock.try_lock().unwrap();
+    let said = fail(&mut workshop.adapt_command("target", "state", 2), 1);
+    assert!(said.contains("in use by another process"), "{said}");
+    drop(lock);
+    succeed(&mut workshop.adapt_command("target", "state", 2));
+}
+
+#[test]
+fn a_full_disk_is_a_sentence_and_leaves_nothing() {
+    let workshop = Workshop::new();
+    workshop.init();
+    let mut limited = Command::new("bash");
+    let command = workshop.adapt_command("target", "state", 2);
+    limited.args(["-c", "ulimit -f 64; trap '' XFSZ; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    let said = fail(&mut limited, 1);
+    assert!(said.contains("cannot write") && said.contains("make room"), "{said}");
+    assert!(!workshop.path("target").exists());
+    succeed(&mut workshop.adapt_command("target", "state", 2));
+}
