@@ -1,4 +1,5 @@
 //! The arguments of every command, as clap reads them; nothing is done here.
+#![expect(clippy::doc_markdown, reason = "these comments are printed as help, without markup")]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Checks a value against the schema of a CustomResourceDefinition, as the API server does with strict field validation.
+//! Checks a value against the schema of a `CustomResourceDefinition`, as the API server does with strict field validation.
 //!
 //! Structure, types, enumerations and bounds only: patterns and rules are the business of `cllm_operator`'s `validate`.
 

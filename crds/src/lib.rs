@@ -1,5 +1,10 @@
 //! The two resources of cllm and the shapes in which its programs report: types only, no client.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments are the descriptions in the CRDs, which people read as plain text"
+)]
+
 pub mod conditions;
 pub mod definitions;
 mod model;

@@ -16,9 +16,9 @@ pub const DECIMAL_PATTERN: &str = r"^[0-9]{1,9}(\.[0-9]{1,9})?$";
 /// What may be read: a folder or file of a claim, or of the container's own file system.
 pub(crate) fn input_uri() -> Rule {
     rule(
-        "self.matches('^(pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=*/-]*$') && !self.contains('..')",
+        "self.matches('^(pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=/-]*$') && !self.contains('..')",
         "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH, \
-         with letters, digits and ._~@+=*/- in the path and without '..'",
+         with letters, digits and ._~@+=/- in the path and without '..'",
     )
 }
 

@@ -287,7 +287,7 @@ pub struct TrainingOptions {
 /// In which order the states of a trajectory are learnt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NoiseSchedule {
-    /// From states near the fixed point to states far from it.
+    /// From states near the fixed point to states far from it, over and over.
     #[default]
     Progressive,
     /// Any state at any time.
@@ -309,17 +309,20 @@ impl NoiseSchedule {
 pub enum States {
     /// Those of the collected Jacobi trajectories.
     #[default]
-    Trajectory,
+    Trajectories,
     /// Corrupted fixed points.
     Noise,
+    /// The two in turns.
+    Mixed,
 }
 
 impl States {
     /// As the trainer's argument spells it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Trajectory => "Trajectory",
+            Self::Trajectories => "Trajectories",
             Self::Noise => "Noise",
+            Self::Mixed => "Mixed",
         }
     }
 }

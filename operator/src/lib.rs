@@ -1,6 +1,8 @@
 //! The reconcilers of the two resources: `validate`, `render` and `status` are pure and hold no client; the `controller` is a thin shell
 //! around them. `cllm up` runs the same pure half without a cluster.
 
+#![expect(clippy::doc_markdown, reason = "kinds of Kubernetes are written plainly, as in its own documentation")]
+
 pub mod args;
 pub mod conditions;
 pub mod controller;

@@ -29,7 +29,7 @@ pub struct ClaimPath {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{found}` is not a place that cllm can use: write pvc://CLAIM/PATH (a PersistentVolumeClaim of the namespace) or \
-     file:///PATH, with letters, digits and ._~@+=*/- in the path and without '..'"
+     file:///PATH, with letters, digits and ._~@+=/- in the path and without '..'"
 )]
 pub struct LocationError {
     /// The URI as it was written.
@@ -98,7 +98,7 @@ pub fn is_claim_name(name: &str) -> bool {
 }
 
 fn is_path_character(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "._~@+=*/-".contains(character)
+    character.is_ascii_alphanumeric() || "._~@+=/-".contains(character)
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
             ("pvc://models/text2sql/target", "/claims/models/text2sql/target", Some("models")),
             ("pvc://models/text2sql/", "/claims/models/text2sql", Some("models")),
             ("pvc://models/", "/claims/models", Some("models")),
-            ("pvc://a.b-c/shards/*.jsonl", "/claims/a.b-c/shards/*.jsonl", Some("a.b-c")),
+            ("pvc://a.b-c/day=1/a.jsonl", "/claims/a.b-c/day=1/a.jsonl", Some("a.b-c")),
             ("file:///models/target", "/models/target", None),
         ] {
             let location = Location::parse(uri).unwrap();
@@ -132,6 +132,7 @@ mod tests {
             "pvc://Models/path",
             "pvc://-models/path",
             "pvc://models/../other",
+            "pvc://models/*.jsonl",
             "pvc://models/a b",
             "pvc://models/$(id)",
             "pvc://models/a;b",

@@ -1,8 +1,10 @@
 //! What the two resources become: golden files of every object, and laws that no golden file can state.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is a failure")]
+
 mod common;
 
-use cllm_crds::CllmTraining;
+use cllm_crds::{CllmModelStatus, CllmTraining};
 use cllm_operator::model::{Resolution, ResolvedModel};
 use cllm_operator::{Images, model, training};
 use common::{fixture, images, with};
@@ -58,7 +60,7 @@ fn the_image_of_a_model_is_resolved_anew_only_when_its_spec_changes() {
         let valid = model::validate(&resource, images).unwrap();
         let resolution = model::resolve(&valid, None);
         let status =
-            model::status(&valid, &resolution, &model::Observed::default(), &Default::default(), common::at(0));
+            model::status(&valid, &resolution, &model::Observed::default(), &CllmModelStatus::default(), common::at(0));
         (status.model.clone().unwrap().image, serde_json::to_value(status).unwrap())
     };
     let (old, new) = (Images::of_version("", "1"), Images::of_version("", "2"));

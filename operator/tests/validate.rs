@@ -1,5 +1,7 @@
 //! What is refused, and the sentence that a person reads.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is a failure")]
+
 mod common;
 
 use common::{fixture, images, with};
@@ -34,7 +36,7 @@ fn trainings() {
         ("/spec/evaluation/metric", json!("ExactMatch"), "databaseUri goes with metric SqlExecution"),
         ("/spec/output/uri", json!("file:///output"), "spec.output.uri `file:///output` cannot keep a result"),
         ("/spec/output/uri", json!("pvc://models/"), "cannot keep a result"),
-        ("/spec/output/uri", json!("pvc://models/*"), "cannot keep a result"),
+        ("/spec/output/uri", json!("pvc://models/*"), "spec.output.uri: `pvc://models/*`"),
         ("/spec/adaptation/steps", json!(5), "exactly one of epochs and steps"),
         ("/spec/adaptation/epochs", Value::Null, "exactly one of epochs and steps"),
         ("/spec/adaptation/learningRate", json!("1e-3"), "spec.adaptation.learningRate: `1e-3` is not a decimal"),

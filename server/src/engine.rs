@@ -80,7 +80,7 @@ impl Engine {
             Strategy::Autoregressive => 1,
             Strategy::Jacobi { block_size, .. } => block_size.get(),
         };
-        rows.min(left)
+        rows.min(left).saturating_sub(1)
     }
 }
 

@@ -146,7 +146,7 @@ async fn trainings() -> anyhow::Result<()> {
     all_admitted(&api, &training(), &[
         ("/metadata/name", json!("a".repeat(40))),
         ("/spec/model/uri", json!("file:///models/target")),
-        ("/spec/dataset/uri", json!("pvc://data/shards/*.jsonl")),
+        ("/spec/dataset/uri", json!("pvc://data/day=1/train.jsonl.gz")),
         ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
         ("/spec/adaptation", json!({"epochs": 2})),
         ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
@@ -171,6 +171,7 @@ async fn trainings() -> anyhow::Result<()> {
         ("/spec/model/uri", json!("pvc://models/a\nb"), URI),
         ("/spec/model/uri", json!(format!("pvc://models/{}", "a".repeat(2048))), "Too long"),
         ("/spec/dataset/uri", json!("/data"), URI),
+        ("/spec/dataset/uri", json!("pvc://data/*.jsonl"), URI),
         ("/spec/dataset/validationUri", json!("data"), URI),
         ("/spec/dataset/testUri", json!("s3://bucket/x"), URI),
         ("/spec/dataset/testUri", Value::Null, "spec.dataset.testUri: Required value"),

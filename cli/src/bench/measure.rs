@@ -3,11 +3,14 @@
 use std::num::NonZeroUsize;
 
 use cllm_crds::report::ArmStrategy;
-use cllm_engine::{DecodeError, DecodeOptions, Generation, Model, Strategy, Workspace, generate};
+use cllm_engine::{DecodeError, DecodeOptions, Generation, Model, Strategy, Workspace, forward_cost, generate};
 
 use super::BenchError;
 use super::prompts::Prompt;
 use crate::args::BenchArguments;
+
+/// How often each forward is timed for t(n)/t(1).
+const COST_REPETITIONS: usize = 15;
 
 /// Sums over all prompts.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +26,10 @@ pub(super) struct ArmTotals {
 /// What was measured: the autoregressive arm first.
 #[derive(Debug)]
 pub(super) struct Measurement {
+    pub(super) prompts: u64,
     pub(super) arms: Vec<ArmTotals>,
+    /// Rows of a forward and its median seconds.
+    pub(super) costs: Vec<(usize, f64)>,
 }
 
 /// Decodes all prompts by all arms; fails when an arm gives other tokens than the autoregressive one.
@@ -66,7 +72,16 @@ pub(super) fn measure(
             }
         }
     }
-    Ok(Measurement { arms })
+    let costs = forward_cost(model, &with_one(&arguments.block_size), COST_REPETITIONS);
+    Ok(Measurement { prompts: prompts.len() as u64, arms, costs })
+}
+
+/// Every cost is told against that of one row.
+fn with_one(block_sizes: &[u32]) -> Vec<usize> {
+    let mut rows: Vec<usize> = block_sizes.iter().map(|&size| size as usize).chain([1]).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 fn failed(arguments: &BenchArguments, prompt: &Prompt, source: DecodeError) -> BenchError {

@@ -7,15 +7,12 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use cllm_crds::report::CheckpointSummary;
 use cllm_engine::{Checkpoint, CheckpointError, ComputeOptions, DecodeError, LoadError, Model};
 
 use crate::CliError;
 use crate::args::{BenchArguments, Output};
-use measure::Measurement;
 use report::BenchReport;
-
-/// How often each forward is timed for t(n)/t(1).
-const COST_REPETITIONS: usize = 15;
 
 /// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
@@ -85,19 +82,10 @@ fn measured(arguments: &BenchArguments) -> Result<BenchReport, BenchError> {
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let prompts = prompts::read(&arguments.prompts, arguments.limit, checkpoint.tokenizer())?;
     let model = Model::load(&checkpoint, ComputeOptions::default())?;
-    let Measurement { arms } = measure::measure(&model, &prompts, arguments)?;
-    let rows: Vec<usize> = arguments.block_size.iter().map(|&size| size as usize).collect();
-    let costs = cllm_engine::forward_cost(&model, &with_one(rows), COST_REPETITIONS);
+    let measurement = measure::measure(&model, &prompts, arguments)?;
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
-    Ok(report::report(arguments, &checkpoint, &model.hardware(), digest, arms, &costs, prompts.len()))
-}
-
-/// Every cost is told against that of one row.
-fn with_one(mut rows: Vec<usize>) -> Vec<usize> {
-    rows.push(1);
-    rows.sort_unstable();
-    rows.dedup();
-    rows
+    let summary = CheckpointSummary { digest, parameters: checkpoint.parameters() };
+    Ok(report::report(arguments, summary, &model.hardware(), &measurement))
 }
 
 /// Written beside, then renamed: there is never half a report.

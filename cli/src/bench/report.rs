@@ -1,10 +1,10 @@
 //! A measurement as JSON and as a table: no figure without what it was measured against.
 
 use cllm_crds::report::{ArmStrategy, CheckpointSummary, Conditions, ForwardCost};
-use cllm_engine::{Checkpoint, HardwareDescription};
+use cllm_engine::HardwareDescription;
 use serde::Serialize;
 
-use super::measure::ArmTotals;
+use super::measure::{ArmTotals, Measurement};
 use crate::args::BenchArguments;
 use crate::columns::columns;
 
@@ -41,31 +41,26 @@ struct BenchArm {
     over_autoregressive_end_to_end: f64,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a report, put together in one place")]
 pub(super) fn report(
     arguments: &BenchArguments,
-    checkpoint: &Checkpoint,
+    checkpoint: CheckpointSummary,
     hardware: &HardwareDescription,
-    digest: String,
-    arms: Vec<ArmTotals>,
-    costs: &[(usize, f64)],
-    prompts: usize,
+    measurement: &Measurement,
 ) -> BenchReport {
+    let costs = &measurement.costs;
     let one_row = costs.iter().find(|(rows, _)| *rows == 1).map_or(f64::NAN, |(_, seconds)| *seconds);
+    let cost = |&(rows, seconds): &(usize, f64)| ForwardCost { rows: rows as u32, seconds, ratio: seconds / one_row };
     BenchReport {
         created_at: k8s_openapi::jiff::Timestamp::now().to_string(),
-        checkpoint: CheckpointSummary { digest, parameters: checkpoint.parameters() },
-        conditions: conditions(arguments, hardware, prompts),
+        checkpoint,
+        conditions: conditions(arguments, hardware, measurement.prompts),
         tokens_equal: true,
-        arms: rates(&arms, prompts as u64),
-        forward_cost: costs
-            .iter()
-            .map(|&(rows, seconds)| ForwardCost { rows: rows as u32, seconds, ratio: seconds / one_row })
-            .collect(),
+        arms: rates(&measurement.arms, measurement.prompts),
+        forward_cost: costs.iter().map(cost).collect(),
     }
 }
 
-fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompts: usize) -> Conditions {
+fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompts: u64) -> Conditions {
     Conditions {
         hardware: hardware.cpu.clone(),
         threads: hardware.threads as u32,
@@ -76,7 +71,7 @@ fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompt
         block_size: arguments.block_size.iter().copied().max().unwrap_or(1),
         max_new_tokens: arguments.max_new_tokens,
         dataset: arguments.prompts.display().to_string(),
-        prompts: prompts as u64,
+        prompts,
         sampling: "greedy".to_owned(),
         seed: 0,
     }

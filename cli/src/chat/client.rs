@@ -1,4 +1,4 @@
-//! The OpenAI API from the client's side: the list of models, and one streamed answer.
+//! The `OpenAI` API from the client's side: the list of models, and one streamed answer.
 
 use std::time::Duration;
 

@@ -217,10 +217,8 @@ fn ranges(indexes: &BTreeSet<u32>) -> String {
             _ => runs.push((index, index)),
         }
     }
-    let texts = runs.iter().map(|(first, last)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    });
+    let texts =
+        runs.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
     texts.collect::<Vec<_>>().join(",")
 }
 
@@ -230,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    fn spec(extra: serde_json::Value) -> JobSpec {
+    fn spec(extra: &serde_json::Value) -> JobSpec {
         let mut value = json!({"template": {}, "backoffLimit": 1});
         value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         serde_json::from_value(value).unwrap()
@@ -262,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_indexed_job_runs_as_many_at_once_as_it_says_and_ends_complete() {
-        let spec = spec(json!({"completions": 3, "parallelism": 2, "completionMode": "Indexed"}));
+        let spec = spec(&json!({"completions": 3, "parallelism": 2, "completionMode": "Indexed"}));
         let (end, history) = play(&spec, &[0, 0, 0]);
         assert_eq!(end, Some(End::Complete));
         assert_eq!(history, [vec![0, 1], vec![2], vec![]]);
@@ -275,7 +273,7 @@ mod tests {
             {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}},
             {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}},
         ]});
-        let spec = spec(json!({"podFailurePolicy": policy}));
+        let spec = spec(&json!({"podFailurePolicy": policy}));
         let cases = [
             (vec![2], "PodFailurePolicy"),
             (vec![75, 75, 75, 0], "Some(Complete)"),
@@ -290,7 +288,7 @@ mod tests {
 
     #[test]
     fn limits_per_index_let_the_other_indexes_finish() {
-        let spec = spec(json!({"completions": 2, "parallelism": 1, "backoffLimitPerIndex": 0}));
+        let spec = spec(&json!({"completions": 2, "parallelism": 1, "backoffLimitPerIndex": 0}));
         let (end, history) = play(&spec, &[1, 0]);
         assert_eq!(failed_reason(end), "FailedIndexes");
         assert_eq!(history, [vec![0], vec![1]]);
@@ -298,12 +296,12 @@ mod tests {
 
     #[test]
     fn a_suspended_job_starts_nothing() {
-        assert!(starts(&spec(json!({"suspend": true})), &Record::default(), &BTreeSet::new()).is_empty());
+        assert!(starts(&spec(&json!({"suspend": true})), &Record::default(), &BTreeSet::new()).is_empty());
     }
 
     #[test]
     fn the_status_reads_as_from_a_cluster() {
-        let spec = spec(json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed"}));
+        let spec = spec(&json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed"}));
         let mut record = Record { start_time: Some(now()), ..Record::default() };
         for index in [0, 1, 3] {
             enter_exit(&spec, &mut record, index, 0, &now());

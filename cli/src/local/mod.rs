@@ -52,6 +52,16 @@ pub(crate) enum LocalError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A result that someone removed.
+    #[error(
+        "{object} is complete, but its result is not at {path} any more; put it back, or delete state.json to train again"
+    )]
+    Gone {
+        /// The training.
+        object: String,
+        /// Where its result was.
+        path: PathBuf,
+    },
     /// A claim that stands for a folder that is not there.
     #[error(
         "the claim '{claim}' stands for {path}, which does not exist; create it, or name another folder with --claim {claim}=DIR"
@@ -105,6 +115,7 @@ impl LocalError {
             | Self::State { .. }
             | Self::Program { .. }
             | Self::Spawn { .. }
+            | Self::Gone { .. }
             | Self::Port { .. }
             | Self::NoPort(_)
             | Self::Failed(_) => false,

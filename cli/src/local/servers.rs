@@ -130,7 +130,7 @@ impl Servers {
         Some(Deployment { status: Some(status), ..entry.deployment.clone() })
     }
 
-    /// The port of its OpenAI API.
+    /// The port of its `OpenAI` API.
     pub(super) fn http_port(&self, name: &str) -> Option<u16> {
         self.entries.get(name)?.running.as_ref()?.ports.get("http").copied()
     }

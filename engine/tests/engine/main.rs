@@ -5,5 +5,6 @@
 mod checkpoint;
 mod decoding;
 mod exactness;
+mod oracle;
 mod support;
 mod tokenizer;

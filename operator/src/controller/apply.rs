@@ -122,13 +122,11 @@ impl Applier {
     }
 
     async fn optional<K: Child>(&self, declared: Option<K>) -> Result<Option<K>, Error> {
-        match declared {
-            Some(declared) => self.one(declared).await.map(Some),
-            None => {
-                let children = self.children::<K>().await?;
-                self.prune(&children, None).await.map(|()| None)
-            }
+        if let Some(declared) = declared {
+            return self.one(declared).await.map(Some);
         }
+        let children = self.children::<K>().await?;
+        self.prune(&children, None).await.map(|()| None)
     }
 
     async fn apply<K: Child>(&self, declared: K, children: &[K]) -> Result<K, Error> {

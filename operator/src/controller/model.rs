@@ -26,7 +26,7 @@ const RESTING_INTERVAL: Duration = Duration::from_secs(600);
 /// One reconciliation.
 pub(super) async fn reconcile(model: Arc<CllmModel>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = observe_and_act(&model, &context).await;
+    let result = Box::pin(observe_and_act(&model, &context)).await;
     let outcome = result.as_ref().map_or_else(Error::word, |_| "succeeded");
     context.metrics.observe(KIND, outcome, started.elapsed());
     if result.is_ok() {
@@ -57,7 +57,7 @@ async fn observe_and_act(cached: &CllmModel, context: &Context) -> Result<Action
         return Ok(Action::await_change());
     };
     let previous = model.status.clone().unwrap_or_default();
-    match steps(&api, &model, &previous, &namespace, context).await {
+    match Box::pin(steps(&api, &model, &previous, &namespace, context)).await {
         Err(error) => {
             if let Handling::Stalled { reason } = error.handling() {
                 let next = refused(&previous, model.metadata.generation, reason, &error.to_string(), Timestamp::now());
@@ -84,7 +84,7 @@ async fn steps(
         Resolution::Waiting { .. } => Observed::default(),
         Resolution::Resolved(checkpoint) => {
             let applier = applier(model, namespace, context);
-            let applied = applier.model(render(&valid, checkpoint)).await?;
+            let applied = Box::pin(applier.model(render(&valid, checkpoint))).await?;
             Observed {
                 deployment: Some(applied.deployment),
                 autoscaler: applied.autoscaler,

@@ -29,7 +29,7 @@ const RESTING_INTERVAL: Duration = Duration::from_secs(600);
 /// One reconciliation.
 pub(super) async fn reconcile(training: Arc<CllmTraining>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = observe_and_act(&training, &context).await;
+    let result = Box::pin(observe_and_act(&training, &context)).await;
     let outcome = result.as_ref().map_or_else(Error::word, |_| "succeeded");
     context.metrics.observe(KIND, outcome, started.elapsed());
     if result.is_ok() {

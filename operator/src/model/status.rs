@@ -170,7 +170,7 @@ fn set_loaded(
 ) {
     match (resolution, loaded) {
         (Resolution::Waiting { reason, message }, _) => {
-            conditions.set(types::MODEL_LOADED, false, reason, message.clone())
+            conditions.set(types::MODEL_LOADED, false, reason, message.clone());
         }
         (Resolution::Resolved(checkpoint), Some(_)) => {
             conditions.set(

@@ -26,7 +26,7 @@ const GRACE_SECONDS: i64 = 120;
 
 /// One stage before it is a Job.
 struct Stage<'a> {
-    stage: JobStage,
+    kind: JobStage,
     /// What decides over its result.
     arguments: Arguments,
     reads: Vec<&'a Location>,
@@ -46,8 +46,8 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
         .map(|stage| {
             inputs.update(serde_json::json!([&stage.arguments.0, stage.shards.map(|(count, _)| count)]).to_string());
             let hash = &format!("{:x}", inputs.clone().finalize())[..8];
-            let name = format!("{}-{}-{hash}", training.owner.name, subcommand(stage.stage));
-            StagedJob { stage: stage.stage, job: job(training, name, stage) }
+            let name = format!("{}-{}-{hash}", training.owner.name, subcommand(stage.kind));
+            StagedJob { stage: stage.kind, job: job(training, &name, stage) }
         })
         .collect()
 }
@@ -88,7 +88,7 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
         .with("seed", training.spec.training.seed)
         .with_optional("validation", training.validation.as_ref().map(Location::container_path));
     Some(Stage {
-        stage: JobStage::Adapting,
+        kind: JobStage::Adapting,
         arguments,
         reads: [&training.model, &training.dataset].into_iter().chain(&training.validation).collect(),
         writes: None,
@@ -109,7 +109,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
         .with_optional("max-examples", training.spec.dataset.max_examples)
         .with("seed", training.spec.training.seed);
     Stage {
-        stage: JobStage::Collecting,
+        kind: JobStage::Collecting,
         arguments,
         reads: target_reads(training).into_iter().chain([&training.dataset]).collect(),
         writes: None,
@@ -135,7 +135,7 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
         .with_optional("validation", training.validation.as_ref().map(Location::container_path));
     Stage {
-        stage: JobStage::Training,
+        kind: JobStage::Training,
         arguments,
         reads: target_reads(training).into_iter().chain(&training.validation).collect(),
         writes: None,
@@ -158,7 +158,7 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
         .with("output", training.output.container_path())
         .with("output-uri", &training.output);
     Stage {
-        stage: JobStage::Evaluating,
+        kind: JobStage::Evaluating,
         arguments,
         reads: target_reads(training).into_iter().chain([&training.test]).chain(&training.database).collect(),
         writes: Some(&training.output.claim),
@@ -172,10 +172,10 @@ fn target_reads(training: &ValidTraining) -> Option<&Location> {
     training.spec.adaptation.is_none().then_some(&training.model)
 }
 
-fn job(training: &ValidTraining, name: String, stage: Stage<'_>) -> Job {
+fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
     let mut labels = training_labels(&training.owner.name);
-    labels.insert(STAGE_LABEL.to_owned(), subcommand(stage.stage).to_owned());
-    let mut metadata = training.owner.child(&name, &labels);
+    labels.insert(STAGE_LABEL.to_owned(), subcommand(stage.kind).to_owned());
+    let mut metadata = training.owner.child(name, &labels);
     metadata.labels.get_or_insert_default().extend(training.queue_labels.clone());
     let shards = stage.shards;
     let mut spec = JobSpec {

@@ -65,7 +65,7 @@ pub enum ValidationError {
     },
     /// The result must outlive its Pod.
     #[error(
-        "spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH, a folder of a PersistentVolumeClaim, without '*'"
+        "spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH, a folder of a PersistentVolumeClaim"
     )]
     Output {
         /// The URI.
@@ -188,7 +188,7 @@ fn workspace(training: &str, workspace: Option<&Workspace>) -> Result<WorkspaceC
 
 fn output(uri: &str) -> Result<ClaimPath, ValidationError> {
     match location("spec.output.uri", uri)? {
-        Location::Claim(place) if !place.path.is_empty() && !place.path.contains('*') => Ok(place),
+        Location::Claim(place) if !place.path.is_empty() => Ok(place),
         Location::Claim(_) | Location::File(_) => Err(ValidationError::Output { found: uri.to_owned() }),
     }
 }

@@ -1,7 +1,6 @@
 //! What the tests of the pure half share: resources from YAML, Jobs as an executor reports them, last words.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::BTreeMap;
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it; in tests a panic is a failure")]
 
 use cllm_crds::report::{Quality, Speedup};
 use cllm_crds::status_page::{JobStage, Output, Progress, TerminationMessage, TrainerStatus, Trajectories};
@@ -211,8 +210,4 @@ pub(crate) fn evaluated(over_target: &str, drop: &str) -> TerminationMessage {
 /// The name of a Job without its hash.
 pub(crate) fn without_hash(name: &str) -> &str {
     name.rsplit_once('-').unwrap().0
-}
-
-pub(crate) fn labels_of(value: &Value) -> BTreeMap<String, String> {
-    serde_json::from_value(value["metadata"]["labels"].clone()).unwrap_or_default()
 }

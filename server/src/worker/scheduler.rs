@@ -39,7 +39,7 @@ impl<B: Backend> Scheduler<B> {
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         while self.receive(commands) {
             self.shared.beat();
-            self.drop_cancelled();
+            self.drop_cancelled_in_queue();
             self.admit();
             self.step_all();
             self.publish();
@@ -82,19 +82,12 @@ impl<B: Backend> Scheduler<B> {
         }
     }
 
-    fn drop_cancelled(&mut self) {
+    fn drop_cancelled_in_queue(&mut self) {
         let metrics = &self.metrics;
         self.waiting.retain(|job| {
             let cancelled = job.events.is_closed();
             if cancelled {
                 generation::cancel(job, 0, metrics);
-            }
-            !cancelled
-        });
-        self.running.retain(|running| {
-            let cancelled = running.is_cancelled();
-            if cancelled {
-                running.cancel(metrics);
             }
             !cancelled
         });

@@ -1,19 +1,17 @@
 //! `cllm up` as a black box: stage order, resuming, refusals, signals. The binaries are fakes, the processes are real.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{DIGEST, Playground};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{DIGEST, Playground};
 
 const STAGES: [&str; 4] = ["adapt", "collect", "train", "evaluate"];
 
 #[test]
 #[ignore = "not a test: the server that the fake cllm-server runs"]
 fn fake_server() {
-    support::serve();
+    crate::support::serve();
 }
 
 /// Stages in the order of their first start, indexes left out.
@@ -238,7 +236,8 @@ fn a_server_that_cannot_load_is_told_with_its_log() {
 
 #[test]
 fn what_is_missing_is_named_before_anything_starts() {
-    let cases: [(&dyn Fn(&Playground), &str, i32); 4] = [
+    type Spoil<'a> = &'a dyn Fn(&Playground);
+    let cases: [(Spoil<'_>, &str, i32); 4] = [
         (&|playground| playground.remove("data/test.jsonl"), "spec.dataset.testUri: pvc://data/test.jsonl is ", 2),
         (
             &|playground| playground.edit("data=./data", "data"),
@@ -279,4 +278,15 @@ fn a_port_that_is_taken_is_refused_at_once() {
     assert_eq!(status.code(), Some(1));
     assert!(playground.read("stderr").contains(&format!("port {port} of 127.0.0.1 is taken")));
     assert!(playground.calls().is_empty());
+}
+
+#[test]
+fn a_result_that_someone_removed_is_named() {
+    let playground = Playground::new();
+    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    std::fs::remove_dir_all(playground.path("work/claims/models")).unwrap();
+    assert_eq!(playground.up(&["--exit-when-ready"]).wait().code(), Some(1));
+    assert!(playground.read("stderr").contains("its result is not at "), "{}", playground.read("stderr"));
+    playground.remove("work/state.json");
+    assert!(playground.up(&["--exit-when-ready"]).wait().success());
 }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 /// Long enough for a machine that does many other things.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The digest of every checkpoint that the fake trainer makes.
-pub(crate) const DIGEST: &str = "abababababababababababababababababababababababababababababababab";
+pub(super) const DIGEST: &str = "abababababababababababababababababababababababababababababababab";
 
 /// A trainer that does what files in `$FAKE` say: `fail-STAGE` holds an exit code, `block-STAGE` makes it wait.
 const TRAINER: &str = r#"#!/bin/bash
@@ -53,17 +53,17 @@ done
 echo serve >> "$FAKE/calls"
 echo $$ >> "$FAKE/pids"
 if [ -f "$FAKE/fail-serve" ]; then echo "cannot load"; exit "$(cat "$FAKE/fail-serve")"; fi
-exec "$FAKE_SERVER_BINARY" --exact fake_server --ignored --nocapture
+exec "$FAKE_SERVER_BINARY" --exact up::fake_server --ignored --nocapture
 "#;
 
 /// Where a test works.
-pub(crate) struct Playground {
+pub(super) struct Playground {
     root: tempfile::TempDir,
 }
 
 impl Playground {
     /// With the example of `tests/data`, its data, and trainers that succeed at once.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let playground = Self { root: tempfile::tempdir().unwrap() };
         for folder in ["bin", "fake", "data/target"] {
             fs::create_dir_all(playground.path(folder)).unwrap();
@@ -71,7 +71,7 @@ impl Playground {
         for file in ["data/train.jsonl", "data/test.jsonl"] {
             playground.write(file, "{}\n");
         }
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shop.yaml");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/data/shop.yaml");
         playground.write("shop.yaml", &fs::read_to_string(example).unwrap());
         for (name, script) in [("cllm-trainer", TRAINER), ("cllm-server", SERVER)] {
             let file = playground.write(&format!("bin/{name}"), &script.replace("DIGEST", DIGEST));
@@ -81,29 +81,29 @@ impl Playground {
         playground
     }
 
-    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+    pub(super) fn path(&self, relative: &str) -> PathBuf {
         self.root.path().join(relative)
     }
 
-    pub(crate) fn write(&self, relative: &str, text: &str) -> PathBuf {
+    pub(super) fn write(&self, relative: &str, text: &str) -> PathBuf {
         let path = self.path(relative);
         fs::write(&path, text).unwrap();
         path
     }
 
-    pub(crate) fn remove(&self, relative: &str) {
+    pub(super) fn remove(&self, relative: &str) {
         fs::remove_file(self.path(relative)).unwrap();
     }
 
     /// Replaces a part of the resources.
-    pub(crate) fn edit(&self, found: &str, replacement: &str) {
+    pub(super) fn edit(&self, found: &str, replacement: &str) {
         let text = fs::read_to_string(self.path("shop.yaml")).unwrap();
         assert!(text.contains(found), "{found}");
         self.write("shop.yaml", &text.replace(found, replacement));
     }
 
     /// The last words of every stage, with that speed-up and that loss of quality.
-    pub(crate) fn write_messages(&self, over_target: &str, drop: &str) {
+    pub(super) fn write_messages(&self, over_target: &str, drop: &str) {
         let speedup = serde_json::json!({
             "overTarget": over_target, "overTargetWithLookup": "1.50", "overOwnAutoregressive": "1.80",
             "overTargetEndToEnd": "1.60", "tokensPerForwardBefore": "1.05", "tokensPerForward": "2.90",
@@ -132,7 +132,7 @@ impl Playground {
     }
 
     /// Starts `cllm up`.
-    pub(crate) fn up(&self, extra: &[&str]) -> Up {
+    pub(super) fn up(&self, extra: &[&str]) -> Up {
         let child = Command::new(env!("CARGO_BIN_EXE_cllm"))
             .arg("up")
             .arg(self.path("shop.yaml"))
@@ -151,28 +151,28 @@ impl Playground {
         Up { child }
     }
 
-    pub(crate) fn read(&self, relative: &str) -> String {
+    pub(super) fn read(&self, relative: &str) -> String {
         fs::read_to_string(self.path(relative)).unwrap_or_default()
     }
 
     /// The stages that were started, in order.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub(super) fn calls(&self) -> Vec<String> {
         self.read("fake/calls").lines().map(str::to_owned).collect()
     }
 
     /// Waits until a stage has been started so many times in all.
-    pub(crate) fn wait_for_calls(&self, stage: &str, count: usize) {
+    pub(super) fn wait_for_calls(&self, stage: &str, count: usize) {
         wait_until(&format!("{count} × {stage} in {:?}", self.calls()), || {
             self.calls().iter().filter(|call| call.split(' ').next() == Some(stage)).count() >= count
         });
     }
 
-    pub(crate) fn wait_for_output(&self, text: &str) {
+    pub(super) fn wait_for_output(&self, text: &str) {
         wait_until(&format!("'{text}' on standard output"), || self.read("stdout").contains(text));
     }
 
     /// Waits until none of the processes that were ever started is there.
-    pub(crate) fn wait_for_no_children(&self) {
+    pub(super) fn wait_for_no_children(&self) {
         wait_until("the end of all processes", || self.read("fake/pids").lines().all(|pid| !is_running(pid)));
     }
 }
@@ -184,20 +184,20 @@ fn is_running(pid: &str) -> bool {
 }
 
 /// A running `cllm up`.
-pub(crate) struct Up {
+pub(super) struct Up {
     child: Child,
 }
 
 impl Up {
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn wait(mut self) -> ExitStatus {
+    pub(super) fn wait(mut self) -> ExitStatus {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -216,7 +216,7 @@ impl Drop for Up {
     }
 }
 
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
         assert!(begin.elapsed() < PATIENCE, "waited too long for {what}");
@@ -225,7 +225,7 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// The body of the ignored test `fake_server`: answers every request with 200 once `$FAKE/unready` is gone.
-pub(crate) fn serve() {
+pub(super) fn serve() {
     let (port, fake) = (std::env::var("FAKE_HTTP_PORT").unwrap(), PathBuf::from(std::env::var("FAKE").unwrap()));
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
     for stream in listener.incoming() {

@@ -1,15 +1,16 @@
 //! The loop of local mode: observe, start what is due, derive the statuses, tell. Decisions are the operator's and `job`'s.
 
+mod judge;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cllm_crds::conditions::{reasons, types};
 use cllm_crds::status_page::{JobStage, TrainerStatus};
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus};
 use cllm_operator::Images;
 use cllm_operator::model::{self, Resolution};
 use cllm_operator::training::{self, Observed};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -18,12 +19,10 @@ use super::executor::Executor;
 use super::job::End;
 use super::launch::Host;
 use super::plan::Plan;
-use super::process::tail;
-use super::report;
 use super::reporter::{Reporter, Snapshot};
 use super::servers::{ServerFailure, Servers};
 use super::state::{State, TrainingState, Workdir};
-use super::table::{is_true, model_row, training_row};
+use super::table::{model_row, training_row};
 use crate::validated::{CheckedModel, CheckedTraining};
 
 /// How often the processes are asked.
@@ -77,16 +76,22 @@ impl Session {
             reporter,
             announced: BTreeSet::new(),
         };
-        session.take_up();
+        session.take_up()?;
         Ok(session)
     }
 
     /// Statuses and Jobs of earlier runs, as far as they belong to the resources as they are written now.
-    fn take_up(&mut self) {
+    fn take_up(&mut self) -> Result<(), LocalError> {
         for training in &mut self.plan.trainings {
             let spec = serde_json::to_value(&training.resource.spec).unwrap_or_default();
             let known = self.state.trainings.get(&training.resource.name_any()).filter(|known| known.spec == spec);
             training.resource.status = known.map(|known| known.status.clone());
+            let output = training.resource.status.as_ref().and_then(|status| status.output.as_ref());
+            if let Some(path) = output.and_then(|output| self.plan.claims.path_of(&output.uri))
+                && !path.exists()
+            {
+                return Err(LocalError::Gone { object: judge::name_of(&training.place), path });
+            }
             for staged in training::render(&training.valid).jobs {
                 let earlier = self.state.jobs.get(staged.job.metadata.name.as_deref().unwrap_or_default());
                 let has_ended = earlier.is_some_and(|earlier| earlier.record.end == Some(End::Complete));
@@ -95,6 +100,7 @@ impl Session {
                 }
             }
         }
+        Ok(())
     }
 
     /// Works until everything is ready or something fails for good; the caller stops the processes.
@@ -225,65 +231,6 @@ impl Session {
         trainings.chain(models).collect()
     }
 
-    /// Announces what has become ready, and fails with what has failed for good.
-    fn judge(&mut self) -> Result<Standing, LocalError> {
-        let mut notes = Vec::new();
-        for training in &self.plan.trainings {
-            let (object, status) = (name_of(&training.place), training_status(training));
-            let failed = find(&status.conditions, types::FAILED).filter(|condition| condition.status == "True");
-            let has_ended = failed.is_some() || is_true(&status.conditions, types::COMPLETE);
-            if has_ended && self.announced.insert(object.clone()) {
-                let output = status.output.as_ref().and_then(|output| self.plan.claims.path_of(&output.uri));
-                notes.extend(output.map(|checkpoint| report::describe(&checkpoint)));
-            }
-            if let Some(condition) = failed {
-                let text = self.training_failure(training, &object, condition);
-                notes.drain(..).for_each(|note| self.reporter.note(&note));
-                return Err(LocalError::Failed(text));
-            }
-        }
-        for model in &self.plan.models {
-            let (object, status) = (name_of(&model.place), model_status(model));
-            if is_true(&status.conditions, types::READY) && self.announced.insert(object.clone()) {
-                notes.extend(status.url.map(|url| invitation(&object, &url, model.valid.served_name())));
-            }
-        }
-        notes.iter().for_each(|note| self.reporter.note(note));
-        if let Some(failure) = &self.server_failure {
-            return Err(LocalError::Failed(with_log(&failure.sentence, &failure.log)));
-        }
-        self.standing()
-    }
-
-    fn standing(&self) -> Result<Standing, LocalError> {
-        let is_complete = |training: &CheckedTraining| is_true(&training_status(training).conditions, types::COMPLETE);
-        let is_ready = |model: &CheckedModel| is_true(&model_status(model).conditions, types::READY);
-        if self.plan.trainings.iter().all(is_complete) && self.plan.models.iter().all(is_ready) {
-            return Ok(Standing::Ready);
-        }
-        let mut open = self.plan.trainings.iter().filter(|training| !is_complete(training));
-        let is_held = |training: &CheckedTraining| training.resource.spec.suspend;
-        match open.clone().find(|training| is_held(training)) {
-            Some(held) if open.all(is_held) && self.executor.is_idle() => Err(LocalError::Failed(format!(
-                "{} is suspended (spec.suspend is true); set it to false and run again",
-                name_of(&held.place)
-            ))),
-            _ => Ok(Standing::Working),
-        }
-    }
-
-    fn training_failure(&self, training: &CheckedTraining, object: &str, condition: &Condition) -> String {
-        let sentence = format!("{object}: {}", condition.message);
-        if condition.reason == reasons::GATE_FAILED {
-            return sentence;
-        }
-        match self.executor.failure(&job_names(training)) {
-            Some(failure) if failure.sentence.is_some() => with_log(&sentence, &failure.log),
-            Some(failure) => with_log(&format!("{sentence} (exit code {})", failure.exit_code), &failure.log),
-            None => sentence,
-        }
-    }
-
     /// Writes what is done to `state.json`.
     fn save(&mut self) -> Result<(), LocalError> {
         for (name, job) in self.executor.states() {
@@ -360,26 +307,6 @@ fn training_status(training: &CheckedTraining) -> CllmTrainingStatus {
 
 fn model_status(model: &CheckedModel) -> CllmModelStatus {
     model.resource.status.clone().unwrap_or_default()
-}
-
-fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-fn name_of(place: &crate::documents::Place) -> String {
-    place.object.clone().unwrap_or_else(|| place.to_string())
-}
-
-fn invitation(object: &str, url: &str, served_name: &str) -> String {
-    format!(
-        "{object} answers at {url}/v1\n  curl {url}/v1/completions -H 'Content-Type: application/json' \\\n    -d '{{\"model\": \
-         \"{served_name}\", \"prompt\": \"Hello\", \"max_tokens\": 64}}'\n  cllm chat --url {url}/v1"
-    )
-}
-
-fn with_log(sentence: &str, log: &std::path::Path) -> String {
-    let lines: String = tail(log).iter().map(|line| format!("\n  | {line}")).collect();
-    format!("{sentence}\n  log: {}{lines}", log.display())
 }
 
 fn now() -> Time {
