@@ -63,7 +63,7 @@ pub struct UpArguments {
     /// text: a table; json: one object per line for every change of a status
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
-    /// Port of the OpenAI API of the first model in FILE [default: 8000, or any free port where 8000 is taken]
+    /// Port of the OpenAI API of the first model in FILE [default: 8000, or any free port if that is taken]
     #[arg(long, value_name = "N")]
     pub http_port: Option<u16>,
     /// Folder in which cllm-trainer and cllm-server are looked up first

@@ -8,21 +8,24 @@
 pub mod conditions;
 pub mod definitions;
 mod model;
+mod model_status;
 mod pod;
 pub mod report;
 mod rules;
 pub mod status_page;
 mod training;
+mod training_stages;
+mod training_status;
 
 pub use model::{
-    Autoscaling, CllmModel, CllmModelSpec, CllmModelStatus, Decoding, Device, ModelSource, NetworkPolicyOptions,
-    PodDisruptionBudgetOptions, Rollout, RolloutStrategy, ServedModel, ServerOptions, ServiceOptions, Strategy,
-    Throughput, TrainingReference,
+    Autoscaling, CllmModel, CllmModelSpec, Decoding, Device, ModelSource, NetworkPolicyOptions,
+    PodDisruptionBudgetOptions, Rollout, RolloutStrategy, ServerOptions, ServiceOptions, Strategy, TrainingReference,
 };
+pub use model_status::{CllmModelStatus, ServedModel, Throughput};
 pub use pod::{ImagePullPolicy, PodOptions};
-pub use rules::{DECIMAL_PATTERN, NAME_MAX_LENGTH, NAME_PATTERN, URI_MAX_LENGTH};
-pub use training::{
-    AccessMode, Adaptation, CllmTraining, CllmTrainingSpec, CllmTrainingStatus, Dataset, Evaluation, JobSummary,
-    NoiseSchedule, OutputTarget, QualityMetric, States, TargetModel, TrainingOptions, TrainingStage, TrajectoryOptions,
-    Workspace,
+pub use rules::NAME_MAX_LENGTH;
+pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};
+pub use training_stages::{
+    Adaptation, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,
 };
+pub use training_status::{CllmTrainingStatus, JobSummary, TrainingStage};

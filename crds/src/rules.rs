@@ -4,14 +4,8 @@
 
 use kube::core::{Message, Rule};
 
-/// The longest URI.
-pub const URI_MAX_LENGTH: usize = 2048;
 /// The longest name of a resource; its children append to it and stay below 63.
 pub const NAME_MAX_LENGTH: usize = 40;
-/// What a resource may be called.
-pub const NAME_PATTERN: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
-/// A non-negative decimal as a string.
-pub const DECIMAL_PATTERN: &str = r"^[0-9]{1,9}(\.[0-9]{1,9})?$";
 
 /// What may be read: a folder or file of a claim, or of the container's own file system.
 pub(crate) fn input_uri() -> Rule {

@@ -83,6 +83,11 @@ impl Owner {
         }
     }
 
+    /// Whether the resource exists in a cluster.
+    pub(crate) fn is_in_cluster(&self) -> bool {
+        self.reference.is_some()
+    }
+
     /// The metadata of a child.
     pub(crate) fn child(&self, name: &str, labels: &Labels) -> ObjectMeta {
         ObjectMeta {

@@ -114,6 +114,18 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
 }
 
 #[test]
+fn a_job_keeps_its_name_in_a_cluster_and_follows_the_spec_in_local_mode() {
+    let recorded =
+        json!([{"name": "text2sql-collect-00000000", "stage": "Collecting", "active": 1, "succeeded": 0, "failed": 0}]);
+    let has_recorded_name = |resource: Value| {
+        let resource = with(resource, "/status/jobs", recorded.clone());
+        training_objects(resource).iter().any(|object| object["metadata"]["name"] == "text2sql-collect-00000000")
+    };
+    assert!(has_recorded_name(fixture("training_full")));
+    assert!(!has_recorded_name(fixture("training_local")));
+}
+
+#[test]
 fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
     let resources = [training_objects(fixture("training_full")), training_objects(fixture("training_local"))];
     let models =

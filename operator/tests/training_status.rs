@@ -264,6 +264,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn there_is_never_more_than_one_stage_due_and_none_after_the_end(events in events()) {
         let mut executor = gated();

@@ -186,8 +186,9 @@ impl Metrics {
 
     /// The page, in the text format of Prometheus.
     pub fn render(&self, load: Load) -> Result<Vec<u8>, prometheus::Error> {
-        self.running.each(|gauge| gauge.set(load.running as i64));
-        self.waiting.each(|gauge| gauge.set(load.waiting as i64));
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.running.each(|gauge| gauge.set(count(load.running)));
+        self.waiting.each(|gauge| gauge.set(count(load.waiting)));
         self.ready.set(i64::from(load.ready));
         self.utilization.set(100.0 * load.running as f64 / self.slots as f64);
         self.tokens_per_second.set(self.throughput().tokens_per_second(self.started.elapsed()));

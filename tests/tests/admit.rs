@@ -91,7 +91,11 @@ async fn refusal(api: &Api<DynamicObject>, resource: Value) -> anyhow::Result<Op
 }
 
 /// Every case is refused with its message; answers the messages.
-async fn all_refused(api: &Api<DynamicObject>, base: &Value, cases: &[(&str, Value, &str)]) -> anyhow::Result<Vec<String>> {
+async fn all_refused(
+    api: &Api<DynamicObject>,
+    base: &Value,
+    cases: &[(&str, Value, &str)],
+) -> anyhow::Result<Vec<String>> {
     let mut messages = Vec::new();
     for (pointer, value, expected) in cases {
         let message = refusal(api, with(base.clone(), pointer, value.clone())).await?;
@@ -143,57 +147,65 @@ const NAME: &str = "metadata.name must have at most 40 characters, start with a 
 async fn trainings() -> anyhow::Result<()> {
     let namespace = TestNamespace::create(cluster().await?, "trainings").await?;
     let api = api::<CllmTraining>(&namespace);
-    all_admitted(&api, &training(), &[
-        ("/metadata/name", json!("a".repeat(40))),
-        ("/spec/model/uri", json!("file:///models/target")),
-        ("/spec/dataset/uri", json!("pvc://data/day=1/train.jsonl.gz")),
-        ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
-        ("/spec/adaptation", json!({"epochs": 2})),
-        ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
-        ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
-        ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
-        ("/spec/workspace", json!({"claimName": "work"})),
-        ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
-        ("/spec/suspend", json!(true)),
-    ])
+    all_admitted(
+        &api,
+        &training(),
+        &[
+            ("/metadata/name", json!("a".repeat(40))),
+            ("/spec/model/uri", json!("file:///models/target")),
+            ("/spec/dataset/uri", json!("pvc://data/day=1/train.jsonl.gz")),
+            ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
+            ("/spec/adaptation", json!({"epochs": 2})),
+            ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
+            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
+            ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
+            ("/spec/workspace", json!({"claimName": "work"})),
+            ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
+            ("/spec/suspend", json!(true)),
+        ],
+    )
     .await?;
     let name = json!("Text");
-    let mut seen = all_refused(&api, &training(), &[
-        ("/metadata/name", json!("a".repeat(41)), NAME),
-        ("/metadata/name", json!("2sql"), NAME),
-        ("/metadata/name", json!("a.b"), NAME),
-        ("/spec/model", Value::Null, "spec.model: Required value"),
-        ("/spec/model/uri", json!("hf://org/name"), URI),
-        ("/spec/model/uri", json!("file://relative"), URI),
-        ("/spec/model/uri", json!("pvc://models/../other"), URI),
-        ("/spec/model/uri", json!("pvc://models/$(id)"), URI),
-        ("/spec/model/uri", json!("pvc://models/a;id>b"), URI),
-        ("/spec/model/uri", json!("pvc://models/a\nb"), URI),
-        ("/spec/model/uri", json!(format!("pvc://models/{}", "a".repeat(2048))), "Too long"),
-        ("/spec/dataset/uri", json!("/data"), URI),
-        ("/spec/dataset/uri", json!("pvc://data/*.jsonl"), URI),
-        ("/spec/dataset/validationUri", json!("data"), URI),
-        ("/spec/dataset/testUri", json!("s3://bucket/x"), URI),
-        ("/spec/dataset/testUri", Value::Null, "spec.dataset.testUri: Required value"),
-        ("/spec/dataset/maxExamples", json!(0), "should be greater than or equal to 1"),
-        ("/spec/adaptation", json!({}), "adaptation needs exactly one of epochs and steps"),
-        ("/spec/adaptation", json!({"epochs": 1, "steps": 1}), "adaptation needs exactly one of epochs and steps"),
-        ("/spec/adaptation", json!({"epochs": 1, "learningRate": "1e-3"}), DECIMAL),
-        ("/spec/trajectories", json!({"shards": 0}), "should be greater than or equal to 1"),
-        ("/spec/training", json!({"learningRate": "-1"}), DECIMAL),
-        ("/spec/training", json!({"autoregressiveWeight": "ten"}), DECIMAL),
-        ("/spec/training", json!({"noiseSchedule": "Backwards"}), "supported values: \"Progressive\""),
-        ("/spec/evaluation", json!({"metric": "SqlExecution"}), "databaseUri goes with metric SqlExecution"),
-        ("/spec/evaluation", json!({"databaseUri": "pvc://data/x"}), "databaseUri goes with metric SqlExecution"),
-        ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), URI),
-        ("/spec/evaluation", json!({"minSpeedup": "fast"}), DECIMAL),
-        ("/spec/evaluation", json!({"maxQualityDrop": "-1"}), DECIMAL),
-        ("/spec/output/uri", json!("file:///output"), OUTPUT),
-        ("/spec/output/uri", json!("pvc://models/"), OUTPUT),
-        ("/spec/output/uri", json!("pvc://models/*"), OUTPUT),
-        ("/spec/workspace", json!({"claimName": "work", "size": "1Gi"}), "workspace is either an existing claim"),
-        ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName in body should match"),
-    ])
+    let mut seen = all_refused(
+        &api,
+        &training(),
+        &[
+            ("/metadata/name", json!("a".repeat(41)), NAME),
+            ("/metadata/name", json!("2sql"), NAME),
+            ("/metadata/name", json!("a.b"), NAME),
+            ("/spec/model", Value::Null, "spec.model: Required value"),
+            ("/spec/model/uri", json!("hf://org/name"), URI),
+            ("/spec/model/uri", json!("file://relative"), URI),
+            ("/spec/model/uri", json!("pvc://models/../other"), URI),
+            ("/spec/model/uri", json!("pvc://models/$(id)"), URI),
+            ("/spec/model/uri", json!("pvc://models/a;id>b"), URI),
+            ("/spec/model/uri", json!("pvc://models/a\nb"), URI),
+            ("/spec/model/uri", json!(format!("pvc://models/{}", "a".repeat(2048))), "Too long"),
+            ("/spec/dataset/uri", json!("/data"), URI),
+            ("/spec/dataset/uri", json!("pvc://data/*.jsonl"), URI),
+            ("/spec/dataset/validationUri", json!("data"), URI),
+            ("/spec/dataset/testUri", json!("s3://bucket/x"), URI),
+            ("/spec/dataset/testUri", Value::Null, "spec.dataset.testUri: Required value"),
+            ("/spec/dataset/maxExamples", json!(0), "should be greater than or equal to 1"),
+            ("/spec/adaptation", json!({}), "adaptation needs exactly one of epochs and steps"),
+            ("/spec/adaptation", json!({"epochs": 1, "steps": 1}), "adaptation needs exactly one of epochs and steps"),
+            ("/spec/adaptation", json!({"epochs": 1, "learningRate": "1e-3"}), DECIMAL),
+            ("/spec/trajectories", json!({"shards": 0}), "should be greater than or equal to 1"),
+            ("/spec/training", json!({"learningRate": "-1"}), DECIMAL),
+            ("/spec/training", json!({"autoregressiveWeight": "ten"}), DECIMAL),
+            ("/spec/training", json!({"noiseSchedule": "Backwards"}), "supported values: \"Progressive\""),
+            ("/spec/evaluation", json!({"metric": "SqlExecution"}), "databaseUri goes with metric SqlExecution"),
+            ("/spec/evaluation", json!({"databaseUri": "pvc://data/x"}), "databaseUri goes with metric SqlExecution"),
+            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), URI),
+            ("/spec/evaluation", json!({"minSpeedup": "fast"}), DECIMAL),
+            ("/spec/evaluation", json!({"maxQualityDrop": "-1"}), DECIMAL),
+            ("/spec/output/uri", json!("file:///output"), OUTPUT),
+            ("/spec/output/uri", json!("pvc://models/"), OUTPUT),
+            ("/spec/output/uri", json!("pvc://models/*"), OUTPUT),
+            ("/spec/workspace", json!({"claimName": "work", "size": "1Gi"}), "workspace is either an existing claim"),
+            ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName in body should match"),
+        ],
+    )
     .await?;
     seen.extend(refusal(&api, with(training(), "/metadata/name", name)).await?);
     seen.extend(immutable_fields(&api).await?);
@@ -245,7 +257,10 @@ async fn immutable_fields(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String
         (json!({"podAnnotations": {"a": "b"}}), "podAnnotations"),
     ] {
         let message = refused_change(api, &change).await?.with_context(|| format!("{change} was admitted"))?;
-        ensure!(message.contains(&format!("{field} cannot be changed: the name of a training stands for one result")), "{change}: {message}");
+        ensure!(
+            message.contains(&format!("{field} cannot be changed: the name of a training stands for one result")),
+            "{change}: {message}"
+        );
         messages.push(message);
     }
     for change in [json!({"suspend": true}), json!({"trajectories": {"parallelism": 2}}), json!({"suspend": false})] {
@@ -277,22 +292,33 @@ async fn models() -> anyhow::Result<()> {
         ("/spec/networkPolicy", json!({"ingressFrom": [{"podSelector": {}}]})),
     ])
     .await?;
-    let seen = all_refused(&api, &model(), &[
-        ("/metadata/name", json!("a".repeat(41)), NAME),
-        ("/spec/model", json!({}), "model needs exactly one of uri (a checkpoint) and trainingRef"),
-        ("/spec/model/trainingRef", json!({"name": "text2sql"}), "model needs exactly one of uri (a checkpoint) and trainingRef"),
-        ("/spec/model/uri", json!("oci://registry/name"), URI),
-        ("/spec/model/servedName", json!("a b"), "must contain only letters, digits and ._:/-"),
-        ("/spec/model", json!({"trainingRef": {"name": "A"}}), "spec.model.trainingRef.name in body should match"),
-        ("/spec/device", json!("tpu"), "supported values: \"cpu\", \"cuda\""),
-        ("/spec/decoding", json!({"strategy": "Jacoby"}), "supported values: \"Jacobi\", \"Autoregressive\""),
-        ("/spec/decoding", json!({"maxBlockSize": 0}), "should be greater than or equal to 1"),
-        ("/spec/replicas", json!(-1), "should be greater than or equal to 0"),
-        autoscaling_case(json!({"minReplicas": 3, "maxReplicas": 2, "targetQueuedRequests": 1}), "minReplicas must not be above"),
-        autoscaling_case(json!({"maxReplicas": 2}), "autoscaling needs a figure to scale on"),
-        autoscaling_case(json!({"targetQueuedRequests": 1}), "spec.autoscaling.maxReplicas: Required value"),
-        ("/spec/service", json!({"port": 0}), "should be greater than or equal to 1"),
-    ])
+    let seen = all_refused(
+        &api,
+        &model(),
+        &[
+            ("/metadata/name", json!("a".repeat(41)), NAME),
+            ("/spec/model", json!({}), "model needs exactly one of uri (a checkpoint) and trainingRef"),
+            (
+                "/spec/model/trainingRef",
+                json!({"name": "text2sql"}),
+                "model needs exactly one of uri (a checkpoint) and trainingRef",
+            ),
+            ("/spec/model/uri", json!("oci://registry/name"), URI),
+            ("/spec/model/servedName", json!("a b"), "must contain only letters, digits and ._:/-"),
+            ("/spec/model", json!({"trainingRef": {"name": "A"}}), "spec.model.trainingRef.name in body should match"),
+            ("/spec/device", json!("tpu"), "supported values: \"cpu\", \"cuda\""),
+            ("/spec/decoding", json!({"strategy": "Jacoby"}), "supported values: \"Jacobi\", \"Autoregressive\""),
+            ("/spec/decoding", json!({"maxBlockSize": 0}), "should be greater than or equal to 1"),
+            ("/spec/replicas", json!(-1), "should be greater than or equal to 0"),
+            autoscaling_case(
+                json!({"minReplicas": 3, "maxReplicas": 2, "targetQueuedRequests": 1}),
+                "minReplicas must not be above",
+            ),
+            autoscaling_case(json!({"maxReplicas": 2}), "autoscaling needs a figure to scale on"),
+            autoscaling_case(json!({"targetQueuedRequests": 1}), "spec.autoscaling.maxReplicas: Required value"),
+            ("/spec/service", json!({"port": 0}), "should be greater than or equal to 1"),
+        ],
+    )
     .await?;
     let definitions = cllm_crds::definitions::all()?;
     check_every_rule_was_hit(&definitions[0], &seen)
@@ -327,7 +353,11 @@ async fn defaults_are_filled_in_and_the_minimum_is_a_whole_resource() -> anyhow:
     let stored = api::<CllmModel>(&namespace).create(&PostParams::default(), &serde_json::from_value(dynamic)?).await?;
     let spec: cllm_crds::CllmModelSpec = serde_json::from_value(stored.data["spec"].clone())?;
     ensure!(spec == created.spec, "{:?}", stored.data);
-    ensure!(stored.data["spec"]["replicas"] == 1 && stored.data["spec"]["server"]["drainSeconds"] == 60, "{:?}", stored.data);
+    ensure!(
+        stored.data["spec"]["replicas"] == 1 && stored.data["spec"]["server"]["drainSeconds"] == 60,
+        "{:?}",
+        stored.data
+    );
     Ok(())
 }
 
@@ -359,10 +389,9 @@ async fn the_columns_that_kubectl_prints() -> anyhow::Result<()> {
     let namespace = TestNamespace::create(cluster, "columns").await?;
     namespace.api::<CllmModel>().create(&PostParams::default(), &serde_json::from_value(model())?).await?;
     namespace.api::<CllmTraining>().create(&PostParams::default(), &serde_json::from_value(training())?).await?;
-    for (name, expected) in [
-        ("cllm", "NAME READY REPLICAS TOKENS/S AGE URL"),
-        ("cllmt", "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE"),
-    ] {
+    for (name, expected) in
+        [("cllm", "NAME READY REPLICAS TOKENS/S AGE URL"), ("cllmt", "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE")]
+    {
         let printed = cluster.kubectl(&["get", "--namespace", namespace.name(), name, "-o", "wide"]).await?.stdout;
         let header = printed.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(header == expected, "{header}");

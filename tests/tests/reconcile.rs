@@ -48,7 +48,10 @@ async fn install(cluster: &ControlPlane) -> anyhow::Result<()> {
     for name in ["cllmmodels.cllm.dev", "cllmtrainings.cllm.dev"] {
         eventually_object(&definitions, name, "the CRD to be established", SOON, |definition| {
             let conditions = definition.status.as_ref()?.conditions.as_ref()?;
-            conditions.iter().find(|condition| condition.type_ == "Established" && condition.status == "True").map(|_| ())
+            conditions
+                .iter()
+                .find(|condition| condition.type_ == "Established" && condition.status == "True")
+                .map(|_| ())
         })
         .await?;
     }
@@ -85,7 +88,8 @@ impl Operator {
     }
 
     async fn page(&self, path: &str) -> Result<String, String> {
-        let answer = reqwest::get(format!("{}/{path}", self.metrics)).await.and_then(reqwest::Response::error_for_status);
+        let answer =
+            reqwest::get(format!("{}/{path}", self.metrics)).await.and_then(reqwest::Response::error_for_status);
         answer.map_err(|error| error.to_string())?.text().await.map_err(|error| error.to_string())
     }
 
@@ -141,7 +145,11 @@ fn model_resource(source: &Value) -> anyhow::Result<CllmModel> {
 
 async fn create<K>(namespace: &TestNamespace, resource: &K) -> anyhow::Result<K>
 where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope> + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
     K::DynamicType: Default,
 {
     Ok(namespace.api::<K>().create(&PostParams::default(), resource).await?)
@@ -150,7 +158,11 @@ where
 /// Waits until the object exists with another uid than that one, and answers its uid.
 async fn exists<K>(namespace: &TestNamespace, name: &str, but: Option<&str>) -> anyhow::Result<String>
 where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope> + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
     K::DynamicType: Default,
 {
     let other = |object: &K| object.uid().filter(|uid| Some(uid.as_str()) != but);
@@ -168,7 +180,8 @@ fn resources() -> anyhow::Result<Vec<(PathBuf, Value)>> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "yaml") {
                 let text = std::fs::read_to_string(&path)?;
-                let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
+                let documents: Vec<Value> =
+                    serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
                 let ours = documents.into_iter().filter(|document| document["apiVersion"] == "cllm.dev/v1alpha1");
                 found.extend(ours.map(|document| (path.clone(), document)));
             }
@@ -203,7 +216,8 @@ async fn everything_rendered_is_accepted_without_a_warning_where_restricted_is_e
         }
         let manifest = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
         let arguments = ["apply", "--server-side", "--dry-run=server", "--warnings-as-errors", "-f", "-"];
-        let output = cluster.kubectl_with_input(&arguments, &manifest).await.with_context(|| path.display().to_string())?;
+        let output =
+            cluster.kubectl_with_input(&arguments, &manifest).await.with_context(|| path.display().to_string())?;
         ensure!(output.stderr.is_empty(), "{}: {}", path.display(), output.stderr);
         ensure!(output.stdout.lines().count() == objects.len(), "{}", output.stdout);
         checked += objects.len();
@@ -217,7 +231,17 @@ async fn a_model_gets_its_objects_loses_none_and_at_rest_nothing_is_written() ->
     let cluster = cluster().await?;
     let namespace = TestNamespace::create_restricted(cluster, "model").await?;
     let operator = Operator::start(cluster, &namespace).await?;
-    create(&namespace, &model_resource(&json!({"uri": "pvc://models/text2sql"}))?).await?;
+    let mut resource = model_resource(&json!({"uri": "pvc://models/text2sql"}))?;
+    // What the API server writes in another form than it was declared, or fills up with defaults.
+    resource.spec.pod.resources = serde_json::from_value(
+        json!({"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": {"memory": "1024Mi"}}),
+    )?;
+    resource.spec.pod.tolerations = serde_json::from_value(json!([{"key": "serving", "operator": "Exists"}]))?;
+    resource.spec.network_policy = serde_json::from_value(json!({"ingressFrom": [{"podSelector": {}}]}))?;
+    resource.spec.autoscaling = serde_json::from_value(
+        json!({"minReplicas": 1, "maxReplicas": 4, "targetQueuedRequests": 4, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}),
+    )?;
+    create(&namespace, &resource).await?;
 
     let deployment = exists::<Deployment>(&namespace, "text2sql-model", None).await?;
     let service = exists::<Service>(&namespace, "text2sql", None).await?;
@@ -228,7 +252,8 @@ async fn a_model_gets_its_objects_loses_none_and_at_rest_nothing_is_written() ->
         let status = model.status.as_ref()?;
         let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
         let is_progressing = condition("Ready")?.status == "False" && condition("Reconciling")?.status == "True";
-        (is_progressing && status.replicas == 1 && status.model.as_ref()?.image == "registry.example/cllm-server:test").then_some(())
+        (is_progressing && status.replicas == 1 && status.model.as_ref()?.image == "registry.example/cllm-server:test")
+            .then_some(())
     })
     .await?;
 
@@ -264,7 +289,8 @@ async fn play_kubelet_until_ready(namespace: &TestNamespace) -> anyhow::Result<(
             patched.map_err(|error| error.to_string())?;
         }
         let status = models.get("text2sql").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-        let is_ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let is_ready =
+            status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         if is_ready { Ok(()) } else { Err(format!("{:?}", status.conditions)) }
     })
     .await?;
@@ -295,7 +321,11 @@ async fn rests(operator: &Operator, poke: impl AsyncFn(u64) -> kube::Result<()>)
 }
 
 /// Makes the operator reconcile once more, and waits until it did.
-async fn look_again(operator: &Operator, poke: impl AsyncFn(u64) -> kube::Result<()>, turn: &AtomicUsize) -> Result<(), String> {
+async fn look_again(
+    operator: &Operator,
+    poke: impl AsyncFn(u64) -> kube::Result<()>,
+    turn: &AtomicUsize,
+) -> Result<(), String> {
     let before = operator.reconciliations().await?;
     poke(turn.fetch_add(1, Ordering::SeqCst) as u64).await.map_err(|error| error.to_string())?;
     let done = eventually("another reconciliation", SOON, async || match operator.reconciliations().await? {
@@ -314,10 +344,13 @@ async fn an_autoscaler_comes_scales_the_model_and_goes() -> anyhow::Result<()> {
     exists::<Deployment>(&namespace, "text2sql-model", None).await?;
     let models = namespace.api::<CllmModel>();
 
-    let autoscaling = json!({"spec": {"autoscaling": {"minReplicas": 2, "maxReplicas": 4, "targetTokensPerSecond": 100}}});
+    let autoscaling =
+        json!({"spec": {"autoscaling": {"minReplicas": 2, "maxReplicas": 4, "targetTokensPerSecond": 100}}});
     models.patch("text2sql", &PatchParams::default(), &Patch::Merge(autoscaling)).await?;
     exists::<HorizontalPodAutoscaler>(&namespace, "text2sql-model", None).await?;
-    let has = |wanted: i32| move |deployment: &Deployment| deployment.spec.as_ref()?.replicas.filter(|replicas| *replicas == wanted);
+    let has = |wanted: i32| {
+        move |deployment: &Deployment| deployment.spec.as_ref()?.replicas.filter(|replicas| *replicas == wanted)
+    };
     let deployments = namespace.api::<Deployment>();
     eventually_object(&deployments, "text2sql-model", "the fewest replicas", SOON, has(2)).await?;
 
@@ -328,7 +361,10 @@ async fn an_autoscaler_comes_scales_the_model_and_goes() -> anyhow::Result<()> {
     // It finds the replicas through the scale subresource, and has no metrics without an adapter.
     eventually_object(&models, "text2sql", "the autoscaler to complain", SOON, |model| {
         let conditions = &model.status.as_ref()?.conditions;
-        conditions.iter().find(|condition| condition.type_ == "ScalingActive" && condition.reason == "MetricsUnavailable").map(|_| ())
+        conditions
+            .iter()
+            .find(|condition| condition.type_ == "ScalingActive" && condition.reason == "MetricsUnavailable")
+            .map(|_| ())
     })
     .await?;
 
@@ -366,7 +402,9 @@ async fn a_training_runs_to_its_end_and_its_result_is_served() -> anyhow::Result
         "quality": {"metric": "ExactMatch", "target": "90.0", "cllm": "89.5", "drop": "0.5"},
         "output": {"uri": "pvc://models/text2sql/abc", "digest": "sha256:abc", "sizeBytes": 7},
     });
-    for (stage, pods, words) in [("collect", 2, &shard), ("train", 1, &json!({"stage": "Training"})), ("evaluate", 1, &result)] {
+    for (stage, pods, words) in
+        [("collect", 2, &shard), ("train", 1, &json!({"stage": "Training"})), ("evaluate", 1, &result)]
+    {
         finish_pods(&namespace, stage, pods, words).await.with_context(|| stage.to_owned())?;
     }
 
@@ -379,11 +417,17 @@ async fn a_training_runs_to_its_end_and_its_result_is_served() -> anyhow::Result
     ensure!(status.speedup.context("no speed-up")?.over_target == "2.10");
     ensure!(status.jobs.iter().map(|job| job.succeeded).collect::<Vec<_>>() == [2, 1, 1], "{:?}", status.jobs);
     ensure!(status.image.as_deref() == Some("registry.example/cllm-trainer:test"));
-    eventually_object(&namespace.api::<Deployment>(), "text2sql-model", "the result to be served", SOON, |deployment| {
-        let template = &deployment.spec.as_ref()?.template;
-        let arguments = template.spec.as_ref()?.containers.first()?.args.as_ref()?;
-        arguments.contains(&"--model=/claims/models/text2sql/abc".to_owned()).then_some(())
-    })
+    eventually_object(
+        &namespace.api::<Deployment>(),
+        "text2sql-model",
+        "the result to be served",
+        SOON,
+        |deployment| {
+            let template = &deployment.spec.as_ref()?.template;
+            let arguments = template.spec.as_ref()?.containers.first()?.args.as_ref()?;
+            arguments.contains(&"--model=/claims/models/text2sql/abc".to_owned()).then_some(())
+        },
+    )
     .await?;
 
     // Terminal trainings stay terminal.
@@ -406,7 +450,11 @@ async fn finish_pods(namespace: &TestNamespace, stage: &str, count: usize, words
     let selector = ListParams::default().labels(&format!("cllm.dev/stage={stage}"));
     let names = eventually(&format!("{count} Pods of stage {stage}"), SOON, async || {
         let list = pods.list(&selector).await.map_err(|error| error.to_string())?;
-        if list.items.len() == count { Ok(list.iter().map(ResourceExt::name_any).collect::<Vec<_>>()) } else { Err(list.items.len().to_string()) }
+        if list.items.len() == count {
+            Ok(list.iter().map(ResourceExt::name_any).collect::<Vec<_>>())
+        } else {
+            Err(list.items.len().to_string())
+        }
     })
     .await?;
     let now = "2026-01-01T00:00:00Z";
@@ -446,11 +494,11 @@ async fn a_failed_pod_ends_the_training_with_its_words_and_a_suspended_one_waits
     let pods = namespace.api::<Pod>();
     let name = eventually("a Pod", SOON, async || {
         let list = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-        list.iter().next().map(ResourceExt::name_any).ok_or("none")
-            .map_err(str::to_owned)
+        list.iter().next().map(ResourceExt::name_any).ok_or("none").map_err(str::to_owned)
     })
     .await?;
-    let words = json!({"stage": "Collecting", "error": "line 3 of /claims/data/train.jsonl is not JSON: correct it"}).to_string();
+    let words = json!({"stage": "Collecting", "error": "line 3 of /claims/data/train.jsonl is not JSON: correct it"})
+        .to_string();
     let now = "2026-01-01T00:00:00Z";
     let terminated = json!({"exitCode": 2, "reason": "Error", "message": words, "startedAt": now, "finishedAt": now});
     let failed = json!({"status": {
@@ -462,7 +510,10 @@ async fn a_failed_pod_ends_the_training_with_its_words_and_a_suspended_one_waits
     pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&failed)).await?;
     let message = eventually_object(&trainings, "text2sql", "the training to fail", SOON, |training| {
         let conditions = &training.status.as_ref()?.conditions;
-        conditions.iter().find(|condition| condition.type_ == "Failed" && condition.status == "True").map(|failed| failed.message.clone())
+        conditions
+            .iter()
+            .find(|condition| condition.type_ == "Failed" && condition.status == "True")
+            .map(|failed| failed.message.clone())
     })
     .await?;
     ensure!(message == "Collecting failed: line 3 of /claims/data/train.jsonl is not JSON: correct it", "{message}");
@@ -479,11 +530,15 @@ async fn an_object_of_someone_else_is_not_taken_over() -> anyhow::Result<()> {
     let theirs = create(&namespace, &theirs).await?;
     let operator = Operator::start(cluster, &namespace).await?;
     create(&namespace, &model_resource(&json!({"uri": "pvc://models/text2sql"}))?).await?;
-    let message = eventually_object(&namespace.api::<CllmModel>(), "text2sql", "the model to be stalled", SOON, |model| {
-        let conditions = &model.status.as_ref()?.conditions;
-        conditions.iter().find(|condition| condition.type_ == "Stalled" && condition.reason == "NameTaken").map(|stalled| stalled.message.clone())
-    })
-    .await?;
+    let message =
+        eventually_object(&namespace.api::<CllmModel>(), "text2sql", "the model to be stalled", SOON, |model| {
+            let conditions = &model.status.as_ref()?.conditions;
+            conditions
+                .iter()
+                .find(|condition| condition.type_ == "Stalled" && condition.reason == "NameTaken")
+                .map(|stalled| stalled.message.clone())
+        })
+        .await?;
     ensure!(message.contains("Service text2sql exists and does not belong to this resource"), "{message}");
     ensure!(namespace.api::<Service>().get("text2sql").await?.spec == theirs.spec);
     operator.stop().await

@@ -111,7 +111,10 @@ pub fn tokenized(
     };
     let parts = std::thread::scope(|scope| {
         let workers: Vec<_> = examples.chunks(share).map(|part| scope.spawn(move || encode(part))).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::engine("tokenisation failed")))).collect::<Result<Vec<_>>>()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::engine("tokenisation failed"))))
+            .collect::<Result<Vec<_>>>()
     })?;
     let context = checkpoint.config().max_position_embeddings;
     let fitting: Vec<_> = parts.into_iter().flatten().filter(|example| example.tokens.len() <= context).collect();
@@ -120,7 +123,11 @@ pub fn tokenized(
         return Err(Failure::BadInput(format!("no example of {path} fits the model's context of {context} tokens")));
     }
     if fitting.len() < total {
-        tracing::warn!("{} of {total} examples of {} exceed {context} tokens and are left out", total - fitting.len(), path.display());
+        tracing::warn!(
+            "{} of {total} examples of {} exceed {context} tokens and are left out",
+            total - fitting.len(),
+            path.display()
+        );
     }
     Ok(fitting)
 }
@@ -194,7 +201,8 @@ impl Objective for Supervised {
             return Ok(Vec::new());
         }
         let batches = micro_batches(&self.validation.iter().collect::<Vec<_>>());
-        let sums = sum_terms(&batches, self.threads, |batch| Ok([f64::from(batch.loss(model)?.to_scalar::<f32>()?), 0.0]))?;
+        let sums =
+            sum_terms(&batches, self.threads, |batch| Ok([f64::from(batch.loss(model)?.to_scalar::<f32>()?), 0.0]))?;
         Ok(vec![("validationLoss", sums[0])])
     }
 }

@@ -50,7 +50,10 @@ async fn wait(terminate: &mut tokio::signal::unix::Signal, interrupt: &mut tokio
     }
 }
 
-#[expect(clippy::exit, reason = "a person who signals twice does not want to wait; files are renamed into place, so nothing breaks")]
+#[expect(
+    clippy::exit,
+    reason = "a person who signals twice does not want to wait; files are renamed into place, so nothing breaks"
+)]
 fn exit_at_once() {
     std::process::exit(i32::from(Failure::Interrupted.exit_code()));
 }
@@ -61,7 +64,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
         listener.set_nonblocking(true)?;
         Ok::<_, std::io::Error>(listener)
     };
-    bind().map_err(|error| Failure::Engine(format!("cannot listen on {address}: {error}; choose another --metrics-port")))
+    bind()
+        .map_err(|error| Failure::Engine(format!("cannot listen on {address}: {error}; choose another --metrics-port")))
 }
 
 async fn serve(listener: TcpListener, status: SharedStatus) {

@@ -6,9 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cllm_crds::status_page::Trajectories;
-use cllm_engine::{
-    Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate_with_trajectories,
-};
+use cllm_engine::{Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate_with_trajectories};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
@@ -20,7 +18,9 @@ use crate::progress::Reporter;
 use crate::run_output::file_digest;
 use crate::run_state::other_settings;
 use crate::storage::FolderLock;
-use crate::trajectories::{Counts, ShardMetadata, TrajectoryExample, Usability, judge, read_shard, shard_path, write_shard};
+use crate::trajectories::{
+    Counts, ShardMetadata, TrajectoryExample, Usability, judge, read_shard, shard_path, write_shard,
+};
 
 /// Arguments of `collect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -157,7 +157,8 @@ impl Collector<'_> {
             all["model"] = json!(model);
             all
         };
-        let (found, asked) = (with_model(&found.model, &found.settings), with_model(&self.model_digest, &self.settings));
+        let (found, asked) =
+            (with_model(&found.model, &found.settings), with_model(&self.model_digest, &self.settings));
         other_settings(&self.arguments.output, &found, &asked)
     }
 

@@ -43,7 +43,10 @@ pub fn read(path: &Path, tokenizer: &Tokenizer, limit: Option<usize>) -> Result<
         Ok(())
     })?;
     if examples.is_empty() {
-        return Err(Failure::BadInput(format!("{} holds no examples: give a JSONL file with at least one", path.display())));
+        return Err(Failure::BadInput(format!(
+            "{} holds no examples: give a JSONL file with at least one",
+            path.display()
+        )));
     }
     Ok(examples)
 }

@@ -20,7 +20,9 @@ pub enum Failure {
     #[error("{0} is in use by another process: wait for it, or give this one another folder")]
     Locked(PathBuf),
     /// A file could not be written: full disk, no permission, vanished volume.
-    #[error("cannot write {path}: {source}; make room or choose another folder and run the same command again: what was complete is unchanged")]
+    #[error(
+        "cannot write {path}: {source}; make room or choose another folder and run the same command again: what was complete is unchanged"
+    )]
     Write {
         /// The file or folder.
         path: PathBuf,

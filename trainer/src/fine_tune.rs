@@ -165,8 +165,7 @@ fn one_step<O: Objective>(
 ) -> Result<Terms> {
     let arguments = run.arguments;
     let batches = objective.batches(state.step)?;
-    let (mut gradients, terms) =
-        sum_gradients(&batches, variables, run.threads, |batch| objective.loss(model, batch))?;
+    let (mut gradients, terms) = sum_gradients(&batches, variables, run.threads, |batch| objective.loss(model, batch))?;
     let norm = clip(&mut gradients, arguments.clip);
     if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
         return Err(Failure::BadInput(format!(

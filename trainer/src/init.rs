@@ -11,7 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder};
+use tokenizers::{
+    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder,
+};
 
 use crate::dataset;
 use crate::failure::{Failure, Result};
@@ -20,7 +22,8 @@ use crate::storage;
 
 const END_OF_TEXT: &str = "<|endoftext|>";
 /// The last message of the user and a line break: the prompt format of the data sets.
-const CHAT_TEMPLATE: &str = "{{ (messages | selectattr('role', 'equalto', 'user') | list | last)['content'] }}{{ '\\n' }}";
+const CHAT_TEMPLATE: &str =
+    "{{ (messages | selectattr('role', 'equalto', 'user') | list | last)['content'] }}{{ '\\n' }}";
 const STANDARD_DEVIATION: f64 = 0.02;
 const DEFAULT_CONTEXT: u32 = 1024;
 
@@ -86,14 +89,19 @@ fn train_tokenizer(texts: &[String], vocabulary_size: u32) -> Result<TrainedToke
         .build();
     let mut build = || -> tokenizers::Result<TrainedTokenizer> {
         let bytes = ByteLevel::new(false, true, true);
-        let mut tokenizer =
-            TokenizerBuilder::<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>::default()
-                .with_model(BPE::default())
-                .with_normalizer(None)
-                .with_pre_tokenizer(Some(PreTokenizerWrapper::from(bytes)))
-                .with_post_processor(None)
-                .with_decoder(Some(DecoderWrapper::from(ByteLevel::default())))
-                .build()?;
+        let mut tokenizer = TokenizerBuilder::<
+            BPE,
+            NormalizerWrapper,
+            PreTokenizerWrapper,
+            PostProcessorWrapper,
+            DecoderWrapper,
+        >::default()
+        .with_model(BPE::default())
+        .with_normalizer(None)
+        .with_pre_tokenizer(Some(PreTokenizerWrapper::from(bytes)))
+        .with_post_processor(None)
+        .with_decoder(Some(DecoderWrapper::from(ByteLevel::default())))
+        .build()?;
         tokenizer.train(&mut trainer, texts.iter().map(String::as_str))?;
         Ok(TrainedTokenizer { json: tokenizer.to_string(true)?, vocabulary_size: tokenizer.get_vocab_size(true) })
     };
@@ -147,7 +155,10 @@ fn write_metadata(folder: &Path, config: &ModelConfig) -> Result<()> {
     let mut fields = serde_json::to_value(config).map_err(Failure::engine)?;
     fields["torch_dtype"] = json!("float32");
     write_json(&folder.join("config.json"), &fields)?;
-    write_json(&folder.join("generation_config.json"), &json!({ "do_sample": false, "eos_token_id": 0, "pad_token_id": 0 }))?;
+    write_json(
+        &folder.join("generation_config.json"),
+        &json!({ "do_sample": false, "eos_token_id": 0, "pad_token_id": 0 }),
+    )?;
     let tokenizer = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END_OF_TEXT,

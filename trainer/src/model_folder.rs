@@ -69,9 +69,7 @@ pub fn dimensions(config: &ModelConfig) -> Dimensions {
 /// The differentiable model of a checkpoint, in f32.
 pub fn differentiable(checkpoint: &Checkpoint) -> Result<DifferentiableModel> {
     let read = |name: &str| {
-        let Some(view) = checkpoint.tensors().get(name) else {
-            candle_core::bail!("the weight {name} is missing")
-        };
+        let Some(view) = checkpoint.tensors().get(name) else { candle_core::bail!("the weight {name} is missing") };
         Tensor::from_vec(view.to_f32(), view.shape, &Device::Cpu)
     };
     Ok(DifferentiableModel::new(dimensions(checkpoint.config()), DType::F32, read)?)
@@ -124,12 +122,12 @@ pub fn write_weights(path: &Path, weights: &[(String, Tensor)], dtype: StoredDty
         stored.push((name.clone(), Stored::new(dtype.safetensors(), tensor.dims().to_vec(), dtype.bytes(&values))));
     }
     // transformers refuses files that do not say which framework they are for
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(path, stored, metadata)
+    write_safetensors(path, stored, "format", "pt".to_owned())
 }
 
-/// A safetensors file, whole or not at all.
-pub fn write_safetensors(path: &Path, tensors: Vec<(String, Stored)>, metadata: HashMap<String, String>) -> Result<()> {
+/// A safetensors file with one entry of metadata (several would come in a random order), whole or not at all.
+pub fn write_safetensors(path: &Path, tensors: Vec<(String, Stored)>, key: &str, value: String) -> Result<()> {
+    let metadata = HashMap::from([(key.to_owned(), value)]);
     storage::write_file(path, |temporary| {
         safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(std::io::Error::other)
     })

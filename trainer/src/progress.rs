@@ -20,14 +20,17 @@ pub struct Reporter {
     status: SharedStatus,
     interrupted: Arc<AtomicBool>,
     bar: Option<ProgressBar>,
-    begun: Instant,
-    begun_at: Option<u64>,
+    /// When the first update came, and with how much done.
+    begun: Option<(Instant, u64)>,
     logged: Instant,
 }
 
 /// A status of nothing done yet.
 pub fn new_status(stage: JobStage) -> SharedStatus {
-    Arc::new(Mutex::new(TrainerStatus { stage, progress: Progress { last_updated_time: now(), ..Progress::default() } }))
+    Arc::new(Mutex::new(TrainerStatus {
+        stage,
+        progress: Progress { last_updated_time: now(), ..Progress::default() },
+    }))
 }
 
 /// The present time, RFC 3339 in UTC, to the second.
@@ -50,17 +53,23 @@ impl Reporter {
         if let Some(bar) = &bar {
             bar.set_prefix(format!("{:?}", lock(&status).stage).to_lowercase());
         }
-        let begun = Instant::now();
-        Self { status, interrupted, bar, begun, begun_at: None, logged: begun }
+        Self { status, interrupted, bar, begun: None, logged: Instant::now() }
     }
 
     /// Says that `done` of `total` units are done. The first call sets where the rate is measured from.
     pub fn update(&mut self, done: u64, total: u64, metrics: &[(&str, String)]) {
-        let begun_at = *self.begun_at.get_or_insert(done);
+        let (begun, begun_at) = *self.begun.get_or_insert_with(|| (Instant::now(), done));
         let progress = Progress {
             progress_percentage: (100 * done).checked_div(total).unwrap_or(100).min(100) as u32,
-            estimated_remaining_seconds: remaining(done.saturating_sub(begun_at), total.saturating_sub(done), self.begun.elapsed()),
-            metrics: metrics.iter().map(|(name, value)| Metric { name: (*name).to_owned(), value: value.clone() }).collect(),
+            estimated_remaining_seconds: remaining(
+                done.saturating_sub(begun_at),
+                total.saturating_sub(done),
+                begun.elapsed(),
+            ),
+            metrics: metrics
+                .iter()
+                .map(|(name, value)| Metric { name: (*name).to_owned(), value: value.clone() })
+                .collect(),
             last_updated_time: now(),
         };
         self.show(done, total, &progress);
@@ -79,9 +88,10 @@ impl Reporter {
 
     /// A line beside the bar or in the log.
     pub fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => tracing::info!("{text}"),
+        if let Some(bar) = &self.bar {
+            bar.println(text);
+        } else {
+            tracing::info!("{text}");
         }
     }
 

@@ -19,7 +19,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Ok(message) => (message, ExitCode::SUCCESS),
         Err(failure) => {
             tracing::error!("{failure}");
-            (TerminationMessage { error: Some(failure.to_string()), ..empty(stage) }, ExitCode::from(failure.exit_code()))
+            (
+                TerminationMessage { error: Some(failure.to_string()), ..empty(stage) },
+                ExitCode::from(failure.exit_code()),
+            )
         }
     };
     match arguments.common.termination_message.as_deref().map(|path| leave(path, message)) {
@@ -84,7 +87,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("message");
         for length in [0, 10, 5000] {
-            leave(&path, TerminationMessage { error: Some("ö\"".repeat(length)), ..empty(JobStage::Training) }).unwrap();
+            leave(&path, TerminationMessage { error: Some("ö\"".repeat(length)), ..empty(JobStage::Training) })
+                .unwrap();
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.len() <= TERMINATION_MESSAGE_LIMIT);
             let message: TerminationMessage = serde_json::from_str(&text).unwrap();

@@ -5,7 +5,6 @@
 //! the result. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
 //! favor of the one before.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +43,7 @@ pub(crate) fn save(folder: &Path, model: &DifferentiableModel, state: &Optimizer
     let metadata = Metadata { version: 1, step: state.step, checksum, settings: settings.clone() };
     let metadata = serde_json::to_string(&metadata).map_err(|error| Failure::Engine(error.to_string()))?;
     let path = folder.join(format!("step-{:08}.safetensors", state.step));
-    write_safetensors(&path, tensors, HashMap::from([(METADATA_KEY.to_owned(), metadata)]))?;
+    write_safetensors(&path, tensors, METADATA_KEY, metadata)?;
     let states = states(folder)?;
     for (_, old) in states.iter().rev().skip(KEPT) {
         fs::remove_file(old).map_err(Failure::write(old))?;
@@ -104,8 +103,12 @@ fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(Optimi
         let variables = model.variables();
         variables.iter().map(|(name, variable)| one(&tensors, &format!("{kind}.{name}"), variable)).collect()
     };
-    let state =
-        OptimizerState { step: metadata.step, weights: values("weight")?, first: values("first")?, second: values("second")? };
+    let state = OptimizerState {
+        step: metadata.step,
+        weights: values("weight")?,
+        first: values("first")?,
+        second: values("second")?,
+    };
     Ok((state, metadata.settings))
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::LocalError;
 use super::job::{self, End};
-use super::launch::{Handle, Host, PodRequest};
+use super::launch::{Handle, Host, PodRequest, PortChoice};
 use super::state::JobState;
 use super::supervise::Ended;
 
@@ -210,7 +210,7 @@ fn start(
         name: if indexed { format!("{name}-{index}") } else { name.to_owned() },
         template: &spec.template,
         completion_index: indexed.then_some(index),
-        http_port: None,
+        http_port: PortChoice::Free,
     };
     let running = host.launch(&request)?;
     entry.active.insert(index, running.handle);

@@ -42,8 +42,19 @@ pub(super) struct PodRequest<'a> {
     pub template: &'a PodTemplateSpec,
     /// Of a Pod of an Indexed Job.
     pub completion_index: Option<u32>,
-    /// The local port of `http`; otherwise any free one.
-    pub http_port: Option<u16>,
+    /// The local port of `http`.
+    pub http_port: PortChoice,
+}
+
+/// Which local port is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PortChoice {
+    /// This one, or none.
+    Exactly(u16),
+    /// This one, or any other where it is taken.
+    Preferably(u16),
+    /// Any.
+    Free,
 }
 
 /// A process that has been started.
@@ -136,17 +147,27 @@ fn remove_file(path: &Path) -> Result<(), LocalError> {
     }
 }
 
-/// Free ports for the named ones. All are held while they are chosen, so that they differ.
-fn choose_ports(names: &[String], http_port: Option<u16>) -> Result<BTreeMap<String, u16>, LocalError> {
+/// Ports for the named ones. All are held while they are chosen, so that they differ.
+fn choose_ports(names: &[String], http_port: PortChoice) -> Result<BTreeMap<String, u16>, LocalError> {
     let mut held = Vec::with_capacity(names.len());
     for name in names {
-        let wanted = http_port.filter(|_| name == "http");
-        let listener = match wanted {
-            Some(port) => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|_| LocalError::Port { port })?,
-            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LocalError::NoPort)?,
-        };
+        let listener = listen(if name == "http" { http_port } else { PortChoice::Free })?;
         let port = listener.local_addr().map_err(LocalError::NoPort)?.port();
         held.push((name.clone(), port, listener));
     }
     Ok(held.into_iter().map(|(name, port, _)| (name, port)).collect())
+}
+
+fn listen(choice: PortChoice) -> Result<TcpListener, LocalError> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    match choice {
+        PortChoice::Exactly(port) => bind(port).map_err(|_| LocalError::Port { port }),
+        PortChoice::Preferably(port) => bind(port).or_else(|_| bind(0)).map_err(LocalError::NoPort),
+        PortChoice::Free => bind(0).map_err(LocalError::NoPort),
+    }
+}
+
+/// Whether nobody listens there.
+pub(super) fn is_free(port: u16) -> bool {
+    listen(PortChoice::Exactly(port)).is_ok()
 }

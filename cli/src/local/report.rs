@@ -54,7 +54,9 @@ fn arms(report: &Report) -> String {
             format!("{:.1} %", arm.quality),
         ]
     };
-    columns(1, &heads, report.arms.iter().map(row))
+    let mut arms: Vec<&Arm> = report.arms.iter().collect();
+    arms.sort_by_key(|arm| (arm.checkpoint == ArmCheckpoint::Cllm, arm.strategy != ArmStrategy::Autoregressive));
+    columns(1, &heads, arms.into_iter().map(row))
 }
 
 fn name(arm: &Arm) -> String {

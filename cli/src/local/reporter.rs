@@ -60,7 +60,7 @@ impl Reporter {
         match self {
             Self::Live { drawn } => {
                 let rows: Vec<Row> = snapshots.iter().map(|snapshot| snapshot.row.clone()).collect();
-                let table = table::render(&rows);
+                let table = narrow(&table::render(&rows), comfy_table::Table::new().width());
                 if table != *drawn {
                     put(&format!("{}{table}\n", erase(drawn)));
                     *drawn = table;
@@ -103,6 +103,12 @@ fn object(kind: &str, name: &str, status: &Value) -> Value {
     json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "status": status})
 }
 
+/// A line that wraps would take two rows of the screen, and the table could not be drawn over itself.
+fn narrow(table: &str, width: Option<u16>) -> String {
+    let width = width.map_or(usize::MAX, usize::from);
+    table.lines().map(|line| line.chars().take(width).collect::<String>()).collect::<Vec<_>>().join("\n")
+}
+
 /// Moves the cursor to the beginning of what was drawn and clears the rest of the screen.
 fn erase(drawn: &str) -> String {
     match drawn.lines().count() {
@@ -115,4 +121,17 @@ fn erase(drawn: &str) -> String {
 fn put(text: &str) {
     let mut output = anstream::stdout().lock();
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_to_the_screen_and_erased_one_by_one() {
+        assert_eq!(narrow("abc\nde", Some(2)), "ab\nde");
+        assert_eq!(narrow("abc\nde", None), "abc\nde");
+        assert_eq!(erase("ab\nde"), "\u{1b}[2A\r\u{1b}[J");
+        assert_eq!(erase(""), "");
+    }
 }

@@ -1,13 +1,12 @@
 //! `cllm up FILE`: reads, checks, works until everything is ready, serves until a signal, and leaves no process behind.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::LocalError;
-use super::launch::Host;
+use super::launch::{Host, PortChoice, is_free};
 use super::plan::Plan;
 use super::process::ProgramFolders;
 use super::reporter::Reporter;
@@ -71,13 +70,12 @@ fn workdir_of(arguments: &UpArguments) -> PathBuf {
     })
 }
 
-/// The port that was asked for, which must be free; else the usual one, if it is.
-fn http_port(asked: Option<u16>) -> Result<Option<u16>, LocalError> {
-    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+/// The port that was asked for, which must be free; else the usual one, if it is when the model starts.
+fn http_port(asked: Option<u16>) -> Result<PortChoice, LocalError> {
     match asked {
-        Some(port) if is_free(port) => Ok(Some(port)),
+        Some(port) if is_free(port) => Ok(PortChoice::Exactly(port)),
         Some(port) => Err(LocalError::Port { port }),
-        None => Ok(Some(USUAL_HTTP_PORT).filter(|&port| is_free(port))),
+        None => Ok(PortChoice::Preferably(USUAL_HTTP_PORT)),
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use tokio::task::JoinSet;
 
 use super::LocalError;
-use super::launch::{Handle, Host, PodRequest};
+use super::launch::{Handle, Host, PodRequest, PortChoice};
 use super::supervise::{Ended, Phase};
 
 /// Restarts in a row after which a server is given up.
@@ -24,7 +24,7 @@ pub(super) struct Servers {
 
 struct Entry {
     deployment: Deployment,
-    http_port: Option<u16>,
+    http_port: PortChoice,
     running: Option<Handle>,
     was_ready: bool,
     restarts: u32,
@@ -52,8 +52,8 @@ impl Servers {
         Self { host, entries: BTreeMap::new(), ends: JoinSet::new() }
     }
 
-    /// Takes a Deployment in; one that is known already is left alone. The port is that of its API, otherwise any free one.
-    pub(super) fn submit(&mut self, name: &str, deployment: Deployment, http_port: Option<u16>) {
+    /// Takes a Deployment in; one that is known already is left alone. The port is that of its API.
+    pub(super) fn submit(&mut self, name: &str, deployment: Deployment, http_port: PortChoice) {
         self.entries.entry(name.to_owned()).or_insert_with(|| Entry {
             deployment,
             http_port,
@@ -80,7 +80,9 @@ impl Servers {
             };
             let running = self.host.launch(&request)?;
             // a restarted server keeps its address
-            entry.http_port = running.handle.ports.get("http").copied();
+            if let Some(&port) = running.handle.ports.get("http") {
+                entry.http_port = PortChoice::Preferably(port);
+            }
             entry.running = Some(running.handle);
             let (name, end) = (name.clone(), running.end);
             self.ends.spawn(async move { ServerEnd { name, result: end.await } });

@@ -133,6 +133,9 @@ impl Playground {
 
     /// Starts `cllm up`.
     pub(super) fn up(&self, extra: &[&str]) -> Up {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        // tests run side by side: each takes a port of its own
+        let ports = if extra.contains(&"--http-port") { vec![] } else { vec!["--http-port", &port] };
         let child = Command::new(env!("CARGO_BIN_EXE_cllm"))
             .arg("up")
             .arg(self.path("shop.yaml"))
@@ -141,6 +144,7 @@ impl Playground {
             .arg("--bin-dir")
             .arg(self.path("bin"))
             .args(extra)
+            .args(ports)
             .env("FAKE", self.path("fake"))
             .env("FAKE_SERVER_BINARY", std::env::current_exe().unwrap())
             .stdin(Stdio::null())

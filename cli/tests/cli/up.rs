@@ -21,6 +21,11 @@ fn order(calls: &[String]) -> Vec<&str> {
     order
 }
 
+fn succeed(playground: &Playground) {
+    let status = playground.up(&["--exit-when-ready"]).wait();
+    assert!(status.success(), "{status}\n{}\n{}", playground.read("stdout"), playground.read("stderr"));
+}
+
 #[test]
 fn all_stages_run_in_order_then_the_model_is_served() {
     let playground = Playground::new();
@@ -90,9 +95,9 @@ fn a_kill_in_any_stage_leaves_no_child_and_the_next_run_goes_on() {
 #[test]
 fn a_second_run_finds_everything_done() {
     let playground = Playground::new();
-    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    succeed(&playground);
     let before = playground.calls();
-    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    succeed(&playground);
     assert_eq!(playground.calls()[before.len()..], ["serve".to_owned()]);
     assert!(playground.read("stdout").contains("report: "), "the table is told again");
 }
@@ -100,10 +105,10 @@ fn a_second_run_finds_everything_done() {
 #[test]
 fn another_spec_under_the_same_name_runs_the_stages_that_it_changes() {
     let playground = Playground::new();
-    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    succeed(&playground);
     let before = playground.calls().len();
     playground.edit("prompts: 10", "prompts: 20");
-    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    succeed(&playground);
     assert_eq!(playground.calls()[before..], ["evaluate".to_owned(), "serve".to_owned()]);
 }
 
@@ -138,7 +143,7 @@ fn a_failing_stage_is_told_with_its_sentence_and_its_log() {
     assert_eq!(playground.calls().iter().filter(|call| *call == "train").count(), 1, "exit code 2 is not retried");
     // once the cause is gone the next run goes on from there
     playground.remove("fake/fail-train");
-    assert!(playground.up(&["--exit-when-ready"]).wait().success(), "{}", playground.read("stderr"));
+    succeed(&playground);
     assert_eq!(order(&playground.calls()), ["adapt", "collect", "train", "evaluate", "serve"]);
     assert_eq!(playground.calls().iter().filter(|call| *call == "train").count(), 2);
 }
@@ -170,7 +175,7 @@ fn a_missed_gate_fails_with_figures_and_bar_and_never_serves() {
     assert_eq!(playground.calls().iter().filter(|call| *call == "evaluate").count(), 1);
     // a lower bar is another spec
     playground.edit("minSpeedup: \"1.3\"", "minSpeedup: \"1.0\"");
-    assert!(playground.up(&["--exit-when-ready"]).wait().success(), "{}", playground.read("stderr"));
+    succeed(&playground);
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn ctrl_c_lets_the_stage_write_its_checkpoint_and_the_next_run_goes_on() {
         assert_eq!(playground.read("fake/interrupted"), "train\n");
         playground.wait_for_no_children();
         playground.remove("fake/block-train");
-        assert!(playground.up(&["--exit-when-ready"]).wait().success());
+        succeed(&playground);
         assert_eq!(playground.calls().iter().filter(|call| *call == "train").count(), 2);
     }
 }
@@ -283,10 +288,10 @@ fn a_port_that_is_taken_is_refused_at_once() {
 #[test]
 fn a_result_that_someone_removed_is_named() {
     let playground = Playground::new();
-    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    succeed(&playground);
     std::fs::remove_dir_all(playground.path("work/claims/models")).unwrap();
     assert_eq!(playground.up(&["--exit-when-ready"]).wait().code(), Some(1));
     assert!(playground.read("stderr").contains("its result is not at "), "{}", playground.read("stderr"));
     playground.remove("work/state.json");
-    assert!(playground.up(&["--exit-when-ready"]).wait().success());
+    succeed(&playground);
 }

@@ -61,7 +61,7 @@ fn backward<T: Real>(gate_up: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     tensor(result, (rows, width))
 }
 
-#[inline(always)]
+#[inline]
 fn sigmoid<T: Real>(x: T) -> T {
     T::one() / (T::one() + (T::zero() - x).exponential())
 }

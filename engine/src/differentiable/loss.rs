@@ -70,7 +70,9 @@ fn cross_entropy_backward<T: Real>(op: &CrossEntropy, logits: &Tensor, gradient:
             extend_softmax(row, &mut result);
             let of_row = &mut result[start..];
             of_row[target as usize] -= T::one();
-            of_row.iter_mut().for_each(|value| *value *= scale);
+            for value in of_row {
+                *value *= scale;
+            }
         }
         tensor(result, logits.shape())
     })
@@ -163,5 +165,7 @@ fn extend_softmax<T: Real>(row: &[T], out: &mut Vec<T>) {
     out.extend(row.iter().map(|&value| (value - largest).exponential()));
     let probabilities = &mut out[start..];
     let inverse = T::one() / probabilities.iter().fold(T::zero(), |sum, &value| sum + value);
-    probabilities.iter_mut().for_each(|value| *value *= inverse);
+    for value in probabilities {
+        *value *= inverse;
+    }
 }

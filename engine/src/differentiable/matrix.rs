@@ -68,7 +68,8 @@ pub(super) fn multiply<T: Real>(
     right: Matrix<'_, T>,
     scale: T,
 ) {
-    let (m, n, k) = (destination.rows, destination.columns, left.columns);
+    let MatrixMut { data, rows: m, columns: n, row_stride } = destination;
+    let k = left.columns;
     assert!(left.rows == m && right.columns == n && right.rows == k, "shapes of a matrix product do not fit");
     if m == 0 || n == 0 || (k == 0 && write == Write::Add) {
         return;
@@ -80,16 +81,16 @@ pub(super) fn multiply<T: Real>(
             m,
             n,
             k,
-            destination.data.as_mut_ptr(),
+            data.as_mut_ptr(),
             1,
-            destination.row_stride as isize,
+            row_stride.cast_signed(),
             write == Write::Add,
             left.data.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
+            left.column_stride.cast_signed(),
+            left.row_stride.cast_signed(),
             right.data.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
+            right.column_stride.cast_signed(),
+            right.row_stride.cast_signed(),
             T::one(),
             scale,
             false,

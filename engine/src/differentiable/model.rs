@@ -63,7 +63,7 @@ impl DifferentiableModel {
         } else {
             Some(reader.variable(&[("lm_head.weight", d.vocabulary_size)], Some(d.hidden_size))?)
         };
-        Ok(Self { embedding, layers, norm, lm_head, dimensions })
+        Ok(Self { dimensions, embedding, layers, norm, lm_head })
     }
 
     /// The dimensions that it was made with.

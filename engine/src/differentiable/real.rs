@@ -15,7 +15,7 @@ pub(super) trait Real: WithDType {
 }
 
 impl Real for f32 {
-    #[inline(always)]
+    #[inline]
     fn exponential(self) -> Self {
         exponential_f32(self)
     }
@@ -46,11 +46,11 @@ impl Real for f64 {
 }
 
 /// Cody–Waite reduction to ±ln 2 / 2 and a polynomial of degree 6, without branches.
-#[inline(always)]
+#[inline]
 fn exponential_f32(x: f32) -> f32 {
     // adding and subtracting 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits
     const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
     let rounded = x * std::f32::consts::LOG2_E + ROUND;

@@ -18,12 +18,9 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Memory for short forwards of `model`.
+    /// Memory for forwards of `model`; most of it comes with the first forward.
     pub fn new(model: &Model) -> Self {
-        let mut workspace = Self::default();
-        let rows = 1;
-        resized(&mut workspace.logits, rows * model.config().vocab_size);
-        workspace
+        Self { logits: vec![0.0; model.config().vocab_size], ..Self::default() }
     }
 }
 

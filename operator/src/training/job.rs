@@ -46,10 +46,18 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
         .map(|stage| {
             inputs.update(serde_json::json!([&stage.arguments.0, stage.shards.map(|(count, _)| count)]).to_string());
             let hash = &format!("{:x}", inputs.clone().finalize())[..8];
-            let name = format!("{}-{}-{hash}", training.owner.name, subcommand(stage.kind));
+            let computed = || format!("{}-{}-{hash}", training.owner.name, subcommand(stage.kind));
+            let name = recorded_name(training, stage.kind).unwrap_or_else(computed);
             StagedJob { stage: stage.kind, job: job(training, &name, stage) }
         })
         .collect()
+}
+
+/// A name stays what it is once its Job was made, also when a newer operator would compute another. In a cluster the spec cannot have
+/// changed since; in local mode it can, and then the stage is another one.
+fn recorded_name(training: &ValidTraining, stage: JobStage) -> Option<String> {
+    let recorded = training.recorded_jobs.iter().find(|summary| summary.stage == stage)?;
+    training.owner.is_in_cluster().then(|| recorded.name.clone())
 }
 
 /// The trainer's word for a stage.

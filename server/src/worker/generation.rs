@@ -21,15 +21,10 @@ pub(super) struct Running<B: Backend> {
 }
 
 impl<B: Backend> Running<B> {
-    pub(super) fn start(backend: &mut B, mut job: Job, metrics: &Metrics) -> Result<Self, (Job, String)> {
-        match backend.start(&job.prompt.tokens, job.prompt.max_tokens) {
-            Ok(state) => {
-                metrics.prompt(job.prompt.tokens.len());
-                let stops = StopMatcher::new(std::mem::take(&mut job.prompt.stops));
-                Ok(Self { job, state, stops, tokens: 0, forwards: Forwards::default() })
-            }
-            Err(message) => Err((job, message)),
-        }
+    pub(super) fn new(mut job: Job, state: B::Generation, metrics: &Metrics) -> Self {
+        metrics.prompt(job.prompt.tokens.len());
+        let stops = StopMatcher::new(std::mem::take(&mut job.prompt.stops));
+        Self { job, state, stops, tokens: 0, forwards: Forwards::default() }
     }
 
     pub(super) fn is_cancelled(&self) -> bool {

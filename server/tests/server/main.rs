@@ -1,5 +1,7 @@
 //! Tests of the server through its doors: the worker, HTTP on loopback, and the process.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
+
 mod api;
 mod engine;
 mod errors;

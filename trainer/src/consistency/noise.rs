@@ -152,7 +152,10 @@ mod tests {
             tokens: vec![50, 51, 1, 2, 3, 4, 5, 0],
             prompt_len: 2,
             blocks: vec![
-                JacobiTrajectory { position: 0, states: states(&[&[9, 9, 9, 9], &[1, 9, 9, 9], &[1, 2, 3, 9], &[1, 2, 3, 4]]) },
+                JacobiTrajectory {
+                    position: 0,
+                    states: states(&[&[9, 9, 9, 9], &[1, 9, 9, 9], &[1, 2, 3, 9], &[1, 2, 3, 4]]),
+                },
                 JacobiTrajectory { position: 4, states: states(&[&[5, 0]]) },
             ],
         }
@@ -171,7 +174,11 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         for (visit, expected) in [(0, [1, 2, 3, 9]), (5, [1, 9, 9, 9]), (7, [9, 9, 9, 9]), (8, [1, 2, 3, 9])] {
             let chosen = choice.choose(&example(), visit, &mut random);
-            assert_eq!(chosen, [NoisyState { position: 0, tokens: expected.to_vec() }], "a block right from the start has nothing to learn");
+            assert_eq!(
+                chosen,
+                [NoisyState { position: 0, tokens: expected.to_vec() }],
+                "a block right from the start has nothing to learn"
+            );
         }
     }
 

@@ -136,7 +136,8 @@ impl Probe {
         let mut workspace = Workspace::new(&engine);
         let (mut tokens, mut forwards) = (0, 0);
         for prompt in &self.prompts {
-            let statistics = generate(&engine, &mut workspace, prompt, self.options).map_err(Failure::engine)?.statistics;
+            let statistics =
+                generate(&engine, &mut workspace, prompt, self.options).map_err(Failure::engine)?.statistics;
             tokens += statistics.generated_tokens - 1;
             forwards += statistics.decode_forwards;
         }

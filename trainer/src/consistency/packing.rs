@@ -75,7 +75,8 @@ impl PackedBatch {
     /// Packs examples.
     pub(super) fn new(examples: &[PackedExample<'_>]) -> Result<Self> {
         let (mut tokens, mut rows) = (Vec::new(), RowLayout::new());
-        let (mut selected, mut noisy_rows, mut targets, mut teachers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut selected, mut noisy_rows, mut targets, mut teachers) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for PackedExample { example, blocks } in examples {
             let clean = &example.tokens[..example.tokens.len() - 1];
             let start = rows.push_sequence(clean.len());
@@ -126,7 +127,8 @@ mod tests {
     fn every_noisy_row_learns_from_the_clean_row_of_its_position() {
         let first = example();
         let second = TrajectoryExample { index: 1, tokens: vec![60, 7, 8, 0], prompt_len: 1, blocks: Vec::new() };
-        let states = [NoisyState { position: 0, tokens: vec![1, 9, 9] }, NoisyState { position: 3, tokens: vec![9, 9, 0] }];
+        let states =
+            [NoisyState { position: 0, tokens: vec![1, 9, 9] }, NoisyState { position: 3, tokens: vec![9, 9, 0] }];
         let packed = [
             PackedExample::new(&first, &states),
             PackedExample::new(&second, &[NoisyState { position: 0, tokens: vec![9, 9, 9] }]),

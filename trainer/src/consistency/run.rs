@@ -72,7 +72,9 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     }
     if examples.is_empty() {
         let folder = arguments.trajectories.display();
-        return Err(Failure::BadInput(format!("{folder} holds no usable generations; give `collect` a target that knows the task")));
+        return Err(Failure::BadInput(format!(
+            "{folder} holds no usable generations; give `collect` a target that knows the task"
+        )));
     }
     let model = model_folder::differentiable(&checkpoint)?;
     let mut objective = Consistency {
@@ -122,9 +124,10 @@ fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) 
 /// A number that the collection was made with.
 fn setting(shards: &[ShardMetadata], name: &str) -> Result<usize> {
     let value = shards.first().and_then(|shard| shard.settings.get(name)).and_then(Value::as_u64);
-    value.filter(|value| *value > 0).map(|value| value as usize).ok_or_else(|| {
-        Failure::BadInput(format!("the trajectories do not say their {name}; collect them again"))
-    })
+    value
+        .filter(|value| *value > 0)
+        .map(|value| value as usize)
+        .ok_or_else(|| Failure::BadInput(format!("the trajectories do not say their {name}; collect them again")))
 }
 
 fn probe(

@@ -95,11 +95,16 @@ fn check_exactness(kinds: &[ArmKind], generations: &[Generation]) -> Result<()> 
         if let Some((_, first)) = of_checkpoint.next()
             && let Some((kind, _)) = of_checkpoint.find(|(_, other)| other.tokens != first.tokens)
         {
-            return Err(Failure::engine(format!("{kind:?} gave other tokens than another strategy of the same checkpoint")));
+            return Err(Failure::engine(format!(
+                "{kind:?} gave other tokens than another strategy of the same checkpoint"
+            )));
         }
     }
     Ok(())
 }
+
+/// An arm and what it took.
+pub(super) type MeasuredArm = (ArmKind, Totals);
 
 /// Sums of one arm.
 #[derive(Clone, Debug, Default)]

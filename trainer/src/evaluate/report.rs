@@ -2,10 +2,10 @@
 
 use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Quality, Speedup};
 
-use super::arms::{ArmKind, Totals, ratio};
+use super::arms::{ArmKind, MeasuredArm, Totals, ratio};
 
 /// The speed-up from the sums of all arms. `block_size` is that of the conditions, `best` the fastest of the trained checkpoint.
-pub(super) fn speedup(arms: &[(ArmKind, Totals)], block_size: u32, best: u32, hardware: String) -> Speedup {
+pub(super) fn speedup(arms: &[MeasuredArm], block_size: u32, best: u32, hardware: String) -> Speedup {
     let find = |checkpoint, strategy, size: u32| {
         let is = |kind: &ArmKind| {
             kind.checkpoint == checkpoint && kind.strategy == strategy && kind.block_size.get() as u32 == size
@@ -37,8 +37,10 @@ pub(super) fn speedup(arms: &[(ArmKind, Totals)], block_size: u32, best: u32, ha
 }
 
 /// The quality from the sums of all arms; all arms of a checkpoint have the same.
-pub(super) fn quality(arms: &[(ArmKind, Totals)], metric: &str) -> Quality {
-    let of = |checkpoint| arms.iter().find(|(kind, _)| kind.checkpoint == checkpoint).map_or(0.0, |(_, totals)| totals.quality());
+pub(super) fn quality(arms: &[MeasuredArm], metric: &str) -> Quality {
+    let of = |checkpoint| {
+        arms.iter().find(|(kind, _)| kind.checkpoint == checkpoint).map_or(0.0, |(_, totals)| totals.quality())
+    };
     let (target, cllm) = (of(ArmCheckpoint::Target), of(ArmCheckpoint::Cllm));
     Quality { metric: metric.to_owned(), target: decimal(target), cllm: decimal(cllm), drop: decimal(target - cllm) }
 }
@@ -96,7 +98,10 @@ mod tests {
         };
         assert_eq!(speedup, expected);
         let quality = quality(&arms, "ExactMatch");
-        assert_eq!((quality.target.as_str(), quality.cllm.as_str(), quality.drop.as_str()), ("100.00", "0.00", "100.00"));
+        assert_eq!(
+            (quality.target.as_str(), quality.cllm.as_str(), quality.drop.as_str()),
+            ("100.00", "0.00", "100.00")
+        );
     }
 
     #[test]

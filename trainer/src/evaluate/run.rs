@@ -12,7 +12,7 @@ use cllm_crds::status_page::Output;
 use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Workspace, forward_cost};
 use rand::seq::SliceRandom;
 
-use super::arms::{ArmKind, Contestants, Totals, prompt_arm, ratio};
+use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, prompt_arm, ratio};
 use super::metric::{Judge, Metric, Reference};
 use super::report::{quality, speedup};
 use crate::data_order::random;
@@ -132,7 +132,11 @@ fn write(folder: &Path, model: &Path, report: &Report) -> Result<()> {
 
 fn size(folder: &Path) -> Result<u64> {
     let entries = fs::read_dir(folder).map_err(Failure::read(folder))?;
-    Ok(entries.filter_map(|entry| entry.ok()?.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum())
+    Ok(entries
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .filter(fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum())
 }
 
 struct Evaluation<'a> {
@@ -150,11 +154,8 @@ impl<'a> Evaluation<'a> {
         let (target, cllm) = (Checkpoint::open(&arguments.target)?, Checkpoint::open(&arguments.model)?);
         let options = ComputeOptions { threads, ..ComputeOptions::default() };
         let load = |checkpoint: &Checkpoint| Model::load(checkpoint, options).map_err(Failure::engine);
-        let contestants = Contestants {
-            target: load(&target)?,
-            cllm: load(&cllm)?,
-            max_new_tokens: arguments.max_new_tokens.get(),
-        };
+        let contestants =
+            Contestants { target: load(&target)?, cllm: load(&cllm)?, max_new_tokens: arguments.max_new_tokens.get() };
         let judge = Judge::new(arguments.metric, arguments.database.as_deref())?;
         let examples = choose(arguments, &target)?;
         Ok(Self { arguments, target, cllm, contestants, judge, examples })
@@ -167,9 +168,11 @@ impl<'a> Evaluation<'a> {
         let best = fastest.map_or(1, |point| point.block_size);
         let (arms, prompts) = self.all(&kinds(self.arguments.block_size, best), &mut workspace, reporter)?;
         let is_jacobi = |kind: &ArmKind| *kind == ArmKind::jacobi(ArmCheckpoint::Cllm, self.arguments.block_size);
-        let histogram = arms.iter().find(|(kind, _)| is_jacobi(kind)).map(|(_, totals)| totals.accepted_len_histogram.clone());
+        let histogram =
+            arms.iter().find(|(kind, _)| is_jacobi(kind)).map(|(_, totals)| totals.accepted_len_histogram.clone());
         let conditions = self.conditions();
-        let hardware = format!("{}, {} threads, {}", conditions.hardware, conditions.threads, conditions.instruction_set);
+        let hardware =
+            format!("{}, {} threads, {}", conditions.hardware, conditions.threads, conditions.instruction_set);
         Ok(Report {
             version: REPORT_VERSION,
             created_at: now(),
@@ -214,8 +217,8 @@ impl<'a> Evaluation<'a> {
         kinds: &[ArmKind],
         workspace: &mut Workspace,
         reporter: &mut Reporter,
-    ) -> Result<(Vec<(ArmKind, Totals)>, Vec<PromptResult>)> {
-        let mut arms: Vec<(ArmKind, Totals)> = kinds.iter().map(|kind| (*kind, Totals::default())).collect();
+    ) -> Result<(Vec<MeasuredArm>, Vec<PromptResult>)> {
+        let mut arms: Vec<MeasuredArm> = kinds.iter().map(|kind| (*kind, Totals::default())).collect();
         let mut prompts = Vec::with_capacity(self.examples.len());
         for (turn, (index, example)) in self.examples.iter().enumerate() {
             reporter.check_interruption()?;
@@ -250,16 +253,28 @@ impl<'a> Evaluation<'a> {
         let (target, cllm) = (tokens(ArmCheckpoint::Target), tokens(ArmCheckpoint::Cllm));
         let agrees_with_target = target == cllm;
         let target_correct = self.is_correct(target, &self.target, &reference);
-        let cllm_correct = if agrees_with_target { target_correct } else { self.is_correct(cllm, &self.cllm, &reference) };
-        PromptResult { index, agrees_with_target, target_correct, cllm_correct, arms: generations.iter().map(prompt_arm).collect() }
+        let cllm_correct =
+            if agrees_with_target { target_correct } else { self.is_correct(cllm, &self.cllm, &reference) };
+        PromptResult {
+            index,
+            agrees_with_target,
+            target_correct,
+            cllm_correct,
+            arms: generations.iter().map(prompt_arm).collect(),
+        }
     }
 
     fn is_correct(&self, tokens: &[u32], checkpoint: &Checkpoint, reference: &Reference<'_>) -> bool {
         self.judge.is_correct(&checkpoint.tokenizer().decode(tokens), reference)
     }
 
-    fn figures(&self, arms: &[(ArmKind, Totals)]) -> Vec<(&'static str, String)> {
-        let speedup = speedup(arms, self.arguments.block_size.get() as u32, self.arguments.block_size.get() as u32, String::new());
+    fn figures(&self, arms: &[MeasuredArm]) -> Vec<(&'static str, String)> {
+        let speedup = speedup(
+            arms,
+            self.arguments.block_size.get() as u32,
+            self.arguments.block_size.get() as u32,
+            String::new(),
+        );
         let quality = quality(arms, self.arguments.metric.name());
         vec![
             ("tokensPerForward", speedup.tokens_per_forward),
@@ -290,7 +305,8 @@ impl<'a> Evaluation<'a> {
 
 /// Examples chosen by the seed, in a random order; those that do not fit the context are left out.
 fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u64, Example)>> {
-    let mut examples: Vec<(u64, Example)> = (0..).zip(dataset::read(&arguments.dataset, target.tokenizer(), None)?).collect();
+    let mut examples: Vec<(u64, Example)> =
+        (0..).zip(dataset::read(&arguments.dataset, target.tokenizer(), None)?).collect();
     examples.shuffle(&mut random(arguments.seed, "evaluate", 0));
     examples.truncate(arguments.prompts.get());
     let context = target.config().max_position_embeddings;
@@ -299,9 +315,15 @@ fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u64
         target.tokenizer().encode(&example.prompt).is_ok_and(|prompt| !prompt.is_empty() && prompt.len() < context)
     });
     match examples.len() {
-        0 => Err(Failure::BadInput(format!("no prompt of {} fits the context of {context} tokens", arguments.dataset.display()))),
+        0 => Err(Failure::BadInput(format!(
+            "no prompt of {} fits the context of {context} tokens",
+            arguments.dataset.display()
+        ))),
         kept if kept < total => {
-            tracing::warn!("{} of {total} prompts exceed the context of {context} tokens and are left out", total - kept);
+            tracing::warn!(
+                "{} of {total} prompts exceed the context of {context} tokens and are left out",
+                total - kept
+            );
             Ok(examples)
         }
         _ => Ok(examples),
@@ -336,5 +358,8 @@ fn summary(digest: &str, checkpoint: &Checkpoint) -> CheckpointSummary {
 fn costs(model: &Model) -> Vec<ForwardCost> {
     let costs = forward_cost(model, &COST_ROWS, COST_REPETITIONS);
     let one = costs.first().map_or(0.0, |(_, seconds)| *seconds);
-    costs.into_iter().map(|(rows, seconds)| ForwardCost { rows: rows as u32, seconds, ratio: ratio(seconds, one) }).collect()
+    costs
+        .into_iter()
+        .map(|(rows, seconds)| ForwardCost { rows: rows as u32, seconds, ratio: ratio(seconds, one) })
+        .collect()
 }

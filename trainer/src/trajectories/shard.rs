@@ -1,6 +1,5 @@
 //! One shard: its content in memory, its bytes on disk.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -94,7 +93,7 @@ pub fn write_shard(path: &Path, examples: &[TrajectoryExample], mut metadata: Sh
     metadata.version = VERSION;
     metadata.checksum = checksum(tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes())));
     let text = serde_json::to_string(&metadata).map_err(Failure::engine)?;
-    write_safetensors(path, tensors, HashMap::from([(METADATA_KEY.to_owned(), text)]))
+    write_safetensors(path, tensors, METADATA_KEY, text)
 }
 
 /// The columns in the order of their names.
@@ -123,7 +122,8 @@ fn columns(examples: &[TrajectoryExample]) -> Vec<(&'static str, Vec<u32>)> {
 /// All examples of a folder, shard by shard, and what the shards say about themselves. Fails where a shard is missing or damaged.
 pub fn read_all(folder: &Path) -> Result<(Vec<TrajectoryExample>, Vec<ShardMetadata>)> {
     let names = fs::read_dir(folder).map_err(Failure::read(folder))?;
-    let mut paths: Vec<PathBuf> = names.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_shard(path)).collect();
+    let mut paths: Vec<PathBuf> =
+        names.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_shard(path)).collect();
     paths.sort();
     let (mut examples, mut shards) = (Vec::new(), Vec::new());
     for path in &paths {
@@ -145,7 +145,10 @@ fn check_complete(folder: &Path, shards: &[ShardMetadata]) -> Result<()> {
         return Err(Failure::BadInput(format!("{} holds no trajectories; run `collect` first", folder.display())));
     };
     let fits = |(index, shard): (usize, &ShardMetadata)| {
-        shard.shard == index as u32 && shard.shards == first.shards && shard.settings == first.settings && shard.model == first.model
+        shard.shard == index as u32
+            && shard.shards == first.shards
+            && shard.settings == first.settings
+            && shard.model == first.model
     };
     if shards.len() != first.shards as usize || !shards.iter().enumerate().all(fits) {
         return Err(Failure::BadInput(format!(
@@ -168,7 +171,8 @@ pub fn read_shard(path: &Path) -> Result<(ShardMetadata, Vec<TrajectoryExample>)
 
 fn parse(bytes: &[u8]) -> std::result::Result<(ShardMetadata, Vec<TrajectoryExample>), String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let text = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("it is not a shard of trajectories")?;
+    let text =
+        header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("it is not a shard of trajectories")?;
     let metadata: ShardMetadata = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if metadata.version != VERSION {
         return Err(format!("it has version {}, this program reads version {VERSION}", metadata.version));
@@ -236,7 +240,10 @@ fn check_example(example: &TrajectoryExample) -> std::result::Result<(), String>
     let generated = example.tokens.get(example.prompt_len..).filter(|_| example.prompt_len > 0);
     let generated = generated.ok_or("an example has a prompt longer than itself, or none")?;
     let fits = |block: &cllm_engine::JacobiTrajectory| {
-        block.states.last().is_some_and(|last| generated.get(block.position..).is_some_and(|rest| rest.starts_with(last)))
+        block
+            .states
+            .last()
+            .is_some_and(|last| generated.get(block.position..).is_some_and(|rest| rest.starts_with(last)))
     };
     if example.blocks.iter().all(fits) { Ok(()) } else { Err("a block does not fit its generation".to_owned()) }
 }

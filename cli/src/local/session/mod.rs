@@ -17,7 +17,7 @@ use kube::ResourceExt;
 use super::LocalError;
 use super::executor::Executor;
 use super::job::End;
-use super::launch::Host;
+use super::launch::{Host, PortChoice};
 use super::plan::Plan;
 use super::reporter::{Reporter, Snapshot};
 use super::servers::{ServerFailure, Servers};
@@ -47,7 +47,7 @@ pub(super) struct Session {
     executor: Executor,
     servers: Servers,
     server_failure: Option<ServerFailure>,
-    http_port: Option<u16>,
+    http_port: PortChoice,
     client: reqwest::Client,
     reporter: Reporter,
     announced: BTreeSet<String>,
@@ -59,7 +59,7 @@ impl Session {
         plan: Plan,
         host: Host,
         workdir: Workdir,
-        http_port: Option<u16>,
+        http_port: PortChoice,
         reporter: Reporter,
     ) -> Result<Self, LocalError> {
         let state = workdir.load()?;
@@ -202,7 +202,7 @@ impl Session {
                 && model.valid.replicas() > 0
             {
                 let deployment = model::render(&model.valid, checkpoint).deployment;
-                self.servers.submit(&name, deployment, self.http_port.filter(|_| index == 0));
+                self.servers.submit(&name, deployment, if index == 0 { self.http_port } else { PortChoice::Free });
             }
             let observed = model::Observed {
                 deployment: self.servers.observe(&name),

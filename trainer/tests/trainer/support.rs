@@ -1,7 +1,5 @@
 //! A tiny task, and the trainer's binary run on it.
 
-#![expect(dead_code, reason = "every test file uses its part")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -34,7 +32,8 @@ impl Workshop {
 
     /// A model of random weights in `init`.
     pub(crate) fn init(&self) {
-        let arguments = [self.flag("config", "config.json"), self.flag("data", "data.jsonl"), self.flag("output", "init")];
+        let arguments =
+            [self.flag("config", "config.json"), self.flag("data", "data.jsonl"), self.flag("output", "init")];
         succeed(trainer("init").args(arguments).args(["--vocab-size=300", "--seed=3"]));
     }
 
@@ -56,8 +55,19 @@ impl Workshop {
     /// Trajectories of `target` in `trajectories`, two shards.
     pub(crate) fn collect_command(&self) -> Command {
         let mut command = trainer("collect");
-        command.args([self.flag("model", "target"), self.flag("dataset", "data.jsonl"), self.flag("output", "trajectories")]);
-        command.args(["--shards=2", "--block-size=4", "--max-new-tokens=24", "--max-examples=30", "--seed=5", "--threads=2"]);
+        command.args([
+            self.flag("model", "target"),
+            self.flag("dataset", "data.jsonl"),
+            self.flag("output", "trajectories"),
+        ]);
+        command.args([
+            "--shards=2",
+            "--block-size=4",
+            "--max-new-tokens=24",
+            "--max-examples=30",
+            "--seed=5",
+            "--threads=2",
+        ]);
         command
     }
 
@@ -66,7 +76,13 @@ impl Workshop {
         let mut command = trainer("train");
         command.args([self.flag("model", "target"), self.flag("trajectories", "trajectories")]);
         command.args([self.flag("output", output), self.flag("state", state), format!("--steps={steps}")]);
-        command.args(["--batch-size=6", "--learning-rate=1e-3", "--warmup-steps=2", "--seed=9", "--checkpoint-every-steps=1"]);
+        command.args([
+            "--batch-size=6",
+            "--learning-rate=1e-3",
+            "--warmup-steps=2",
+            "--seed=9",
+            "--checkpoint-every-steps=1",
+        ]);
         command.arg("--threads=2");
         command
     }

@@ -1,15 +1,13 @@
 //! Runs that are killed, interrupted or started twice end as if nothing had happened.
 
-mod support;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::{Workshop, digest, fail, succeed};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Workshop, digest, fail, succeed};
 
 const STEPS: u32 = 60;
 
@@ -32,7 +30,7 @@ fn interrupt(command: &mut Command, state: &Path, signal: Signal) -> std::proces
 fn wait_for_steps(child: &mut Child, state: &Path) {
     let late_enough = |name: String| name.starts_with("step-") && name.as_str() >= "step-00000005";
     loop {
-        let names = fs::read_dir(state).map(|entries| entries.flatten().collect()).unwrap_or_else(|_| Vec::new());
+        let names: Vec<_> = fs::read_dir(state).into_iter().flatten().flatten().collect();
         if names.iter().any(|entry| late_enough(entry.file_name().to_string_lossy().into_owned())) {
             return;
         }
@@ -105,7 +103,10 @@ fn a_full_disk_is_a_sentence_and_leaves_nothing() {
     workshop.init();
     let mut limited = Command::new("bash");
     let command = workshop.adapt_command("target", "state", 2);
-    limited.args(["-c", "ulimit -f 64; trap '' XFSZ; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    limited
+        .args(["-c", "ulimit -f 64; trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
     let said = fail(&mut limited, 1);
     assert!(said.contains("cannot write") && said.contains("make room"), "{said}");
     assert!(!workshop.path("target").exists());

@@ -1,12 +1,10 @@
 //! All stages through the binary, on a task that a tiny model learns.
 
-mod support;
-
 use std::fs;
 
+use crate::support::{Workshop, digest, fail, succeed, trainer};
 use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Report};
 use cllm_crds::status_page::TerminationMessage;
-use support::{Workshop, digest, fail, succeed, trainer};
 
 #[test]
 fn from_nothing_to_a_report() {
@@ -41,7 +39,8 @@ fn check_report(report: &Report) {
         let sum: u64 = report.prompts.iter().map(|_| 0).sum::<u64>() + arm.generated_tokens;
         assert!(sum > 12 && arm.decode_seconds > 0.0 && arm.end_to_end_seconds > arm.decode_seconds);
     }
-    let jacobi = report.arms.iter().find(|arm| arm.checkpoint == ArmCheckpoint::Cllm && arm.strategy == ArmStrategy::Jacobi);
+    let jacobi =
+        report.arms.iter().find(|arm| arm.checkpoint == ArmCheckpoint::Cllm && arm.strategy == ArmStrategy::Jacobi);
     let jacobi = jacobi.unwrap();
     let counted: u64 = (1..).zip(&report.accepted_len_histogram).map(|(len, count)| len * count).sum();
     assert_eq!(counted, jacobi.generated_tokens - 12, "every token after the first comes from a forward");
@@ -51,7 +50,11 @@ fn check_report(report: &Report) {
 
 fn evaluate(workshop: &Workshop) -> std::process::Command {
     let mut command = trainer("evaluate");
-    command.args([workshop.flag("target", "target"), workshop.flag("model", "cllm"), workshop.flag("dataset", "data.jsonl")]);
+    command.args([
+        workshop.flag("target", "target"),
+        workshop.flag("model", "cllm"),
+        workshop.flag("dataset", "data.jsonl"),
+    ]);
     command.args([workshop.flag("output", "result"), "--output-uri=pvc://models/shop".to_owned()]);
     command.args(["--prompts=12", "--block-size=4", "--max-new-tokens=24", "--threads=1"]);
     command

@@ -1,0 +1,86 @@
+//! The status of a `CllmModel`: what is served now.
+
+#![expect(unreachable_pub, reason = "KubeSchema makes private copies of the public structs")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is served now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CllmModelStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Replicas that exist.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// Replicas that answer.
+    #[serde(default)]
+    pub ready_replicas: i32,
+
+    /// Selects the Pods of the replicas, for the autoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Where the OpenAI API answers within the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+
+    /// What was resolved for this spec, and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ServedModel>,
+
+    /// How the replicas decode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_strategy: Option<String>,
+
+    /// What the replicas deliver; renewed at most every 30 seconds and on a change of more than 5 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<Throughput>,
+
+    /// What is true now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What was resolved for a spec, and kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedModel {
+    /// The checkpoint.
+    pub uri: String,
+
+    /// `sha256:` and 64 hexadecimal digits; absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+
+    /// Number of weights; absent until a replica has loaded them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
+
+    /// The image of the replicas, resolved once for a spec.
+    pub image: String,
+
+    /// Of the spec without `replicas`: the image is resolved anew only when it changes.
+    pub spec_hash: String,
+}
+
+/// What the replicas deliver; decimals are strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Throughput {
+    /// Generated tokens per second, all replicas together.
+    pub tokens_per_second: String,
+
+    /// Tokens per forward, the mean of the replicas.
+    pub tokens_per_forward: String,
+
+    /// RFC 3339, UTC.
+    pub measured_at: String,
+}

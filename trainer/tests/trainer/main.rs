@@ -1,0 +1,8 @@
+//! The trainer from outside: its binary, and its files.
+
+#![expect(clippy::unwrap_used, reason = "a test helper that cannot go on should say where")]
+
+mod agreement;
+mod pipeline;
+mod resume;
+mod support;
