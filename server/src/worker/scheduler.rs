@@ -114,7 +114,7 @@ impl<B: Backend> Scheduler<B> {
         let (backend, metrics, shared) = (&mut self.backend, &self.metrics, &self.shared);
         self.running.retain_mut(|running| {
             shared.beat();
-            if false && running.is_cancelled() {
+            if running.is_cancelled() {
                 running.cancel(metrics);
                 return false;
             }
