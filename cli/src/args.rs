@@ -121,6 +121,9 @@ pub struct BenchArguments {
     /// Write the measurement to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Write the tokens to this file: a line {"prompt": [ids], "tokens": [ids]} for each prompt
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// How the measurement is printed
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,

@@ -7,6 +7,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -18,9 +19,11 @@ MAX_NEW_TOKENS = 128
 def ours(binary, checkpoint, prompts, count):
     """One JSON object {"prompt", "tokens"} a line, ids and all."""
     command = [binary, "bench", "--model", checkpoint, "--prompts", prompts, "--limit", str(count)]
-    command += ["--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    with tempfile.NamedTemporaryFile("r") as file:
+        command += ["--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens", file.name]
+        subprocess.run(command, check=True)
+        with open(file.name) as lines:
+            return [json.loads(line) for line in lines]
 
 
 def main():

@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use cllm_crds::report::ArmStrategy;
 use cllm_engine::{DecodeError, DecodeOptions, Generation, Model, Strategy, Workspace, forward_cost, generate};
 
+use serde::Serialize;
+
 use super::BenchError;
 use super::prompts::Prompt;
 use crate::args::BenchArguments;
@@ -30,6 +32,15 @@ pub(super) struct Measurement {
     pub(super) arms: Vec<ArmTotals>,
     /// Rows of a forward and its median seconds.
     pub(super) costs: Vec<(usize, f64)>,
+    /// The same for every arm, in the order of the prompts.
+    pub(super) answers: Vec<Answer>,
+}
+
+/// What was asked and what was answered, as token ids.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    prompt: Vec<u32>,
+    tokens: Vec<u32>,
 }
 
 /// Decodes all prompts by all arms; fails when an arm gives other tokens than the autoregressive one.
@@ -52,6 +63,7 @@ pub(super) fn measure(
         // the first of all pays for cold caches and scratch memory
         arms.iter().try_for_each(|arm| decode(arm, first).map(|_| ()))?;
     }
+    let mut answers = Vec::with_capacity(prompts.len());
     for (turn, prompt) in prompts.iter().enumerate() {
         let mut reference: Option<(u32, Vec<u32>)> = None;
         for offset in 0..arms.len() {
@@ -71,9 +83,10 @@ pub(super) fn measure(
                 Some(_) => {}
             }
         }
+        answers.extend(reference.map(|(_, tokens)| Answer { prompt: prompt.tokens.clone(), tokens }));
     }
     let costs = forward_cost(model, &with_one(&arguments.block_size), COST_REPETITIONS);
-    Ok(Measurement { prompts: prompts.len() as u64, arms, costs })
+    Ok(Measurement { prompts: prompts.len() as u64, arms, costs, answers })
 }
 
 /// Every cost is told against that of one row.

@@ -12,6 +12,7 @@ use cllm_engine::{Checkpoint, CheckpointError, ComputeOptions, DecodeError, Load
 
 use crate::CliError;
 use crate::args::{BenchArguments, Output};
+use measure::Answer;
 use report::BenchReport;
 
 /// Why there is no measurement.
@@ -66,10 +67,14 @@ impl BenchError {
 }
 
 pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, CliError> {
-    let report = measured(arguments)?;
+    let (report, answers) = measured(arguments)?;
     let json = serde_json::to_string_pretty(&report).unwrap_or_default();
     if let Some(path) = &arguments.report {
         write(path, &json)?;
+    }
+    if let Some(path) = &arguments.tokens {
+        let lines = answers.iter().filter_map(|answer| serde_json::to_string(answer).ok());
+        write(path, &lines.map(|line| line + "\n").collect::<String>())?;
     }
     match arguments.output {
         Output::Json => anstream::println!("{json}"),
@@ -78,14 +83,15 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measured(arguments: &BenchArguments) -> Result<BenchReport, BenchError> {
+fn measured(arguments: &BenchArguments) -> Result<(BenchReport, Vec<Answer>), BenchError> {
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let prompts = prompts::read(&arguments.prompts, arguments.limit, checkpoint.tokenizer())?;
     let model = Model::load(&checkpoint, ComputeOptions::default())?;
     let measurement = measure::measure(&model, &prompts, arguments)?;
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let summary = CheckpointSummary { digest, parameters: checkpoint.parameters() };
-    Ok(report::report(arguments, summary, &model.hardware(), &measurement))
+    let report = report::report(arguments, summary, &model.hardware(), &measurement);
+    Ok((report, measurement.answers))
 }
 
 /// Written beside, then renamed: there is never half a report.

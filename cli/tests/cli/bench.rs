@@ -87,6 +87,19 @@ fn all_arms_are_measured_on_the_same_tokens() {
 }
 
 #[test]
+fn the_tokens_of_every_prompt_can_be_written() {
+    let folder = playground();
+    let file = folder.path().join("tokens.jsonl");
+    let (code, _, stderr) = bench(folder.path(), "prompts.jsonl", &["--tokens", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    let answers: Vec<Value> =
+        fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lengths: Vec<usize> = answers.iter().map(|answer| answer["prompt"].as_array().unwrap().len()).collect();
+    assert_eq!(lengths, [3, 9, 5], "the random model has a token for every byte");
+    assert!(answers.iter().all(|answer| (1..=12).contains(&answer["tokens"].as_array().unwrap().len())));
+}
+
+#[test]
 fn the_table_tells_against_what_and_under_which_conditions() {
     let folder = playground();
     let (code, stdout, stderr) = bench(folder.path(), "prompts.jsonl", &["--limit", "2"]);
