@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make test` after lint: all tests of the workspace, on the real control plane and with the real OpenAI client.
+# `make test` after lint: all tests of the workspace, the resources on a real control plane.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/cluster/build.sh >/dev/null
