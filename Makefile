@@ -16,7 +16,7 @@ quickstart: build ## train a text-to-SQL CLLM, measure it, serve it, ask it thre
 text2sql-data: build ## the shop database and its questions
 	target/release/text2sql-data --output $(TEXT2SQL)/data
 
-text2sql-target: build ## make the committed target checkpoint again (about an hour)
+text2sql-target: build ## make the committed target checkpoint again (about twenty minutes)
 	bash $(TEXT2SQL)/target.sh
 
 wikisql: build ## the same pipeline on WikiSQL, from scratch

@@ -1,7 +1,8 @@
 //! Files and folders that are there completely or not at all, and the lock of a folder. No formats.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Result};
@@ -34,7 +35,7 @@ impl FolderLock {
 /// Writes a file under a temporary name, syncs it and renames it.
 pub(crate) fn write_file(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
     let temporary = sibling(path, ".partial");
-    let outcome = write(&temporary).and_then(|()| File::open(&temporary)?.sync_all());
+    let outcome = write(&temporary).and_then(|()| seal(&temporary));
     if let Err(source) = outcome {
         // best effort: the error that is reported is the first one
         let _ = fs::remove_file(&temporary);
@@ -77,9 +78,15 @@ pub(crate) fn copy_if_present(from: &Path, to: &Path) -> Result<()> {
 fn sync_files(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Failure::write(folder))? {
         let path = entry.map_err(Failure::write(folder))?.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(Failure::write(&path))?;
+        seal(&path).map_err(Failure::write(&path))?;
     }
     sync_folder(folder)
+}
+
+/// On the disk, and readable for the server, which runs as another user; safetensors writes for the owner alone.
+fn seal(path: &Path) -> std::io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o644))?;
+    File::open(path)?.sync_all()
 }
 
 /// A rename is durable only when its folder is.
@@ -124,6 +131,22 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         write_folder(&path, |inside| write_bytes(&inside.join("a"), b"x")).unwrap();
         assert_eq!(fs::read(path.join("a")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_by_the_user_of_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let private = |path: &Path| {
+            fs::write(path, b"x")?;
+            fs::set_permissions(path, Permissions::from_mode(0o600))
+        };
+        write_file(&folder.path().join("a"), private).unwrap();
+        write_folder(&folder.path().join("out"), |inside| private(&inside.join("b")).map_err(Failure::write(inside)))
+            .unwrap();
+        for name in ["a", "out/b"] {
+            let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o644, "{name}");
+        }
     }
 
     #[test]

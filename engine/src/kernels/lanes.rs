@@ -16,6 +16,8 @@ pub(super) trait Lanes: Copy {
     fn multiply(self, other: Self) -> Self;
     /// `self * factor + addend`: one rounding with FMA, two without, but always the same within an instruction set.
     fn multiply_add(self, factor: Self, addend: Self) -> Self;
+    /// Asks for the cache line at an address, which need not be valid: nothing is read.
+    fn prefetch<T>(address: *const T);
 }
 
 #[derive(Clone, Copy)]
@@ -46,6 +48,9 @@ impl Lanes for PortableLanes {
     fn multiply_add(self, factor: Self, addend: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * factor.0[i] + addend.0[i]))
     }
+
+    #[inline(always)]
+    fn prefetch<T>(_: *const T) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +58,7 @@ pub(super) use avx2::Avx2Lanes;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_mul_ps, _mm256_set1_ps};
+    use std::arch::x86_64::{__m256, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_mul_ps, _mm256_set1_ps};
     use std::mem::transmute;
 
     use super::{LANES, Lanes};
@@ -87,6 +92,12 @@ mod avx2 {
         #[inline(always)]
         fn multiply_add(self, factor: Self, addend: Self) -> Self {
             Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+        }
+
+        #[inline(always)]
+        fn prefetch<T>(address: *const T) {
+            // SAFETY: a prefetch of an invalid address does nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
         }
     }
 }

@@ -14,11 +14,14 @@ use super::shared::SharedMut;
 use super::tile::{PANEL, PanelRow, Sums, multiply};
 use super::{InstructionSet, ThreadPool};
 
-/// Rows of the largest tile.
-const TILE_ROWS: usize = 3;
-/// Panels that are computed together for more than one row: with [`TILE_ROWS`] they fill twelve of sixteen registers with sums.
-const TILE_PANELS: usize = 2;
-/// Panels that are computed together for one row: enough independent chains to hide the latency of an addition.
+/// Rows of the largest tile: with one panel they fill twelve of sixteen registers with sums.
+const TILE_ROWS: usize = 6;
+/// Rows that are few enough for [`FEW_ROWS_PANELS`].
+const FEW_ROWS: usize = 3;
+/// Panels that are computed together for few rows: enough independent chains to hide the latency of an addition. More rows have
+/// enough chains, and one panel after the other is one stream of weights, which the processor fetches ahead best.
+const FEW_ROWS_PANELS: usize = 2;
+/// The same for a single row.
 const ROW_PANELS: usize = 4;
 /// Multiplications below which a second thread costs more than it saves.
 const WORTH_SHARING: usize = 1 << 15;
@@ -30,7 +33,7 @@ pub(crate) struct PackedLinear {
     outputs: usize,
     /// Panel after panel, `inputs` rows each; columns beyond `outputs` are zero.
     panels: Vec<PanelRow>,
-    /// Panels alternate between gate and up of a feed-forward layer.
+    /// The first half of a panel is gate, the second up of the same outputs of a feed-forward layer.
     gated: bool,
 }
 
@@ -39,7 +42,7 @@ pub(crate) struct PackedLinear {
 enum Finish {
     Set,
     Add,
-    /// `silu(gate) * up` of a pair of panels.
+    /// `silu(gate) * up` of the halves of a panel.
     Gate,
 }
 
@@ -55,15 +58,16 @@ impl PackedLinear {
     /// Packs matrices `[outputs, inputs]` that read the same input, one below the other.
     pub(crate) fn stacked(matrices: &[&[f32]], inputs: usize) -> Self {
         let rows: Vec<_> = matrices.iter().flat_map(|matrix| matrix.chunks_exact(inputs)).collect();
-        let panels = rows.chunks(PANEL).flat_map(|rows| pack(rows, inputs)).collect();
+        let panels =
+            rows.chunks(PANEL).flat_map(|rows| pack(rows.split_at(LANES.min(rows.len())).into(), inputs)).collect();
         Self { inputs, outputs: rows.len(), panels, gated: false }
     }
 
     /// Packs gate and up, both `[outputs, inputs]`, for [`PackedLinear::gate`].
     pub(crate) fn gated(gate: &[f32], up: &[f32], inputs: usize) -> Self {
         let [gate, up] = [gate, up].map(|matrix| matrix.chunks_exact(inputs).collect::<Vec<_>>());
-        let pairs = gate.chunks(PANEL).zip(up.chunks(PANEL));
-        let panels = pairs.flat_map(|(gate, up)| pack(gate, inputs).chain(pack(up, inputs))).collect();
+        let halves = gate.chunks(LANES).zip(up.chunks(LANES));
+        let panels = halves.flat_map(|halves| pack([halves.0, halves.1], inputs)).collect();
         Self { inputs, outputs: gate.len(), panels, gated: true }
     }
 
@@ -110,11 +114,11 @@ impl PackedLinear {
     }
 }
 
-/// The panel of at most [`PANEL`] rows of a matrix.
-fn pack<'a>(rows: &'a [&'a [f32]], inputs: usize) -> impl Iterator<Item = PanelRow> + 'a {
-    (0..inputs).map(|input| {
-        let column = |output: usize| rows.get(output).map_or(0.0, |row| row[input]);
-        PanelRow([0, 1].map(|half| std::array::from_fn(|lane| column(half * LANES + lane))))
+/// The panel of two times at most [`LANES`] rows of a matrix.
+fn pack<'a>(halves: [&'a [&'a [f32]]; 2], inputs: usize) -> impl Iterator<Item = PanelRow> + 'a {
+    (0..inputs).map(move |input| {
+        let lane = |rows: &[&[f32]], lane: usize| rows.get(lane).map_or(0.0, |row| row[input]);
+        PanelRow(halves.map(|rows| std::array::from_fn(|i| lane(rows, i))))
     })
 }
 
@@ -135,26 +139,40 @@ fn compute_panels<L: Lanes>(product: &Product<'_>, panels: Range<usize>) {
             panel += ROW_PANELS;
         }
     }
-    while panel + TILE_PANELS <= panels.end {
-        compute_rows::<L, TILE_PANELS>(product, rows, panel);
-        panel += TILE_PANELS;
+    if rows <= FEW_ROWS {
+        while panel + FEW_ROWS_PANELS <= panels.end {
+            compute_few_rows::<L>(product, rows, panel);
+            panel += FEW_ROWS_PANELS;
+        }
     }
-    if panel < panels.end {
-        compute_rows::<L, 1>(product, rows, panel);
+    for panel in panel..panels.end {
+        compute_rows::<L>(product, rows, panel);
     }
 }
 
-/// All rows for a few panels, in tiles of nearly equal heights.
 #[inline(always)]
-fn compute_rows<L: Lanes, const PANELS: usize>(product: &Product<'_>, rows: usize, panel: usize) {
+fn compute_few_rows<L: Lanes>(product: &Product<'_>, rows: usize, panel: usize) {
+    match rows {
+        1 => product.tile::<L, 1, FEW_ROWS_PANELS>(0, panel),
+        2 => product.tile::<L, 2, FEW_ROWS_PANELS>(0, panel),
+        _ => product.tile::<L, FEW_ROWS, FEW_ROWS_PANELS>(0, panel),
+    }
+}
+
+/// All rows for a panel, in tiles of nearly equal heights.
+#[inline(always)]
+fn compute_rows<L: Lanes>(product: &Product<'_>, rows: usize, panel: usize) {
     let mut tiles = rows.div_ceil(TILE_ROWS);
     let mut row = 0;
     while row < rows {
         let height = (rows - row).div_ceil(tiles);
         match height {
-            1 => product.tile::<L, 1, PANELS>(row, panel),
-            2 => product.tile::<L, 2, PANELS>(row, panel),
-            _ => product.tile::<L, TILE_ROWS, PANELS>(row, panel),
+            1 => product.tile::<L, 1, 1>(row, panel),
+            2 => product.tile::<L, 2, 1>(row, panel),
+            3 => product.tile::<L, 3, 1>(row, panel),
+            4 => product.tile::<L, 4, 1>(row, panel),
+            5 => product.tile::<L, 5, 1>(row, panel),
+            _ => product.tile::<L, TILE_ROWS, 1>(row, panel),
         }
         row += height;
         tiles -= 1;
@@ -175,33 +193,27 @@ impl Product<'_> {
 
     #[inline(always)]
     fn finish_row<L: Lanes, const PANELS: usize>(&self, row: usize, panel: usize, sums: &[Sums<L>; PANELS]) {
-        let mut values = [[[0.0; LANES]; 2]; PANELS];
-        for (values, sums) in values.iter_mut().zip(sums) {
+        for (i, sums) in sums.iter().enumerate() {
+            let mut values = [[0.0; LANES]; 2];
             sums[0].store(&mut values[0]);
             sums[1].store(&mut values[1]);
-        }
-        if self.finish == Finish::Gate {
-            for (i, pair) in values.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                let [gate, up] = pair;
-                for (gate, up) in gate.as_flattened_mut().iter_mut().zip(up.as_flattened()) {
+            if self.finish == Finish::Gate {
+                let [gate, up] = &mut values;
+                for (gate, up) in gate.iter_mut().zip(up) {
                     *gate = gated_silu(*gate, *up);
                 }
-                self.write(row, panel / 2 + i, gate);
-            }
-        } else {
-            for (i, values) in values.iter().enumerate() {
-                self.write(row, panel + i, values);
+                self.write(row, (panel + i) * LANES, gate);
+            } else {
+                self.write(row, (panel + i) * PANEL, values.as_flattened());
             }
         }
     }
 
     #[inline(always)]
-    fn write(&self, row: usize, panel: usize, values: &[[f32; LANES]; 2]) {
+    fn write(&self, row: usize, first: usize, values: &[f32]) {
         let outputs = self.layer.outputs;
-        let first = panel * PANEL;
         // SAFETY: a panel of a row is written once, by the thread that claimed the panel.
-        let output = unsafe { self.output.part(row * outputs + first, PANEL.min(outputs - first)) };
-        let values = values.as_flattened();
+        let output = unsafe { self.output.part(row * outputs + first, values.len().min(outputs - first)) };
         if self.finish == Finish::Add {
             output.iter_mut().zip(values).for_each(|(output, value)| *output += value);
         } else {

@@ -13,6 +13,9 @@ pub(super) const PANEL: usize = 2 * LANES;
 #[repr(C, align(64))]
 pub(super) struct PanelRow(pub(super) [[f32; LANES]; 2]);
 
+/// Inputs for which weights are asked for before they are needed: about the latency of the last-level cache.
+const AHEAD: usize = 24;
+
 /// Sums of one row for one panel.
 pub(super) type Sums<L> = [L; 2];
 
@@ -28,18 +31,35 @@ pub(super) fn multiply<L: Lanes, const ROWS: usize, const PANELS: usize>(
     let mut sums = [[[L::splat(0.0); 2]; PANELS]; ROWS];
     // Plain loops over plain indices: closures and iterators over several slices do not become the tight loop that this must be.
     for input in 0..inputs {
-        let mut values = [L::splat(0.0); ROWS];
-        for row in 0..ROWS {
-            // SAFETY: `row < ROWS` and `input < inputs`, and the slice has `ROWS * inputs` values.
-            values[row] = L::splat(unsafe { *rows.get_unchecked(row * inputs + input) });
-        }
+        // SAFETY: `row < ROWS` and `input < inputs`, and the slice has `ROWS * inputs` values.
+        let value = |row: usize| L::splat(unsafe { *rows.get_unchecked(row * inputs + input) });
+        // SAFETY: as above, with `PANELS`.
+        let weights = |panel: usize| unsafe { panels.get_unchecked(panel * inputs + input) }.0;
         for panel in 0..PANELS {
-            // SAFETY: as above, with `PANELS`.
-            let weights = unsafe { panels.get_unchecked(panel * inputs + input) };
-            for half in 0..2 {
-                let weights = L::load(&weights.0[half]);
-                for row in 0..ROWS {
-                    sums[row][panel][half] = weights.multiply_add(values[row], sums[row][panel][half]);
+            // beyond the tile lie the weights of the next one; nothing is read beyond the last
+            L::prefetch(panels.as_ptr().wrapping_add(panel * inputs + input + AHEAD));
+        }
+        // Whichever operands are fewer wait in registers for the others to pass: sums take most of the sixteen.
+        if PANELS == 1 {
+            let weights = weights(0).each_ref().map(L::load);
+            for row in 0..ROWS {
+                let value = value(row);
+                for half in 0..2 {
+                    sums[row][0][half] = weights[half].multiply_add(value, sums[row][0][half]);
+                }
+            }
+        } else {
+            let mut values = [L::splat(0.0); ROWS];
+            for row in 0..ROWS {
+                values[row] = value(row);
+            }
+            for panel in 0..PANELS {
+                let halves = weights(panel);
+                for half in 0..2 {
+                    let weights = L::load(&halves[half]);
+                    for row in 0..ROWS {
+                        sums[row][panel][half] = weights.multiply_add(values[row], sums[row][panel][half]);
+                    }
                 }
             }
         }

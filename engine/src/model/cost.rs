@@ -7,8 +7,12 @@ use super::{KvCache, Model, Workspace};
 /// Positions in the cache before each forward that is timed.
 const CONTEXT: usize = 64;
 
-/// Median seconds of a forward of each number of `rows` after a short context. Sizes take turns, so that a disturbance hits them all
-/// alike. Sizes that are zero or do not fit the context of the model are left out.
+/// Forwards of one size in a row, of which the first is not timed: decoding repeats one size, and the first forward of another size
+/// is slower.
+const BURST: usize = 16;
+
+/// Median seconds of a forward of each number of `rows` after a short context. Sizes take turns of a few forwards, so that a
+/// disturbance hits them all alike. Sizes that are zero or do not fit the context of the model are left out.
 pub fn forward_cost(model: &Model, rows: &[usize], repetitions: usize) -> Vec<(usize, f64)> {
     let limit = model.config().max_position_embeddings;
     let sizes: Vec<usize> = rows.iter().copied().filter(|&rows| rows > 0 && rows < limit).collect();
@@ -26,13 +30,11 @@ pub fn forward_cost(model: &Model, rows: &[usize], repetitions: usize) -> Vec<(u
     if context > 0 {
         time(0, context);
     }
-    for repetition in 0..=repetitions {
+    for _ in 0..repetitions.div_ceil(BURST - 1) {
         for (times, &rows) in times.iter_mut().zip(&sizes) {
-            let (seconds, done) = time(context, rows);
-            // The first round warms up caches and scratch memory.
-            if done && (repetition > 0 || repetitions == 0) {
-                times.push(seconds);
-            }
+            time(context, rows);
+            let timed = (1..BURST).map(|_| time(context, rows));
+            times.extend(timed.filter(|(_, done)| *done).map(|(seconds, _)| seconds));
         }
     }
     sizes.into_iter().zip(times).filter_map(|(rows, times)| Some((rows, median(times)?))).collect()
