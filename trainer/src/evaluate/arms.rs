@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 
 use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, BlockSizePoint, PromptArm};
 use cllm_engine::{DecodeOptions, Generation, Model, Strategy, Workspace, generate};
+use rand::seq::SliceRandom;
 
+use crate::data_order::random;
 use crate::failure::{Failure, Result};
 
 /// A way of decoding.
@@ -62,18 +64,20 @@ impl Contestants {
         }
     }
 
-    /// Decodes a prompt in every way. `turn` decides which comes first, so that none always follows the same other one.
+    /// Decodes a prompt in every way, in an order that is shuffled for each `turn`: an arm is slower after one that used another
+    /// checkpoint or wide forwards, so none may always follow the same other one.
     /// Generations come in the order of `kinds`.
     pub(super) fn decode(
         &self,
         kinds: &[ArmKind],
         prompt: &[u32],
-        turn: usize,
+        turn: u64,
         workspace: &mut Workspace,
     ) -> Result<Vec<Generation>> {
         let mut generations: Vec<Option<Generation>> = vec![None; kinds.len()];
-        for offset in 0..kinds.len() {
-            let at = (turn + offset) % kinds.len();
+        let mut order: Vec<usize> = (0..kinds.len()).collect();
+        order.shuffle(&mut random(0, "arms", turn));
+        for at in order {
             let options = DecodeOptions {
                 strategy: kinds[at].engine_strategy(),
                 max_new_tokens: self.max_new_tokens,

@@ -195,7 +195,7 @@ impl<'a> Evaluation<'a> {
         let sizes = BLOCK_SIZES.iter().filter_map(|&size| NonZeroUsize::new(size));
         kinds.extend(sizes.map(|size| ArmKind::jacobi(ArmCheckpoint::Cllm, size)));
         let mut totals = vec![Totals::default(); kinds.len()];
-        for (turn, (_, example)) in self.examples.iter().take(CURVE_PROMPTS).enumerate() {
+        for (turn, (_, example)) in (0..).zip(self.examples.iter().take(CURVE_PROMPTS)) {
             reporter.check_interruption()?;
             let prompt = self.encode(example)?;
             if turn == 0 {
@@ -220,7 +220,7 @@ impl<'a> Evaluation<'a> {
     ) -> Result<(Vec<MeasuredArm>, Vec<PromptResult>)> {
         let mut arms: Vec<MeasuredArm> = kinds.iter().map(|kind| (*kind, Totals::default())).collect();
         let mut prompts = Vec::with_capacity(self.examples.len());
-        for (turn, (index, example)) in self.examples.iter().enumerate() {
+        for (turn, (index, example)) in (0..).zip(&self.examples) {
             reporter.check_interruption()?;
             let begun = Instant::now();
             let prompt = self.encode(example)?;
@@ -235,7 +235,7 @@ impl<'a> Evaluation<'a> {
                 totals.add(generation, encode_seconds, correct);
             }
             prompts.push(result);
-            reporter.update(turn as u64 + 1, self.examples.len() as u64, &self.figures(&arms));
+            reporter.update(turn + 1, self.examples.len() as u64, &self.figures(&arms));
         }
         Ok((arms, prompts))
     }
