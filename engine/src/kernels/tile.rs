@@ -28,12 +28,13 @@ pub(super) fn multiply<L: Lanes, const ROWS: usize, const PANELS: usize>(
     panels: &[PanelRow],
 ) -> [[Sums<L>; PANELS]; ROWS] {
     assert!(rows.len() == ROWS * inputs && panels.len() == PANELS * inputs, "shapes of a tile");
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * inputs..(row + 1) * inputs]);
     let mut sums = [[[L::splat(0.0); 2]; PANELS]; ROWS];
     // Plain loops over plain indices: closures and iterators over several slices do not become the tight loop that this must be.
     for input in 0..inputs {
-        // SAFETY: `row < ROWS` and `input < inputs`, and the slice has `ROWS * inputs` values.
-        let value = |row: usize| L::splat(unsafe { *rows.get_unchecked(row * inputs + input) });
-        // SAFETY: as above, with `PANELS`.
+        // SAFETY: `input < inputs`, and each row has `inputs` values.
+        let value = |row: usize| L::splat(unsafe { *rows[row].get_unchecked(input) });
+        // SAFETY: as above; there are `PANELS * inputs` panel rows.
         let weights = |panel: usize| unsafe { panels.get_unchecked(panel * inputs + input) }.0;
         for panel in 0..PANELS {
             // beyond the tile lie the weights of the next one; nothing is read beyond the last
