@@ -1,5 +1,7 @@
 //! `cllm up` with the real trainer and server: whatever is killed, and in whichever stage, the result is the same.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is a failure")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
