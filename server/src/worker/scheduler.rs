@@ -42,7 +42,6 @@ impl<B: Backend> Scheduler<B> {
             self.drop_cancelled_in_queue();
             self.admit();
             self.step_all();
-            self.publish();
         }
     }
 
@@ -75,6 +74,7 @@ impl<B: Backend> Scheduler<B> {
                 for job in self.waiting.drain(..) {
                     generation::fail(&job, ApiError::CutOff, &self.metrics);
                 }
+                self.shared.running.store(0, Ordering::Relaxed);
                 for running in self.running.drain(..) {
                     running.fail(ApiError::CutOff, &self.metrics);
                 }
@@ -105,7 +105,7 @@ impl<B: Backend> Scheduler<B> {
                     generation::fail(&job, ApiError::Generation(message), &self.metrics);
                 }
             }
-            self.publish();
+            self.shared.running.store(self.running.len(), Ordering::Relaxed);
         }
     }
 
@@ -114,23 +114,29 @@ impl<B: Backend> Scheduler<B> {
         let (backend, metrics, shared) = (&mut self.backend, &self.metrics, &self.shared);
         self.running.retain_mut(|running| {
             shared.beat();
-            if running.is_cancelled() {
-                running.cancel(metrics);
-                return false;
+            let goes_on = advance(running, backend, metrics);
+            if !goes_on {
+                // before its place in the queue becomes free with it: `idle` means that nothing runs
+                shared.running.fetch_sub(1, Ordering::Relaxed);
             }
-            match guarded(|| running.step(backend, metrics)) {
-                Ok(over) => !over,
-                Err(message) => {
-                    tracing::error!(message, "the engine failed in a generation");
-                    running.fail(ApiError::Generation(message), metrics);
-                    false
-                }
-            }
+            goes_on
         });
     }
+}
 
-    fn publish(&self) {
-        self.shared.running.store(self.running.len(), Ordering::Relaxed);
+/// One forward of a generation; false when it is over.
+fn advance<B: Backend>(running: &mut Running<B>, backend: &mut B, metrics: &Metrics) -> bool {
+    if running.is_cancelled() {
+        running.cancel(metrics);
+        return false;
+    }
+    match guarded(|| running.step(backend, metrics)) {
+        Ok(over) => !over,
+        Err(message) => {
+            tracing::error!(message, "the engine failed in a generation");
+            running.fail(ApiError::Generation(message), metrics);
+            false
+        }
     }
 }
 
