@@ -10,7 +10,7 @@ use cllm_engine::random::random_checkpoint;
 use cllm_engine::{Checkpoint, ComputeOptions, Model, ModelConfig, forward_cost};
 
 const ROWS: [usize; 8] = [1, 2, 3, 4, 6, 8, 16, 32];
-const REPETITIONS: usize = 200;
+const REPETITIONS: usize = 400;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;

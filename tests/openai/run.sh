@@ -5,14 +5,6 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-version=$(sed -n 's/^openai==//p' "$here/requirements.txt")
-environment="${CLLM_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/cllm}/venv-openai-$version"
+python=$(bash "$here/../python.sh" "$here" openai)
 
-# the mark is written last: an environment that was interrupted is made again
-if [[ ! -e "$environment/complete" ]]; then
-  python3 -m venv --clear "$environment"
-  "$environment/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-  touch "$environment/complete"
-fi
-
-exec "$environment/bin/python" "$here/check_openai.py" "$@"
+exec "$python" "$here/check_openai.py" "$@"

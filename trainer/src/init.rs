@@ -17,7 +17,7 @@ use tokenizers::{
 
 use crate::dataset;
 use crate::failure::{Failure, Result};
-use crate::model_folder::{StoredDtype, dimensions, write_json, write_weights};
+use crate::model_folder::{StoredDtype, write_json, write_weights};
 use crate::storage;
 
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -138,7 +138,7 @@ fn random_model(config: &ModelConfig, seed: u64) -> Result<DifferentiableModel> 
         let values: Vec<f32> = if shape.len() == 1 { vec![1.0; count] } else { normal(&mut random, deviation, count) };
         Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)
     };
-    Ok(DifferentiableModel::new(dimensions(config), DType::F32, read)?)
+    Ok(DifferentiableModel::new(config.into(), DType::F32, read)?)
 }
 
 /// Box–Muller on uniform numbers.

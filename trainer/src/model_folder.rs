@@ -6,8 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use cllm_engine::Checkpoint;
-use cllm_engine::checkpoint::ModelConfig;
-use cllm_engine::differentiable::{AttentionShape, DifferentiableModel, Dimensions};
+use cllm_engine::differentiable::DifferentiableModel;
 use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 
@@ -48,31 +47,13 @@ impl StoredDtype {
     }
 }
 
-/// The dimensions of the differentiable forward for a configuration.
-pub fn dimensions(config: &ModelConfig) -> Dimensions {
-    Dimensions {
-        vocabulary_size: config.vocab_size,
-        hidden_size: config.hidden_size,
-        intermediate_size: config.intermediate_size,
-        layers: config.num_hidden_layers,
-        attention: AttentionShape {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-        },
-        norm_epsilon: config.rms_norm_eps,
-        rope_frequencies: config.rope_frequencies(),
-        tied_embeddings: config.tie_word_embeddings,
-    }
-}
-
 /// The differentiable model of a checkpoint, in f32.
 pub fn differentiable(checkpoint: &Checkpoint) -> Result<DifferentiableModel> {
     let read = |name: &str| {
         let Some(view) = checkpoint.tensors().get(name) else { candle_core::bail!("the weight {name} is missing") };
         Tensor::from_vec(view.to_f32(), view.shape, &Device::Cpu)
     };
-    Ok(DifferentiableModel::new(dimensions(checkpoint.config()), DType::F32, read)?)
+    Ok(DifferentiableModel::new(checkpoint.config().into(), DType::F32, read)?)
 }
 
 /// The one token that ends a text when training: the first that the checkpoint names.

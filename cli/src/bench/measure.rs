@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 
 use cllm_crds::report::ArmStrategy;
 use cllm_engine::{DecodeError, DecodeOptions, Generation, Model, Strategy, Workspace, forward_cost, generate};
-
 use serde::Serialize;
 
 use super::BenchError;

@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn the_command_line_beats_the_annotation_which_beats_the_working_folder() {
-        let mut claims = Claims::new("/work/claims".into());
+        let mut claims = Claims::new("/folder/claims".into());
         claims.annotate("data=./data, models=/m", Path::new("/example/up.yaml")).unwrap();
         claims.name("models", Path::new("/elsewhere"));
         let cases = [
             ("pvc://data/train.jsonl", Some("/example/./data/train.jsonl")),
             ("pvc://models/text2sql/abc", Some("/elsewhere/text2sql/abc")),
-            ("pvc://other/x", Some("/work/claims/other/x")),
+            ("pvc://other/x", Some("/folder/claims/other/x")),
             ("file:///opt/model", Some("/opt/model")),
             ("https://example.org/x", None),
         ];

@@ -281,12 +281,12 @@ mod tests {
     }
 
     fn places() -> Places {
-        let claims = [("data", "/home/me/data"), ("data-2", "/elsewhere"), ("shop-workspace", "/work/claims/shop")];
+        let claims = [("data", "/folder/data"), ("data-2", "/elsewhere"), ("shop-workspace", "/folder/claims/shop")];
         Places {
             claims: claims.into_iter().map(|(name, folder)| (name.to_owned(), PathBuf::from(folder))).collect(),
-            scratch: "/work/pods/shop-0".into(),
+            scratch: "/folder/pods/shop-0".into(),
             ports: [("http".to_owned(), 41_000), ("metrics".to_owned(), 41_001)].into(),
-            termination_message: "/work/pods/shop-0/termination-log".into(),
+            termination_message: "/folder/pods/shop-0/termination-log".into(),
             completion_index: Some(3),
             pod_name: "shop-0".to_owned(),
             pod_uid: "shop-0-77".to_owned(),
@@ -297,13 +297,13 @@ mod tests {
     fn arguments_find_their_folders_ports_and_files() {
         let cases = [
             ("collect", "collect"),
-            ("--dataset=/claims/data/train.jsonl", "--dataset=/home/me/data/train.jsonl"),
-            ("--dataset=/claims/data/shards/*.jsonl", "--dataset=/home/me/data/shards/*.jsonl"),
-            ("--dataset=/claims/data", "--dataset=/home/me/data"),
+            ("--dataset=/claims/data/train.jsonl", "--dataset=/folder/data/train.jsonl"),
+            ("--dataset=/claims/data/shards/*.jsonl", "--dataset=/folder/data/shards/*.jsonl"),
+            ("--dataset=/claims/data", "--dataset=/folder/data"),
             ("--dataset=/claims/data-2/x", "--dataset=/elsewhere/x"),
             ("--dataset=/claims/data-3/x", "--dataset=/claims/data-3/x"),
-            ("--output=/workspace/cllm", "--output=/work/claims/shop/cllm"),
-            ("--scratch=/tmp/x", "--scratch=/work/pods/shop-0/tmp/x"),
+            ("--output=/workspace/cllm", "--output=/folder/claims/shop/cllm"),
+            ("--scratch=/tmp/x", "--scratch=/folder/pods/shop-0/tmp/x"),
             ("--model=/models/target", "--model=/models/target"),
             ("--output-uri=pvc://data/x", "--output-uri=pvc://data/x"),
             ("--text=see /workspace/cllm", "--text=see /workspace/cllm"),
@@ -312,7 +312,7 @@ mod tests {
             ("--metrics-port=9090", "--metrics-port=41001"),
             ("--metrics-port=9091", "--metrics-port=9091"),
             ("--steps=8000", "--steps=8000"),
-            ("--termination-message=/dev/termination-log", "--termination-message=/work/pods/shop-0/termination-log"),
+            ("--termination-message=/dev/termination-log", "--termination-message=/folder/pods/shop-0/termination-log"),
         ];
         let arguments: Vec<&str> = cases.iter().map(|(before, _)| *before).collect();
         let command = translate(&template(&json!({"args": arguments})), &places()).unwrap();
@@ -328,9 +328,9 @@ mod tests {
             claim: claim.map(str::to_owned),
             read_only,
         };
-        assert!(command.folders.contains(&folder("/home/me/data", Some("data"), true)));
-        assert!(command.folders.contains(&folder("/work/claims/shop", Some("shop-workspace"), false)));
-        assert!(command.folders.contains(&folder("/work/pods/shop-0/tmp", None, false)));
+        assert!(command.folders.contains(&folder("/folder/data", Some("data"), true)));
+        assert!(command.folders.contains(&folder("/folder/claims/shop", Some("shop-workspace"), false)));
+        assert!(command.folders.contains(&folder("/folder/pods/shop-0/tmp", None, false)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 
 use super::{AttentionShape, RopeTable, RowLayout, attention, linear, linear_with_residual, rms_norm, silu_multiply};
+use crate::checkpoint::ModelConfig;
 
 /// Everything about a model but its weights.
 #[derive(Clone, Debug)]
@@ -27,6 +28,25 @@ pub struct Dimensions {
     pub rope_frequencies: Vec<f32>,
     /// The embedding is the last linear layer too.
     pub tied_embeddings: bool,
+}
+
+impl From<&ModelConfig> for Dimensions {
+    fn from(config: &ModelConfig) -> Self {
+        Self {
+            vocabulary_size: config.vocab_size,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            layers: config.num_hidden_layers,
+            attention: AttentionShape {
+                heads: config.num_attention_heads,
+                kv_heads: config.num_key_value_heads,
+                head_dim: config.head_dim,
+            },
+            norm_epsilon: config.rms_norm_eps,
+            rope_frequencies: config.rope_frequencies(),
+            tied_embeddings: config.tie_word_embeddings,
+        }
+    }
 }
 
 /// A model whose weights are variables.

@@ -1,73 +1,169 @@
+#![expect(unsafe_code, reason = "threads write the outputs of different heads and rows into one buffer")]
 #![expect(clippy::needless_range_loop, reason = "plain loops become vector instructions, closures may not")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
-//! Attention of one head of one row over the keys up to its own position, in blocks of fixed absolute positions.
+//! Attention of new rows over the keys up to their own positions, in blocks of fixed absolute positions.
 //!
 //! Keys lie in blocks of [`KEY_BLOCK`] positions (`[block][dimension][position]`), so that lanes are keys and each score is one chain
 //! over dimensions. Values lie row by row, padded to whole vectors, so that lanes are dimensions and each output is one chain over
 //! positions in ascending order. Keys are never split between threads.
+//!
+//! A few queries that read the same keys, of several rows or of heads that share keys, take turns within the innermost loops: their
+//! chains hide each other's latency, and what a query computes does not depend on its company.
 
-use super::InstructionSet;
-use super::elementwise::{exponential, horizontal_sum};
+use std::array;
+use std::ops::Range;
+
+use super::elementwise::{exponential, horizontal_sum, rope};
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
+use super::shared::SharedMut;
+use super::{InstructionSet, ThreadPool};
 
-/// Positions of a block: scores of a block are computed together, and the running maximum is corrected once per block.
+/// Positions of a block: the running maximum is corrected once per block.
 pub(crate) const KEY_BLOCK: usize = VECTORS * LANES;
-/// Vectors of a block: as many independent chains as hide the latency of an addition.
-const VECTORS: usize = 8;
-/// Vectors of the widest head.
-const MAXIMUM_VECTORS: usize = crate::ModelConfig::MAXIMUM_HEAD_DIM / LANES;
+/// Vectors of a block.
+const VECTORS: usize = 4;
+/// Widest head.
+const MAXIMUM_HEAD_DIM: usize = crate::ModelConfig::MAXIMUM_HEAD_DIM;
+/// Queries that are computed together, at most.
+const QUERIES: usize = 4;
+/// Multiply-adds that are worth a piece of their own.
+const WORTH_SHARING: usize = 1 << 13;
 
-/// What one head of one row sees.
+/// One attention layer over some new rows, whose keys and values are in the cache already.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AttentionInput<'a> {
-    /// `[head_dim]`.
-    pub(crate) query: &'a [f32],
-    /// `[blocks, head_dim, KEY_BLOCK]` of the key head; they may hold any finite or other values beyond `visible`.
+pub(crate) struct Attention<'a> {
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// Key and value heads.
+    pub(crate) kv_heads: usize,
+    /// Values of a head.
+    pub(crate) head_dim: usize,
+    /// `[rows, row_width]`, each beginning with `[heads, head_dim]` queries that are not rotated yet.
+    pub(crate) rows: &'a [f32],
+    /// Values from one row to the next.
+    pub(crate) row_width: usize,
+    /// Rotations of the rows, `[rows, head_dim]`.
+    pub(crate) angles: &'a [f32],
+    /// `[kv_heads, blocks, head_dim, KEY_BLOCK]`; anything beyond the last row's position.
     pub(crate) keys: &'a [f32],
-    /// `[positions, head_dim padded to LANES]` of the value head.
+    /// `[kv_heads, positions, head_dim padded to LANES]`.
     pub(crate) values: &'a [f32],
-    /// Number of positions that the row sees: its own position plus one.
-    pub(crate) visible: usize,
+    /// Position of the first row.
+    pub(crate) position: usize,
 }
 
-/// `softmax(query · keysᵀ / sqrt(head_dim)) · values` into `output`, `[head_dim]`.
-pub(crate) fn attend(set: InstructionSet, input: AttentionInput<'_>, output: &mut [f32]) {
-    dispatch!(set, fn attend_head(input: AttentionInput<'_>, output: &mut [f32]));
+impl Attention<'_> {
+    /// `softmax(query · keysᵀ / sqrt(head_dim)) · values` of every head of every row into `output`, `[rows, heads, head_dim]`.
+    pub(crate) fn run(&self, pool: &ThreadPool, set: InstructionSet, output: &mut [f32]) {
+        let rows = self.rows.len() / self.row_width;
+        let tiles = (rows * self.heads / self.kv_heads).div_ceil(QUERIES);
+        let pieces = self.kv_heads * tiles;
+        let work = QUERIES * 2 * (self.position + rows) * self.head_dim;
+        let grain = WORTH_SHARING.div_ceil(work).max(pieces.div_ceil(4 * pool.threads()));
+        let output = SharedMut::new(output);
+        pool.run(pieces.div_ceil(grain), |piece| {
+            let (attention, output) = (self, &output);
+            for piece in piece * grain..pieces.min((piece + 1) * grain) {
+                let (kv_head, tile) = (piece / tiles, piece % tiles);
+                dispatch!(set, fn attend(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_>));
+            }
+        });
+    }
 }
 
-/// Softmax and weighted sum so far.
-struct Running {
+/// The queries of one tile of one key head.
+#[inline(always)]
+fn attend<L: Lanes>(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_>) {
+    let group = attention.heads / attention.kv_heads;
+    let total = attention.rows.len() / attention.row_width * group;
+    let queries = tile * QUERIES..total.min((tile + 1) * QUERIES);
+    match queries.len() {
+        1 => attend_queries::<L, 1>(attention, kv_head, queries.start, output),
+        2 => attend_queries::<L, 2>(attention, kv_head, queries.start, output),
+        3 => attend_queries::<L, 3>(attention, kv_head, queries.start, output),
+        _ => attend_queries::<L, QUERIES>(attention, kv_head, queries.start, output),
+    }
+}
+
+/// A query on its way through the blocks.
+struct Query {
+    row: usize,
+    head: usize,
+    /// Rotated.
+    values: [f32; MAXIMUM_HEAD_DIM],
+    /// Scores, then weights, of the present block.
+    scores: [[f32; LANES]; VECTORS],
     maximum: f32,
     sums: [f32; LANES],
-    outputs: [[f32; LANES]; MAXIMUM_VECTORS],
+    outputs: [[f32; LANES]; MAXIMUM_HEAD_DIM / LANES],
 }
 
 #[inline(always)]
-fn attend_head<L: Lanes>(input: AttentionInput<'_>, output: &mut [f32]) {
-    let vectors = input.query.len().div_ceil(LANES);
-    let mut running =
-        Running { maximum: f32::NEG_INFINITY, sums: [0.0; LANES], outputs: [[0.0; LANES]; MAXIMUM_VECTORS] };
-    let blocks = input.keys.chunks_exact(input.query.len() * KEY_BLOCK);
-    let values = input.values[..input.visible * vectors * LANES].chunks(KEY_BLOCK * vectors * LANES);
-    for (keys, values) in blocks.zip(values) {
-        let count = values.len() / (vectors * LANES);
-        let mut scores = score::<L>(input.query, keys);
-        scores.as_flattened_mut()[count..].fill(f32::NEG_INFINITY);
-        let factor = running.weigh(&mut scores);
-        let weights = &scores.as_flattened()[..count];
-        add_values::<L>(weights, values, factor, &mut running.outputs[..vectors]);
+fn attend_queries<L: Lanes, const COUNT: usize>(
+    attention: &Attention<'_>,
+    kv_head: usize,
+    first: usize,
+    output: &SharedMut<'_>,
+) {
+    let Attention { head_dim, position, .. } = *attention;
+    let mut queries = [const { Query::EMPTY }; COUNT];
+    for (index, query) in (first..).zip(&mut queries) {
+        query.read(attention, kv_head, index);
     }
-    let scale = 1.0 / horizontal_sum(running.sums);
-    for (output, sum) in output.iter_mut().zip(running.outputs.as_flattened()) {
-        *output = sum * scale;
+    let stride = head_dim.next_multiple_of(LANES);
+    let (all_keys, all_values) = (attention.keys.len(), attention.values.len());
+    let keys = &attention.keys[kv_head * all_keys / attention.kv_heads..][..all_keys / attention.kv_heads];
+    let values = &attention.values[kv_head * all_values / attention.kv_heads..][..all_values / attention.kv_heads];
+    // rows ascend, so the first query sees least and the last one most
+    let visible: [usize; COUNT] = array::from_fn(|i| position + queries[i].row + 1);
+    for start in (0..visible[COUNT - 1]).step_by(KEY_BLOCK) {
+        let counts = visible.map(|visible| visible.saturating_sub(start).min(KEY_BLOCK));
+        score::<L, COUNT>(&mut queries, head_dim, counts[COUNT - 1], &keys[start * head_dim..]);
+        let values = &values[start * stride..(start + counts[COUNT - 1]) * stride];
+        for (query, count) in queries.iter_mut().zip(counts) {
+            if count > 0 {
+                query.weigh(count, stride);
+            }
+        }
+        add_values::<L, COUNT>(&mut queries, 0..counts[0], values, stride);
+        for (query, count) in queries.iter_mut().zip(counts) {
+            add_values::<L, 1>(array::from_mut(query), counts[0]..count, values, stride);
+        }
+    }
+    for query in &queries {
+        query.finish(attention, output);
     }
 }
 
-impl Running {
-    /// Turns scores into weights relative to the new maximum. Returns the factor that corrects earlier weights.
+impl Query {
+    const EMPTY: Self = Self {
+        row: 0,
+        head: 0,
+        values: [0.0; MAXIMUM_HEAD_DIM],
+        scores: [[0.0; LANES]; VECTORS],
+        maximum: f32::NEG_INFINITY,
+        sums: [0.0; LANES],
+        outputs: [[0.0; LANES]; MAXIMUM_HEAD_DIM / LANES],
+    };
+
+    /// Queries of a key head are counted row by row.
     #[inline(always)]
-    fn weigh(&mut self, scores: &mut [[f32; LANES]; VECTORS]) -> f32 {
+    fn read(&mut self, attention: &Attention<'_>, kv_head: usize, index: usize) {
+        let Attention { head_dim, .. } = *attention;
+        let group = attention.heads / attention.kv_heads;
+        (self.row, self.head) = (index / group, kv_head * group + index % group);
+        let values = &mut self.values[..head_dim];
+        values.copy_from_slice(&attention.rows[self.row * attention.row_width + self.head * head_dim..][..head_dim]);
+        rope(values, &attention.angles[self.row * head_dim..(self.row + 1) * head_dim]);
+    }
+
+    /// Turns the scores of the `count` positions that are visible into weights relative to the new maximum, corrects what was summed
+    /// up so far.
+    #[inline(always)]
+    fn weigh(&mut self, count: usize, stride: usize) {
+        let scores = &mut self.scores[..count.div_ceil(LANES)];
+        scores.as_flattened_mut()[count..].fill(f32::NEG_INFINITY);
         let mut highest = [self.maximum; LANES];
         for vector in &*scores {
             for lane in 0..LANES {
@@ -86,66 +182,121 @@ impl Running {
                 self.sums[lane] += vector[lane];
             }
         }
-        factor
-    }
-}
-
-/// Scores of all positions of a block, invisible ones too.
-#[inline(always)]
-fn score<L: Lanes>(query: &[f32], keys: &[f32]) -> [[f32; LANES]; VECTORS] {
-    let mut sums = [L::splat(0.0); VECTORS];
-    let (keys, _) = keys.as_chunks::<LANES>().0.as_chunks::<VECTORS>();
-    for (value, keys) in query.iter().zip(keys) {
-        let value = L::splat(*value);
-        for i in 0..VECTORS {
-            sums[i] = L::load(&keys[i]).multiply_add(value, sums[i]);
+        for output in self.outputs[..stride / LANES].as_flattened_mut() {
+            *output *= factor;
         }
     }
-    let scale = L::splat(1.0 / (query.len() as f32).sqrt());
-    let mut scores = [[0.0; LANES]; VECTORS];
-    for i in 0..VECTORS {
-        sums[i].multiply(scale).store(&mut scores[i]);
-    }
-    scores
-}
 
-/// `outputs = outputs * factor + weights · values`.
-#[inline(always)]
-fn add_values<L: Lanes>(weights: &[f32], values: &[f32], factor: f32, outputs: &mut [[f32; LANES]]) {
-    let (values, _) = values.as_chunks::<LANES>();
-    let vectors = outputs.len();
-    let mut first = 0;
-    while first + 4 <= vectors {
-        add_vectors::<L, 4>(weights, &values[first..], vectors, factor, &mut outputs[first..]);
-        first += 4;
-    }
-    while first < vectors {
-        add_vectors::<L, 1>(weights, &values[first..], vectors, factor, &mut outputs[first..]);
-        first += 1;
+    #[inline(always)]
+    fn finish(&self, attention: &Attention<'_>, output: &SharedMut<'_>) {
+        let first = (self.row * attention.heads + self.head) * attention.head_dim;
+        // SAFETY: each head of each row is one query of one tile, and a tile is one piece of the job.
+        let output = unsafe { output.part(first, attention.head_dim) };
+        let scale = 1.0 / horizontal_sum(self.sums);
+        for (output, sum) in output.iter_mut().zip(self.outputs.as_flattened()) {
+            *output = sum * scale;
+        }
     }
 }
 
+/// Scores of the first `count` positions of a block, and of those that fill up the last vector.
 #[inline(always)]
-fn add_vectors<L: Lanes, const COUNT: usize>(
-    weights: &[f32],
-    values: &[[f32; LANES]],
-    stride: usize,
-    factor: f32,
-    outputs: &mut [[f32; LANES]],
+fn score<L: Lanes, const COUNT: usize>(queries: &mut [Query; COUNT], head_dim: usize, count: usize, keys: &[f32]) {
+    let keys = &keys.as_chunks::<LANES>().0[..head_dim * VECTORS];
+    let vectors = count.div_ceil(LANES);
+    let mut vector = 0;
+    while 4 * COUNT <= chains::<L>() && vector + 4 <= vectors {
+        score_vectors::<L, COUNT, 4>(queries, head_dim, vector, keys);
+        vector += 4;
+    }
+    while 2 * COUNT <= chains::<L>() && vector + 2 <= vectors {
+        score_vectors::<L, COUNT, 2>(queries, head_dim, vector, keys);
+        vector += 2;
+    }
+    for vector in vector..vectors {
+        score_vectors::<L, COUNT, 1>(queries, head_dim, vector, keys);
+    }
+}
+
+#[inline(always)]
+fn score_vectors<L: Lanes, const COUNT: usize, const WIDTH: usize>(
+    queries: &mut [Query; COUNT],
+    head_dim: usize,
+    first: usize,
+    keys: &[[f32; LANES]],
 ) {
-    let factor = L::splat(factor);
-    let mut sums = [L::splat(0.0); COUNT];
-    for i in 0..COUNT {
-        sums[i] = L::load(&outputs[i]).multiply(factor);
-    }
-    for (weight, row) in weights.iter().zip(values.chunks(stride)) {
-        let weight = L::splat(*weight);
-        let row = &row[..COUNT];
-        for i in 0..COUNT {
-            sums[i] = L::load(&row[i]).multiply_add(weight, sums[i]);
+    let mut sums = [[L::splat(0.0); WIDTH]; COUNT];
+    for (dimension, keys) in keys.as_chunks::<VECTORS>().0.iter().enumerate().take(head_dim.min(MAXIMUM_HEAD_DIM)) {
+        let keys: [L; WIDTH] = array::from_fn(|i| L::load(&keys[first + i]));
+        for query in 0..COUNT {
+            let value = L::splat(queries[query].values[dimension]);
+            for i in 0..WIDTH {
+                sums[query][i] = keys[i].multiply_add(value, sums[query][i]);
+            }
         }
     }
-    for i in 0..COUNT {
-        sums[i].store(&mut outputs[i]);
+    let scale = L::splat(1.0 / (head_dim as f32).sqrt());
+    for query in 0..COUNT {
+        for i in 0..WIDTH {
+            sums[query][i].multiply(scale).store(&mut queries[query].scores[first + i]);
+        }
     }
+}
+
+/// `outputs += weights · values` over some positions of a block.
+#[inline(always)]
+fn add_values<L: Lanes, const COUNT: usize>(
+    queries: &mut [Query; COUNT],
+    positions: Range<usize>,
+    values: &[f32],
+    stride: usize,
+) {
+    if positions.is_empty() {
+        return;
+    }
+    let (values, vectors) = (values.as_chunks::<LANES>().0, stride / LANES);
+    let mut vector = 0;
+    while 4 * COUNT <= chains::<L>() && vector + 4 <= vectors {
+        add_vectors::<L, COUNT, 4>(queries, positions.clone(), values, vectors, vector);
+        vector += 4;
+    }
+    while 2 * COUNT <= chains::<L>() && vector + 2 <= vectors {
+        add_vectors::<L, COUNT, 2>(queries, positions.clone(), values, vectors, vector);
+        vector += 2;
+    }
+    for vector in vector..vectors {
+        add_vectors::<L, COUNT, 1>(queries, positions.clone(), values, vectors, vector);
+    }
+}
+
+#[inline(always)]
+fn add_vectors<L: Lanes, const COUNT: usize, const WIDTH: usize>(
+    queries: &mut [Query; COUNT],
+    positions: Range<usize>,
+    values: &[[f32; LANES]],
+    vectors: usize,
+    first: usize,
+) {
+    let mut sums: [[L; WIDTH]; COUNT] =
+        array::from_fn(|query| array::from_fn(|i| L::load(&queries[query].outputs[first + i])));
+    let rows = values.chunks_exact(vectors).enumerate().take(positions.end.min(KEY_BLOCK)).skip(positions.start);
+    for (position, row) in rows {
+        let row: [L; WIDTH] = array::from_fn(|i| L::load(&row[first + i]));
+        for query in 0..COUNT {
+            let weight = L::splat(queries[query].scores.as_flattened()[position]);
+            for i in 0..WIDTH {
+                sums[query][i] = row[i].multiply_add(weight, sums[query][i]);
+            }
+        }
+    }
+    for query in 0..COUNT {
+        for i in 0..WIDTH {
+            sums[query][i].store(&mut queries[query].outputs[first + i]);
+        }
+    }
+}
+
+/// Sums that registers hold beside what is added to them.
+const fn chains<L: Lanes>() -> usize {
+    L::REGISTERS / 2
 }

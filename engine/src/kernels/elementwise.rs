@@ -3,31 +3,55 @@
 
 use std::f32::consts::LOG2_E;
 
-use super::lanes::LANES;
+use super::InstructionSet;
+use super::instruction_set::dispatch;
+use super::lanes::{LANES, Lanes};
 
-/// `RMSNorm` of one row into `output`: `weight * input / sqrt(mean(input²) + epsilon)`.
-pub(crate) fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, output: &mut [f32]) {
-    let (chunks, rest) = input.as_chunks::<LANES>();
-    let mut sums = [0.0_f32; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane] * chunk[lane];
+/// `RMSNorm` of rows of the length of `weight` into `output`: `weight * input / sqrt(mean(input²) + epsilon)`.
+pub(crate) fn rms_norm(set: InstructionSet, input: &[f32], weight: &[f32], epsilon: f32, output: &mut [f32]) {
+    dispatch!(set, fn rms_norm_rows(input: &[f32], weight: &[f32], epsilon: f32, output: &mut [f32]));
+}
+
+#[inline(always)]
+fn rms_norm_rows<L: Lanes>(input: &[f32], weight: &[f32], epsilon: f32, output: &mut [f32]) {
+    for (input, output) in input.chunks_exact(weight.len()).zip(output.chunks_exact_mut(weight.len())) {
+        let scale = 1.0 / (sum_of_squares::<L>(input) / input.len() as f32 + epsilon).sqrt();
+        for ((output, input), weight) in output.iter_mut().zip(input).zip(weight) {
+            *output = input * scale * weight;
         }
     }
-    let mut sum = horizontal_sum(sums);
-    for value in rest {
-        sum += value * value;
+}
+
+#[inline(always)]
+fn sum_of_squares<L: Lanes>(values: &[f32]) -> f32 {
+    /// Chains that hide each other's latency.
+    const CHAINS: usize = 4;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let (groups, single) = chunks.as_chunks::<CHAINS>();
+    let mut sums = [L::splat(0.0); CHAINS];
+    for group in groups {
+        for (sum, chunk) in sums.iter_mut().zip(group) {
+            let values = L::load(chunk);
+            *sum = values.multiply_add(values, *sum);
+        }
     }
-    let scale = 1.0 / (sum / input.len() as f32 + epsilon).sqrt();
-    for ((output, input), weight) in output.iter_mut().zip(input).zip(weight) {
-        *output = input * scale * weight;
+    for (sum, chunk) in sums.iter_mut().zip(single) {
+        let values = L::load(chunk);
+        *sum = values.multiply_add(values, *sum);
     }
+    let mut lanes = [[0.0; LANES]; CHAINS];
+    for (lanes, sum) in lanes.iter_mut().zip(sums) {
+        sum.store(lanes);
+    }
+    let lanes = std::array::from_fn(|lane| (lanes[0][lane] + lanes[1][lane]) + (lanes[2][lane] + lanes[3][lane]));
+    rest.iter().fold(horizontal_sum(lanes), |sum, value| sum + value * value)
 }
 
 /// Sum of all lanes, in an order of its own.
 #[inline(always)]
 pub(super) fn horizontal_sum(lanes: [f32; LANES]) -> f32 {
-    let [a, b, c, d, e, f, g, h] = lanes;
+    let (low, high) = lanes.split_at(LANES / 2);
+    let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| low[i] + high[i]);
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
@@ -38,6 +62,7 @@ pub(crate) fn add_rope_angles(position: usize, frequencies: &[f32], angles: &mut
 }
 
 /// Rotates the pairs (i, i + half) of one head in place. `angles` as made by [`add_rope_angles`].
+#[inline(always)]
 pub(crate) fn rope(head: &mut [f32], angles: &[f32]) {
     let (cosines, sines) = angles.split_at(angles.len() / 2);
     let (first, second) = head.split_at_mut(head.len() / 2);
@@ -77,7 +102,7 @@ pub(super) fn exponential(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{exponential, rms_norm, rope};
+    use super::{InstructionSet, exponential, rms_norm, rope};
 
     #[test]
     fn exponential_is_close_to_the_library_everywhere() {
@@ -91,13 +116,23 @@ mod tests {
     }
 
     #[test]
-    fn rms_norm_scales_to_the_weight() {
-        let input: Vec<f32> = (1..=11_u8).map(f32::from).collect();
-        let mut output = vec![0.0; 11];
-        rms_norm(&input, &[2.0; 11], 0.0, &mut output);
-        let mean_square = output.iter().map(|x| x * x).sum::<f32>() / 11.0;
-        assert!((mean_square - 4.0).abs() < 1e-5);
-        assert!((output[10] / output[0] - 11.0).abs() < 1e-5);
+    fn rms_norm_scales_each_row_to_the_weight() {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+            for width in [1_u8, 11, 16, 75, 150] {
+                let row: Vec<f32> = (1..=width).map(f32::from).collect();
+                let rows = [&row[..], &row.iter().map(|x| x * 3.0).collect::<Vec<_>>()].concat();
+                let mut output = vec![0.0; rows.len()];
+                rms_norm(set, &rows, &vec![2.0; row.len()], 0.0, &mut output);
+                for output in output.chunks(row.len()) {
+                    let mean_square = output.iter().map(|x| x * x).sum::<f32>() / f32::from(width);
+                    assert!((mean_square - 4.0).abs() < 1e-5, "{set}, {width} values");
+                    assert!(
+                        (output[row.len() - 1] / output[0] - f32::from(width)).abs() < 1e-4,
+                        "{set}, {width} values"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

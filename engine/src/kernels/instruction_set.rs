@@ -5,6 +5,8 @@ use std::fmt;
 /// Vector instructions of the kernels. Results differ in rounding between instruction sets, never within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InstructionSet {
+    /// 512-bit vectors with fused multiply-add (AVX-512 Foundation).
+    Avx512,
     /// 256-bit vectors with fused multiply-add (x86-64-v3).
     Avx2,
     /// Whatever the compiler makes of plain code; multiplication and addition round separately.
@@ -12,9 +14,12 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
     /// The best that this processor has.
     pub fn detect() -> Self {
-        if Self::Avx2.is_available() { Self::Avx2 } else { Self::Portable }
+        Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
     }
 
     /// Whether this processor has it.
@@ -22,8 +27,10 @@ impl InstructionSet {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Self::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 => false,
+            Self::Avx2 | Self::Avx512 => false,
             Self::Portable => true,
         }
     }
@@ -31,6 +38,7 @@ impl InstructionSet {
     /// Its name in reports and fingerprints.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Avx512 => "avx512f",
             Self::Avx2 => "avx2+fma",
             Self::Portable => "portable",
         }
@@ -53,7 +61,18 @@ macro_rules! dispatch {
         fn with_avx2($($name: $type),*) {
             $kernel::<$crate::kernels::lanes::Avx2Lanes>($($name),*);
         }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,avx512f")]
+        fn with_avx512($($name: $type),*) {
+            $kernel::<$crate::kernels::lanes::Avx512Lanes>($($name),*);
+        }
         match $set {
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::InstructionSet::Avx512 => {
+                // SAFETY: the instruction set was checked to be available when the model was loaded.
+                #[expect(unsafe_code, reason = "calling code compiled for an instruction set that was detected")]
+                unsafe { with_avx512($($name),*) }
+            }
             #[cfg(target_arch = "x86_64")]
             $crate::kernels::InstructionSet::Avx2 => {
                 // SAFETY: the instruction set was checked to be available when the model was loaded.

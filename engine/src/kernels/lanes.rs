@@ -1,15 +1,17 @@
 #![expect(unsafe_code, reason = "vector intrinsics")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
-//! Eight f32 side by side. Kernels are written once over [`Lanes`] and compiled for each instruction set.
+//! Sixteen f32 side by side. Kernels are written once over [`Lanes`] and compiled for each instruction set.
 //!
-//! Methods of [`Avx2Lanes`] may only run where AVX2 and FMA are available: `dispatch!` is the one place that instantiates kernels
-//! with it, behind that check.
+//! Methods of [`Avx2Lanes`] and [`Avx512Lanes`] may only run where these instructions are available: `dispatch!` is the one place
+//! that instantiates kernels with them, behind that check.
 
-/// Number of values of a vector.
-pub(crate) const LANES: usize = 8;
+/// Number of values of a vector: those of a cache line.
+pub(crate) const LANES: usize = 16;
 
-/// A vector of eight f32. Every operation is lane by lane.
+/// A vector of sixteen f32. Every operation is lane by lane.
 pub(super) trait Lanes: Copy {
+    /// Vectors that registers can hold at a time.
+    const REGISTERS: usize;
     fn splat(value: f32) -> Self;
     fn load(values: &[f32; LANES]) -> Self;
     fn store(self, values: &mut [f32; LANES]);
@@ -24,6 +26,9 @@ pub(super) trait Lanes: Copy {
 pub(super) struct PortableLanes([f32; LANES]);
 
 impl Lanes for PortableLanes {
+    /// Thirty-two registers of four values, as most processors have that are not x86.
+    const REGISTERS: usize = 8;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self([value; LANES])
@@ -55,6 +60,11 @@ impl Lanes for PortableLanes {
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2Lanes;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512Lanes;
+
+// SAFETY of all methods of both: see the module; arrays and vectors have the same bytes. (The load and store intrinsics check their
+// pointers in debug builds, which costs more than the arithmetic.)
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
@@ -63,35 +73,84 @@ mod avx2 {
 
     use super::{LANES, Lanes};
 
+    /// Two registers.
     #[derive(Clone, Copy)]
-    pub(in crate::kernels) struct Avx2Lanes(__m256);
+    #[repr(C)]
+    pub(in crate::kernels) struct Avx2Lanes(__m256, __m256);
 
-    // SAFETY of all methods: see the module; arrays and vectors have the same 32 bytes. (The load and store intrinsics check their
-    // pointers in debug builds, which costs more than the arithmetic.)
     impl Lanes for Avx2Lanes {
+        const REGISTERS: usize = 8;
+
         #[inline(always)]
         fn splat(value: f32) -> Self {
-            Self(unsafe { _mm256_set1_ps(value) })
+            let half = unsafe { _mm256_set1_ps(value) };
+            Self(half, half)
         }
 
         #[inline(always)]
         fn load(values: &[f32; LANES]) -> Self {
-            Self(unsafe { transmute::<[f32; LANES], __m256>(*values) })
+            unsafe { transmute::<[f32; LANES], Self>(*values) }
         }
 
         #[inline(always)]
         fn store(self, values: &mut [f32; LANES]) {
-            *values = unsafe { transmute::<__m256, [f32; LANES]>(self.0) };
+            *values = unsafe { transmute::<Self, [f32; LANES]>(self) };
         }
 
         #[inline(always)]
         fn multiply(self, other: Self) -> Self {
-            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+            unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
         }
 
         #[inline(always)]
         fn multiply_add(self, factor: Self, addend: Self) -> Self {
-            Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+            unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1)) }
+        }
+
+        #[inline(always)]
+        fn prefetch<T>(address: *const T) {
+            // SAFETY: a prefetch of an invalid address does nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{__m512, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_ps};
+    use std::mem::transmute;
+
+    use super::{LANES, Lanes};
+
+    #[derive(Clone, Copy)]
+    pub(in crate::kernels) struct Avx512Lanes(__m512);
+
+    impl Lanes for Avx512Lanes {
+        const REGISTERS: usize = 32;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES]) -> Self {
+            Self(unsafe { transmute::<[f32; LANES], __m512>(*values) })
+        }
+
+        #[inline(always)]
+        fn store(self, values: &mut [f32; LANES]) {
+            *values = unsafe { transmute::<__m512, [f32; LANES]>(self.0) };
+        }
+
+        #[inline(always)]
+        fn multiply(self, other: Self) -> Self {
+            Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, factor: Self, addend: Self) -> Self {
+            Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
         }
 
         #[inline(always)]

@@ -12,7 +12,7 @@ mod shared;
 mod thread_pool;
 mod tile;
 
-pub(crate) use attention::{AttentionInput, KEY_BLOCK, attend};
+pub(crate) use attention::{Attention, KEY_BLOCK};
 pub(crate) use elementwise::{add_rope_angles, rms_norm, rope};
 pub use instruction_set::InstructionSet;
 pub(crate) use lanes::LANES as VALUE_ALIGNMENT;

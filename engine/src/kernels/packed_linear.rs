@@ -1,6 +1,6 @@
 #![expect(unsafe_code, reason = "threads write disjoint columns of one output")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
-//! Linear layers whose weights are packed once into panels of sixteen outputs, fast for one row and for some rows.
+//! Linear layers whose weights are packed once into panels of thirty-two outputs, fast for one row and for some rows.
 //!
 //! Several rows share one reading of the weights: a general matrix product would pack the weights again for each call, and a loop
 //! over rows would read them once for each. Threads split outputs only.
@@ -14,15 +14,10 @@ use super::shared::SharedMut;
 use super::tile::{PANEL, PanelRow, Sums, multiply};
 use super::{InstructionSet, ThreadPool};
 
-/// Rows of the largest tile: with one panel they fill twelve of sixteen registers with sums.
-const TILE_ROWS: usize = 6;
-/// Rows that are few enough for [`FEW_ROWS_PANELS`].
-const FEW_ROWS: usize = 3;
-/// Panels that are computed together for few rows: enough independent chains to hide the latency of an addition. More rows have
-/// enough chains, and one panel after the other is one stream of weights, which the processor fetches ahead best.
-const FEW_ROWS_PANELS: usize = 2;
-/// The same for a single row.
-const ROW_PANELS: usize = 4;
+/// Panels that all rows pass before the next ones are read: few enough to stay in the cache next to the processor.
+const GROUP: usize = 2;
+/// Pieces for each thread: enough of them that a late thread can be helped.
+const PIECES: usize = 3;
 /// Multiplications below which a second thread costs more than it saves.
 const WORTH_SHARING: usize = 1 << 15;
 
@@ -96,7 +91,7 @@ impl PackedLinear {
         let (panel, column) = (output / PANEL, output % PANEL);
         let rows = &self.panels[panel * self.inputs..(panel + 1) * self.inputs];
         for (weight, row) in weights.iter_mut().zip(rows) {
-            *weight = row.0[column / LANES][column % LANES];
+            *weight = row.0.as_flattened()[column];
         }
     }
 
@@ -122,102 +117,118 @@ fn pack<'a>(halves: [&'a [&'a [f32]]; 2], inputs: usize) -> impl Iterator<Item =
     })
 }
 
-/// Panels per piece: few pieces, yet enough of them that a late thread can be helped; whole groups of [`ROW_PANELS`].
+/// Panels per piece: few pieces, yet enough of them that a late thread can be helped; whole groups.
 fn grain(panels: usize, multiplications_per_panel: usize, threads: usize) -> usize {
-    let sharing = if threads == 1 { 1 } else { 2 * threads };
+    let sharing = if threads == 1 { 1 } else { PIECES * threads };
     let worth = WORTH_SHARING.div_ceil(multiplications_per_panel);
-    panels.div_ceil(sharing).max(worth).next_multiple_of(ROW_PANELS)
+    panels.div_ceil(sharing).max(worth).next_multiple_of(GROUP)
 }
 
 #[inline(always)]
 fn compute_panels<L: Lanes>(product: &Product<'_>, panels: Range<usize>) {
     let rows = product.input.len() / product.layer.inputs;
     let mut panel = panels.start;
-    if rows == 1 {
-        while panel + ROW_PANELS <= panels.end {
-            product.tile::<L, 1, ROW_PANELS>(0, panel);
-            panel += ROW_PANELS;
+    while panel < panels.end {
+        let group = panel..panels.end.min(panel + GROUP);
+        let mut tiles = rows.div_ceil(tile_rows::<L>());
+        let mut row = 0;
+        while row < rows {
+            let height = (rows - row).div_ceil(tiles);
+            product.tiles::<L>(row, height, group.clone());
+            row += height;
+            tiles -= 1;
         }
-    }
-    if rows <= FEW_ROWS {
-        while panel + FEW_ROWS_PANELS <= panels.end {
-            compute_few_rows::<L>(product, rows, panel);
-            panel += FEW_ROWS_PANELS;
-        }
-    }
-    for panel in panel..panels.end {
-        compute_rows::<L>(product, rows, panel);
+        panel = group.end;
     }
 }
 
-#[inline(always)]
-fn compute_few_rows<L: Lanes>(product: &Product<'_>, rows: usize, panel: usize) {
-    match rows {
-        1 => product.tile::<L, 1, FEW_ROWS_PANELS>(0, panel),
-        2 => product.tile::<L, 2, FEW_ROWS_PANELS>(0, panel),
-        _ => product.tile::<L, FEW_ROWS, FEW_ROWS_PANELS>(0, panel),
-    }
+/// Rows of the largest tile.
+const fn tile_rows<L: Lanes>() -> usize {
+    if has_room::<L>(8, 1) { 8 } else { 3 }
 }
 
-/// All rows for a panel, in tiles of nearly equal heights.
-#[inline(always)]
-fn compute_rows<L: Lanes>(product: &Product<'_>, rows: usize, panel: usize) {
-    let mut tiles = rows.div_ceil(TILE_ROWS);
-    let mut row = 0;
-    while row < rows {
-        let height = (rows - row).div_ceil(tiles);
-        match height {
-            1 => product.tile::<L, 1, 1>(row, panel),
-            2 => product.tile::<L, 2, 1>(row, panel),
-            3 => product.tile::<L, 3, 1>(row, panel),
-            4 => product.tile::<L, 4, 1>(row, panel),
-            5 => product.tile::<L, 5, 1>(row, panel),
-            _ => product.tile::<L, TILE_ROWS, 1>(row, panel),
-        }
-        row += height;
-        tiles -= 1;
-    }
+/// Whether the sums of a tile leave enough registers for weights and values.
+const fn has_room<L: Lanes>(rows: usize, panels: usize) -> bool {
+    2 * rows * panels <= L::REGISTERS / 4 * 3
 }
 
 impl Product<'_> {
+    /// Some rows for some panels.
+    #[inline(always)]
+    fn tiles<L: Lanes>(&self, row: usize, height: usize, panels: Range<usize>) {
+        match height {
+            1 => self.tiles_of::<L, 1>(row, panels),
+            2 => self.tiles_of::<L, 2>(row, panels),
+            3 => self.tiles_of::<L, 3>(row, panels),
+            4 => self.tiles_of::<L, 4>(row, panels),
+            5 => self.tiles_of::<L, 5>(row, panels),
+            6 => self.tiles_of::<L, 6>(row, panels),
+            7 => self.tiles_of::<L, 7>(row, panels),
+            _ => self.tiles_of::<L, 8>(row, panels),
+        }
+    }
+
+    /// As many panels at a time as registers hold: each sum is a chain that waits for itself, many chains hide that.
+    #[inline(always)]
+    fn tiles_of<L: Lanes, const ROWS: usize>(&self, row: usize, panels: Range<usize>) {
+        let mut panel = panels.start;
+        while has_room::<L>(ROWS, 2) && panel + 2 <= panels.end {
+            self.tile::<L, ROWS, 2>(row, panel);
+            panel += 2;
+        }
+        for panel in panel..panels.end {
+            self.tile::<L, ROWS, 1>(row, panel);
+        }
+    }
+
     #[inline(always)]
     fn tile<L: Lanes, const ROWS: usize, const PANELS: usize>(&self, row: usize, first: usize) {
         let inputs = self.layer.inputs;
         let rows = &self.input[row * inputs..(row + ROWS) * inputs];
         let panels = &self.layer.panels[first * inputs..(first + PANELS) * inputs];
         let sums = multiply::<L, ROWS, PANELS>(inputs, rows, panels);
-        for (i, sums) in sums.iter().enumerate() {
-            self.finish_row(row + i, first, sums);
-        }
-    }
-
-    #[inline(always)]
-    fn finish_row<L: Lanes, const PANELS: usize>(&self, row: usize, panel: usize, sums: &[Sums<L>; PANELS]) {
-        for (i, sums) in sums.iter().enumerate() {
-            let mut values = [[0.0; LANES]; 2];
-            sums[0].store(&mut values[0]);
-            sums[1].store(&mut values[1]);
-            if self.finish == Finish::Gate {
-                let [gate, up] = &mut values;
-                for (gate, up) in gate.iter_mut().zip(up) {
-                    *gate = gated_silu(*gate, *up);
-                }
-                self.write(row, (panel + i) * LANES, gate);
-            } else {
-                self.write(row, (panel + i) * PANEL, values.as_flattened());
+        for (row, sums) in (row..).zip(sums) {
+            for (panel, sums) in (first..).zip(sums) {
+                self.finish(row, panel, sums);
             }
         }
     }
 
     #[inline(always)]
-    fn write(&self, row: usize, first: usize, values: &[f32]) {
-        let outputs = self.layer.outputs;
-        // SAFETY: a panel of a row is written once, by the thread that claimed the panel.
-        let output = unsafe { self.output.part(row * outputs + first, values.len().min(outputs - first)) };
+    fn finish<L: Lanes>(&self, row: usize, panel: usize, sums: Sums<L>) {
+        let mut values = [[0.0; LANES]; 2];
+        sums[0].store(&mut values[0]);
+        sums[1].store(&mut values[1]);
+        if self.finish == Finish::Gate {
+            let [gate, up] = &mut values;
+            for lane in 0..LANES {
+                gate[lane] = gated_silu(gate[lane], up[lane]);
+            }
+            self.write(row, panel * LANES, gate);
+        } else {
+            self.write(row, panel * PANEL, &values[0]);
+            self.write(row, panel * PANEL + LANES, &values[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, row: usize, first: usize, values: &[f32; LANES]) {
+        let count = LANES.min(self.layer.outputs.saturating_sub(first));
+        // SAFETY: the columns of a panel are written once for each row, by the thread that claimed the panel.
+        let output = unsafe { self.output.part(row * self.layer.outputs + first.min(self.layer.outputs), count) };
+        if let Ok(output) = <&mut [f32; LANES]>::try_from(&mut *output) {
+            self.write_some(output, values);
+        } else {
+            self.write_some(output, &values[..count]);
+        }
+    }
+
+    #[inline(always)]
+    fn write_some(&self, output: &mut [f32], values: &[f32]) {
         if self.finish == Finish::Add {
             output.iter_mut().zip(values).for_each(|(output, value)| *output += value);
         } else {
-            output.copy_from_slice(&values[..output.len()]);
+            output.copy_from_slice(values);
         }
     }
 }

@@ -83,22 +83,14 @@ impl ThreadPool {
         }
     }
 
-    /// Splits `values` into pieces of `length` and calls `job(index, piece)` for each, at least `grain` of them per claim.
-    pub(crate) fn run_chunks(
-        &self,
-        values: &mut [f32],
-        length: usize,
-        grain: usize,
-        job: impl Fn(usize, &mut [f32]) + Sync,
-    ) {
-        let count = values.len() / length;
-        let grain = grain.max(count.div_ceil(self.threads() * 4)).max(1);
+    /// Splits `values` into pieces of `length`, the last one shorter perhaps, and calls `job(index, piece)` for each.
+    pub(crate) fn run_chunks(&self, values: &mut [f32], length: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+        let count = values.len();
         let values = SharedMut::new(values);
-        self.run(count.div_ceil(grain), |claim| {
-            for index in claim * grain..count.min((claim + 1) * grain) {
-                // SAFETY: pieces of different indices do not overlap, and each index belongs to one claim.
-                job(index, unsafe { values.part(index * length, length) });
-            }
+        self.run(count.div_ceil(length), |index| {
+            let start = index * length;
+            // SAFETY: pieces of different indices do not overlap, and each index is one piece of the job.
+            job(index, unsafe { values.part(start, length.min(count - start)) });
         });
     }
 }

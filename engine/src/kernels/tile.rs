@@ -5,7 +5,7 @@
 
 use super::lanes::{LANES, Lanes};
 
-/// Output columns of a panel: one cache line of weights for each input.
+/// Output columns of a panel: two cache lines of weights for each input.
 pub(super) const PANEL: usize = 2 * LANES;
 
 /// Weights from one input to the outputs of one panel.
@@ -14,7 +14,7 @@ pub(super) const PANEL: usize = 2 * LANES;
 pub(super) struct PanelRow(pub(super) [[f32; LANES]; 2]);
 
 /// Inputs for which weights are asked for before they are needed: about the latency of the last-level cache.
-const AHEAD: usize = 24;
+const AHEAD: usize = 16;
 
 /// Sums of one row for one panel.
 pub(super) type Sums<L> = [L; 2];
@@ -34,33 +34,18 @@ pub(super) fn multiply<L: Lanes, const ROWS: usize, const PANELS: usize>(
     for input in 0..inputs {
         // SAFETY: `input < inputs`, and each row has `inputs` values.
         let value = |row: usize| L::splat(unsafe { *rows[row].get_unchecked(input) });
-        // SAFETY: as above; there are `PANELS * inputs` panel rows.
-        let weights = |panel: usize| unsafe { panels.get_unchecked(panel * inputs + input) }.0;
         for panel in 0..PANELS {
+            // SAFETY: as above; there are `PANELS * inputs` panel rows.
+            let weights = unsafe { panels.get_unchecked(panel * inputs + input) };
             // beyond the tile lie the weights of the next one; nothing is read beyond the last
-            L::prefetch(panels.as_ptr().wrapping_add(panel * inputs + input + AHEAD));
-        }
-        // Whichever operands are fewer wait in registers for the others to pass: sums take most of the sixteen.
-        if PANELS == 1 {
-            let weights = weights(0).each_ref().map(L::load);
+            let ahead = std::ptr::from_ref(weights).wrapping_add(AHEAD).cast::<[f32; LANES]>();
+            L::prefetch(ahead);
+            L::prefetch(ahead.wrapping_add(1));
+            let weights = weights.0.each_ref().map(L::load);
             for row in 0..ROWS {
                 let value = value(row);
                 for half in 0..2 {
-                    sums[row][0][half] = weights[half].multiply_add(value, sums[row][0][half]);
-                }
-            }
-        } else {
-            let mut values = [L::splat(0.0); ROWS];
-            for row in 0..ROWS {
-                values[row] = value(row);
-            }
-            for panel in 0..PANELS {
-                let halves = weights(panel);
-                for half in 0..2 {
-                    let weights = L::load(&halves[half]);
-                    for row in 0..ROWS {
-                        sums[row][panel][half] = weights.multiply_add(values[row], sums[row][panel][half]);
-                    }
+                    sums[row][panel][half] = weights[half].multiply_add(value, sums[row][panel][half]);
                 }
             }
         }

@@ -3,14 +3,13 @@
 
 use thiserror::Error;
 
+use super::kv_cache::LayerCache;
 use super::workspace::{CHUNK_ROWS, resized};
 use super::{KvCache, Layer, Model, Workspace};
-use crate::kernels::{AttentionInput, add_rope_angles, attend, rms_norm, rope};
+use crate::kernels::{Attention, rms_norm, rope};
 
-/// Rows per claim of a thread where the work of a row is small.
+/// Rows of a piece where the work of a row is small.
 const LIGHT_ROWS: usize = 16;
-/// Multiply-adds of attention that are worth a claim.
-const ATTENTION_GRAIN: usize = 1 << 13;
 
 /// Why a forward was refused. Nothing was computed, the cache is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -135,10 +134,7 @@ impl Model {
         for (row, &token) in hidden.chunks_exact_mut(self.config.hidden_size).zip(tokens) {
             self.embed(token, row);
         }
-        workspace.rope_angles.clear();
-        for row in 0..tokens.len() {
-            add_rope_angles(cache.len() + row, &self.rope_frequencies, &mut workspace.rope_angles);
-        }
+        cache.rotate(tokens.len(), &self.rope_frequencies);
         for index in 0..self.layers.len() {
             self.run_attention(workspace, cache, index, tokens.len());
             self.run_mlp(workspace, &self.layers[index], tokens.len());
@@ -155,28 +151,23 @@ impl Model {
         let qkv = resized(&mut workspace.qkv, rows * width);
         layer.qkv.set(&self.pool, self.instruction_set, normed, qkv);
 
-        let (head_dim, heads) = (config.head_dim, config.num_attention_heads);
-        let keys = heads * head_dim;
-        let values = keys + config.num_key_value_heads * head_dim;
-        let angles = &workspace.rope_angles;
-        self.pool.run_chunks(qkv, width, LIGHT_ROWS, |row, qkv| {
-            let angles = &angles[row * head_dim..(row + 1) * head_dim];
-            qkv[..values].chunks_exact_mut(head_dim).for_each(|head| rope(head, angles));
-        });
-        for (row, qkv) in qkv.chunks_exact(width).enumerate() {
-            cache.write(index, cache.len() + row, &qkv[keys..values], &qkv[values..]);
+        let (head_dim, heads, kv_heads) = (config.head_dim, config.num_attention_heads, config.num_key_value_heads);
+        let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);
+        for (row, qkv) in qkv.chunks_exact_mut(width).enumerate() {
+            let position = cache.len() + row;
+            let angles = cache.angles(position..position + 1);
+            qkv[keys..values].chunks_exact_mut(head_dim).for_each(|head| rope(head, angles));
+            cache.write(index, position, &qkv[keys..values], &qkv[values..]);
         }
 
         let attended = resized(&mut workspace.attended, rows * keys);
-        let group = heads / config.num_key_value_heads;
-        let grain = ATTENTION_GRAIN.div_ceil(2 * (cache.len() + rows) * head_dim);
-        self.pool.run_chunks(attended, head_dim, grain, |item, output| {
-            let (row, head) = (item / heads, item % heads);
-            let query = &qkv[row * width + head * head_dim..][..head_dim];
-            let (keys, values) = cache.head(index, head / group);
-            let input = AttentionInput { query, keys, values, visible: cache.len() + row + 1 };
-            attend(self.instruction_set, input, output);
-        });
+        let LayerCache { keys, values } = cache.layer(index);
+        let (position, angles) = (cache.len(), cache.angles(cache.len()..cache.len() + rows));
+        Attention { heads, kv_heads, head_dim, rows: qkv, row_width: width, angles, keys, values, position }.run(
+            &self.pool,
+            self.instruction_set,
+            attended,
+        );
         layer.output.add(&self.pool, self.instruction_set, attended, hidden);
     }
 
@@ -202,8 +193,14 @@ impl Model {
     fn normalize(&self, rows: &[f32], weight: &[f32], normed: &mut [f32]) {
         let width = weight.len();
         let epsilon = self.config.rms_norm_eps as f32;
-        self.pool.run_chunks(normed, width, LIGHT_ROWS, |row, normed| {
-            rms_norm(&rows[row * width..(row + 1) * width], weight, epsilon, normed);
+        self.pool.run_chunks(normed, width * LIGHT_ROWS, |index, normed| {
+            rms_norm(
+                self.instruction_set,
+                &rows[index * width * LIGHT_ROWS..][..normed.len()],
+                weight,
+                epsilon,
+                normed,
+            );
         });
     }
 }

@@ -1,7 +1,9 @@
 //! Keys and values of the positions of one sequence. Rows are written in place; forgetting positions is setting a length.
 
+use std::ops::Range;
+
 use super::Model;
-use crate::kernels::{KEY_BLOCK, VALUE_ALIGNMENT};
+use crate::kernels::{KEY_BLOCK, VALUE_ALIGNMENT, add_rope_angles};
 
 /// Keys and values of one sequence, for every layer, in the layout that the attention kernel reads.
 #[derive(Clone, Debug)]
@@ -16,6 +18,17 @@ pub struct KvCache {
     keys: Vec<f32>,
     /// `[layers, heads, padded capacity, value_stride]`
     values: Vec<f32>,
+    /// Rotations of the positions reached so far, `[positions, head_dim]`.
+    angles: Vec<f32>,
+}
+
+/// Where keys and values of one layer lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerCache<'a> {
+    /// `[heads, padded capacity / KEY_BLOCK, head_dim, KEY_BLOCK]`
+    pub(super) keys: &'a [f32],
+    /// `[heads, padded capacity, value_stride]`
+    pub(super) values: &'a [f32],
 }
 
 impl KvCache {
@@ -35,6 +48,7 @@ impl KvCache {
             heads,
             keys: vec![0.0; rows * head_dim],
             values: vec![0.0; rows * value_stride],
+            angles: Vec::new(),
         }
     }
 
@@ -78,12 +92,26 @@ impl KvCache {
         }
     }
 
-    /// Keys and values of one head of one layer, all positions.
-    pub(super) fn head(&self, layer: usize, head: usize) -> (&[f32], &[f32]) {
-        let first = (layer * self.heads + head) * self.padded();
-        let last = first + self.padded();
-        let keys = &self.keys[first * self.head_dim..last * self.head_dim];
-        (keys, &self.values[first * self.value_stride..last * self.value_stride])
+    /// Keys and values of one layer, all positions.
+    pub(super) fn layer(&self, layer: usize) -> LayerCache<'_> {
+        let rows = self.heads * self.padded();
+        let (first, last) = (layer * rows, (layer + 1) * rows);
+        LayerCache {
+            keys: &self.keys[first * self.head_dim..last * self.head_dim],
+            values: &self.values[first * self.value_stride..last * self.value_stride],
+        }
+    }
+
+    /// Makes sure that the rotations of the next `positions` are known.
+    pub(super) fn rotate(&mut self, positions: usize, frequencies: &[f32]) {
+        for position in self.angles.len() / self.head_dim..self.len + positions {
+            add_rope_angles(position, frequencies, &mut self.angles);
+        }
+    }
+
+    /// Rotations of some positions, `[positions, head_dim]`, once [`KvCache::rotate`] has made it known.
+    pub(super) fn angles(&self, positions: Range<usize>) -> &[f32] {
+        &self.angles[positions.start * self.head_dim..positions.end * self.head_dim]
     }
 
     fn padded(&self) -> usize {

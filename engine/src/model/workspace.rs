@@ -13,7 +13,6 @@ pub struct Workspace {
     pub(super) qkv: Vec<f32>,
     pub(super) attended: Vec<f32>,
     pub(super) activated: Vec<f32>,
-    pub(super) rope_angles: Vec<f32>,
     pub(super) logits: Vec<f32>,
 }
 

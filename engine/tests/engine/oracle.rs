@@ -3,29 +3,14 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use cllm_engine::differentiable::{AttentionShape, DifferentiableModel, Dimensions, RowLayout};
+use cllm_engine::differentiable::{DifferentiableModel, RowLayout};
 use cllm_engine::{Checkpoint, ComputeOptions, KvCache, Model, ModelConfig, Workspace};
 
 use crate::support::{config, folder, instruction_sets};
 
 fn oracle(checkpoint: &Checkpoint) -> DifferentiableModel {
-    let config = checkpoint.config();
-    let dimensions = Dimensions {
-        vocabulary_size: config.vocab_size,
-        hidden_size: config.hidden_size,
-        intermediate_size: config.intermediate_size,
-        layers: config.num_hidden_layers,
-        attention: AttentionShape {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-        },
-        norm_epsilon: config.rms_norm_eps,
-        rope_frequencies: config.rope_frequencies(),
-        tied_embeddings: config.tie_word_embeddings,
-    };
     // In f64, so that differences are those of the forward under test.
-    DifferentiableModel::new(dimensions, DType::F64, |name| {
+    DifferentiableModel::new(checkpoint.config().into(), DType::F64, |name| {
         let tensor = checkpoint.tensors().get(name).unwrap();
         Tensor::from_vec(tensor.to_f32(), tensor.shape, &Device::Cpu)
     })
