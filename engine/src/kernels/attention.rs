@@ -112,9 +112,10 @@ fn attend_queries<L: Lanes, const COUNT: usize>(
         query.read(attention, kv_head, index);
     }
     let stride = head_dim.next_multiple_of(LANES);
-    let (all_keys, all_values) = (attention.keys.len(), attention.values.len());
-    let keys = &attention.keys[kv_head * all_keys / attention.kv_heads..][..all_keys / attention.kv_heads];
-    let values = &attention.values[kv_head * all_values / attention.kv_heads..][..all_values / attention.kv_heads];
+    let [keys, values] = [attention.keys, attention.values].map(|all| {
+        let length = all.len() / attention.kv_heads;
+        &all[kv_head * length..][..length]
+    });
     // rows ascend, so the first query sees least and the last one most
     let visible: [usize; COUNT] = array::from_fn(|i| position + queries[i].row + 1);
     for start in (0..visible[COUNT - 1]).step_by(KEY_BLOCK) {

@@ -1,6 +1,6 @@
 //! The few calls of the `OpenAI` API that are needed here. Blocking, one at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -53,9 +53,22 @@ struct Metrics {
     tokens_per_forward: Option<f64>,
 }
 
+/// Time between two tries to reach a server that is starting.
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+
 impl Client {
-    /// Asks the server at `url` (with `/v1`) which model it serves.
-    pub(crate) fn connect(url: &str) -> Result<Self> {
+    /// Asks the server at `url` (with `/v1`) which model it serves; tries again for as long as `patience` where it does not answer yet.
+    pub(crate) fn connect(url: &str, patience: Duration) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_connect(url) {
+                Err(_) if begun.elapsed() < patience => std::thread::sleep(BETWEEN_TRIES),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_connect(url: &str) -> Result<Self> {
         let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(120))).build().into();
         let url = url.trim_end_matches('/').to_owned();
         let context = || format!("failed to ask {url}/models for its model: is the server running there?");

@@ -7,6 +7,7 @@ mod client;
 mod query;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -35,13 +36,16 @@ struct Arguments {
     /// How many questions, each of another kind
     #[arg(long, default_value_t = 3)]
     questions: usize,
+    /// Seconds to wait for a server that is still starting
+    #[arg(long, default_value_t = 0)]
+    wait_seconds: u64,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let database = Database::open(&arguments.database)?;
     let lines = read_lines(&arguments.dataset)?;
-    let client = Client::connect(&arguments.url)?;
+    let client = Client::connect(&arguments.url, Duration::from_secs(arguments.wait_seconds))?;
     for line in choice::choose(&lines, arguments.questions, |line| has_rows(&database, line)) {
         ask(&client, &database, line)?;
     }
