@@ -15,11 +15,16 @@ pub enum InstructionSet {
 
 impl InstructionSet {
     /// All of them, the best first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Those that this processor has, the best first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|set| set.is_available())
+    }
 
     /// The best that this processor has.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
+        Self::available().next().unwrap_or(Self::Portable)
     }
 
     /// Whether this processor has it.

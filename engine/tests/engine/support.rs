@@ -43,5 +43,5 @@ pub(crate) fn model(config: &ModelConfig, seed: u64, threads: usize, instruction
 
 /// The instruction sets that this machine can test.
 pub(crate) fn instruction_sets() -> Vec<InstructionSet> {
-    InstructionSet::ALL.into_iter().filter(|set| set.is_available()).collect()
+    InstructionSet::available().collect()
 }
