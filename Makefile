@@ -34,11 +34,11 @@ generated: ## generated files are fresh
 generate: ## write what is generated
 	cargo run --quiet -p xtask -- generate --mode write
 
-cluster-tools: ## build the real control plane once into the cache
-	bash tests/cluster/build.sh
+cluster-tools: ## build the real Kubernetes of the tests once into the cache
+	bash tests/cluster/packages.sh && bash tests/cluster/build.sh control-plane nodes helm
 
-cluster: cluster-tools ## a real control plane for a developer, until Ctrl-C
-	cargo run --quiet -p cllm-tests --bin cluster
+cluster: cluster-tools ## a real Kubernetes with one node for a developer, until Ctrl-C (needs root)
+	cargo run --quiet -p cllm-tests --bin cluster -- --nodes 1
 
 e2e: ## the slow tests: the full example and outside judges (half an hour)
 	CI=true $(MAKE) quickstart && bash tests/e2e.sh

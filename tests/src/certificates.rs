@@ -3,7 +3,7 @@
 //! Two authorities, as in production: one for servers and users, one for the front proxy, whose
 //! clients may claim to act for any user and must therefore not be mixed with the first.
 
-use std::{fs, path::Path};
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -25,12 +25,20 @@ const API_SERVER_NAMES: [&str; 7] = [
 ];
 
 /// Writes all keys and certificates into `folder`: `<name>.crt` and `<name>.key` each, and
-/// `service-account.key`/`.pub`.
-pub(crate) fn write_all(folder: &Path) -> Result<(), Error> {
+/// `service-account.key`/`.pub`. The API server listens at `address`.
+pub(crate) fn write_all(folder: &Path, address: Ipv4Addr, nodes: &[&'static str]) -> Result<(), Error> {
     let authority = authority(folder, "ca")?;
-    sign(folder, "apiserver", &server("kube-apiserver")?, &authority)?;
+    sign(folder, "apiserver", &server("kube-apiserver", address)?, &authority)?;
     sign(folder, "admin", &client("admin", Some("system:masters")), &authority)?;
     sign(folder, "controller-manager", &client("system:kube-controller-manager", None), &authority)?;
+    if !nodes.is_empty() {
+        sign(folder, "scheduler", &client("system:kube-scheduler", None), &authority)?;
+        sign(folder, "kube-proxy", &client("system:kube-proxy", None), &authority)?;
+        sign(folder, "kubelet-client", &client("kube-apiserver-kubelet-client", Some("system:masters")), &authority)?;
+    }
+    for node in nodes {
+        sign(folder, node, &client(&format!("system:node:{node}"), Some("system:nodes")), &authority)?;
+    }
 
     let front_proxy_authority = self::authority(folder, "front-proxy-ca")?;
     sign(folder, "front-proxy-client", &client("front-proxy-client", None), &front_proxy_authority)?;
@@ -51,8 +59,8 @@ fn authority(folder: &Path, name: &'static str) -> Result<CertifiedIssuer<'stati
     Ok(authority)
 }
 
-fn server(common_name: &'static str) -> Result<CertificateParams, Error> {
-    let names = API_SERVER_NAMES.map(str::to_owned);
+fn server(common_name: &'static str, address: Ipv4Addr) -> Result<CertificateParams, Error> {
+    let names: Vec<_> = API_SERVER_NAMES.map(str::to_owned).into_iter().chain([address.to_string()]).collect();
     let mut params = CertificateParams::new(names).map_err(failed(common_name))?;
     params.distinguished_name = distinguished_name(common_name, None);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

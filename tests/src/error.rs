@@ -61,9 +61,22 @@ pub enum Error {
         log: String,
     },
 
-    /// `kubectl` refused or failed.
-    #[error("`kubectl {arguments}` ended with {status}:\n{stderr}")]
-    Kubectl {
+    /// Namespaces are root's to make.
+    #[error("a cluster with nodes makes network, mount and process namespaces and control groups: run this as root")]
+    NotRoot,
+
+    /// `network.sh` failed.
+    #[error("failed to make the network of the cluster's nodes: {said}")]
+    Network {
+        /// What it wrote to stderr.
+        said: String,
+    },
+
+    /// `kubectl` or `helm` refused or failed.
+    #[error("`{name} {arguments}` ended with {status}:\n{stderr}")]
+    Program {
+        /// The program.
+        name: &'static str,
         /// The arguments, joined by spaces.
         arguments: String,
         /// How it ended.
@@ -83,6 +96,13 @@ pub enum Error {
         action: String,
         /// What the client or the API server answered.
         source: Box<kube::Error>,
+    },
+
+    /// The images of this tree are not there.
+    #[error("there are no image archives in {folder}: run `cargo run -p xtask -- images --profile dev`", folder = folder.display())]
+    NoImages {
+        /// Where they were expected.
+        folder: PathBuf,
     },
 
     /// Something awaited did not come.

@@ -16,18 +16,30 @@
 //! # Ok(()) }
 //! ```
 
+mod audit;
 mod certificates;
+mod cluster;
 mod control_plane;
 mod error;
 mod flags;
-mod kubectl;
+mod forward;
+mod images;
 mod namespace;
+mod network;
+mod node;
 mod process;
+pub mod product;
+mod program;
 mod programs;
+mod shared_folders;
 mod wait;
 
+pub use audit::Write;
+pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use error::Error;
-pub use kubectl::KubectlOutput;
+pub use forward::Forward;
+pub use images::images;
 pub use namespace::TestNamespace;
+pub use program::ProgramOutput;
 pub use wait::{TimedOut, eventually, eventually_object};

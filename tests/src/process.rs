@@ -10,8 +10,10 @@
 //!   process ends, the kernel closes the pipe, and the shell goes to work.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Write},
+    iter,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -19,7 +21,10 @@ use std::{
     thread,
 };
 
-use crate::Error;
+use crate::{
+    Error,
+    network::{self, Network},
+};
 
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
@@ -57,11 +62,21 @@ impl Process {
         flags: Vec<String>,
         folder: &Path,
     ) -> Result<Self, Error> {
+        let executable = programs.join(program).into_os_string();
+        Self::run(program, iter::once(executable).chain(flags.into_iter().map(OsString::from)), folder)
+    }
+
+    /// Runs a command line under the name `program`, with its output in `folder/program.log`.
+    pub(crate) fn run(
+        program: &'static str,
+        command_line: impl IntoIterator<Item = OsString>,
+        folder: &Path,
+    ) -> Result<Self, Error> {
         let failed = || Error::io(format!("start {program}"));
         let log = folder.join(format!("{program}.log"));
         let output = File::create(&log).map_err(failed())?;
         let mut command = Command::new("setpriv"); // of util-linux, as is the flock of build.sh
-        command.args(["--pdeathsig", "KILL"]).arg(programs.join(program)).args(flags);
+        command.args(["--pdeathsig", "KILL"]).args(command_line);
         // A group of its own: Ctrl-C is for the test process, which then takes its programs along.
         command.process_group(0).current_dir(folder).stdin(Stdio::null());
         command.stdout(output.try_clone().map_err(failed())?).stderr(output);
@@ -100,16 +115,24 @@ pub(crate) struct Folder {
 
 /// Programs that are being killed may still write: hence more than one attempt.
 const REMOVE: &str = r#"
-    read -r word; [ "$word" = keep ] && exit
+    read -r word
+    [ $# -lt 3 ] || "$2" down "$3"
+    [ "$word" = keep ] && exit
     for attempt in 1 2 3 4 5; do rm -rf -- "$1" && exit; sleep 0.2; done"#;
 
 impl Folder {
-    pub(crate) fn create() -> Result<Self, Error> {
+    /// Makes it; `network` is removed with it.
+    pub(crate) fn create(network: Option<&Network>) -> Result<Self, Error> {
         let failed = || Error::io("create the cluster's folder");
         let folder = tempfile::Builder::new().prefix("cllm-cluster-").tempdir().map_err(failed())?;
         let mut command = Command::new("sh");
         command.args(["-c", REMOVE, "remove-cluster-folder"]).arg(folder.path());
         command.process_group(0).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(network) = network {
+            command.arg(network::script()).arg(network.id().to_string());
+            // The shell holds the claim on the network too, until it has removed it.
+            command.stdout(network.claim().map_err(failed())?);
+        }
         let remover = command.spawn().map_err(failed())?;
         Ok(Self { path: folder.keep(), remover })
     }

@@ -1,4 +1,4 @@
-//! Runs the `kubectl` of the cluster's own version.
+//! Runs `kubectl` and `helm`, the clients that people use, as cluster administrator.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -6,9 +6,9 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::Error;
 
-/// What a successful `kubectl` wrote.
+/// What a program wrote that ended well.
 #[derive(Debug, Clone)]
-pub struct KubectlOutput {
+pub struct ProgramOutput {
     /// The answer.
     pub stdout: String,
     /// Warnings of the API server, among other things.
@@ -17,29 +17,21 @@ pub struct KubectlOutput {
 
 /// The program and the cluster it talks to.
 #[derive(Debug)]
-pub(crate) struct Kubectl {
-    pub(crate) program: PathBuf,
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) executable: PathBuf,
     pub(crate) kubeconfig: PathBuf,
     /// Instead of the home folder, so that neither its caches nor a person's settings take part.
     pub(crate) home: PathBuf,
 }
 
-impl Kubectl {
+impl Program {
     /// Runs it with `arguments`, and with `input` on stdin.
-    pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Result<KubectlOutput, Error> {
-        let failed = || Error::io("run kubectl");
-        let mut child = Command::new(&self.program)
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("HOME", &self.home)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed())?;
+    pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Result<ProgramOutput, Error> {
+        let failed = || Error::io(format!("run {}", self.name));
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().map_err(failed())?;
         let mut stdin = child.stdin.take();
-        // Side by side: either pipe may fill before the other is served. kubectl may also end
+        // Side by side: either pipe may fill before the other is served. It may also end
         // without reading its input; then its own words say more than our broken pipe.
         let ((), output) = tokio::join!(
             async {
@@ -53,9 +45,17 @@ impl Kubectl {
         let output = output.map_err(failed())?;
         let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if output.status.success() {
-            Ok(KubectlOutput { stdout, stderr })
+            Ok(ProgramOutput { stdout, stderr })
         } else {
-            Err(Error::Kubectl { arguments: arguments.join(" "), status: output.status, stderr })
+            Err(Error::Program { name: self.name, arguments: arguments.join(" "), status: output.status, stderr })
         }
+    }
+
+    /// The command, killed when its child is dropped.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
     }
 }

@@ -1,0 +1,120 @@
+//! cllm as people install and use it: the chart, and the example with its data in claims.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::PostParams;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::{Cluster, Error, TestNamespace, audit::Write, eventually_object};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// The release of the chart.
+pub const RELEASE: &str = "cllm";
+
+/// The installed chart, in a namespace that enforces pod security "restricted".
+pub struct Product<'a> {
+    cluster: &'a Cluster,
+    namespace: TestNamespace,
+}
+
+impl<'a> Product<'a> {
+    /// Installs the chart with these `--set` values and waits until it is ready.
+    pub async fn install(cluster: &'a Cluster, values: &[&str]) -> Result<Self, Error> {
+        let namespace = TestNamespace::create_restricted(cluster.control_plane(), "system").await?;
+        let product = Self { cluster, namespace };
+        product.helm("install", values).await?;
+        Ok(product)
+    }
+
+    /// Upgrades the release to these `--set` values and waits until it is ready.
+    pub async fn upgrade(&self, values: &[&str]) -> Result<(), Error> {
+        self.helm("upgrade", values).await
+    }
+
+    async fn helm(&self, command: &str, values: &[&str]) -> Result<(), Error> {
+        let chart = repository().join("charts/cllm").display().to_string();
+        let mut arguments = vec![command, RELEASE, &chart, "-n", self.namespace()];
+        arguments.extend(["--set", "images.pullPolicy=Never", "--wait", "--timeout=2m"]);
+        arguments.extend(values.iter().flat_map(|value| ["--set", value]));
+        self.cluster.helm(&arguments).await.map(|_| ())
+    }
+
+    /// Runs `helm test`.
+    pub async fn test(&self) -> Result<(), Error> {
+        self.cluster.helm(&["test", RELEASE, "-n", self.namespace(), "--timeout=1m"]).await.map(|_| ())
+    }
+
+    /// Uninstalls the release.
+    pub async fn uninstall(&self) -> Result<(), Error> {
+        self.cluster.helm(&["uninstall", RELEASE, "-n", self.namespace(), "--wait"]).await.map(|_| ())
+    }
+
+    /// What the operator has changed so far, in its order.
+    pub fn writes(&self) -> Result<Vec<Write>, Error> {
+        self.cluster.control_plane().writes_of(&format!("system:serviceaccount:{}:cllm-operator", self.namespace()))
+    }
+
+    /// The namespace of the release.
+    pub fn namespace(&self) -> &str {
+        self.namespace.name()
+    }
+}
+
+/// The folder of this repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Makes a claim and waits for its folder on this machine.
+pub async fn claim(cluster: &Cluster, namespace: &TestNamespace, name: &str) -> Result<PathBuf, Error> {
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }))
+    .unwrap_or_default();
+    let claims = namespace.api::<PersistentVolumeClaim>();
+    claims.create(&PostParams::default(), &claim).await.map_err(Error::request(format!("create the claim {name}")))?;
+    eventually_object(&claims, name, "the claim to be bound", SOON, |claim: &PersistentVolumeClaim| {
+        (claim.status.as_ref()?.phase.as_deref() == Some("Bound")).then_some(())
+    })
+    .await?;
+    Ok(cluster.folder_of_claim(namespace.name(), name))
+}
+
+/// The claims that `examples/text2sql` names: `text2sql` with its target and a little of its data, and an empty `models`.
+///
+/// `generator` is the binary `text2sql-data`.
+pub async fn fill_example(cluster: &Cluster, namespace: &TestNamespace, generator: &Path) -> Result<(), Error> {
+    claim(cluster, namespace, "models").await?;
+    let folder = claim(cluster, namespace, "text2sql").await?;
+    copy_target(&folder.join("target")).map_err(Error::io("copy the example's target"))?;
+    let output = Command::new(generator)
+        .args(["--train=2000", "--dev=100", "--test=200", "--output"])
+        .arg(folder.join("data"))
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(Error::io("run text2sql-data"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::Program { name: "text2sql-data", arguments: String::new(), status: output.status, stderr })
+}
+
+fn copy_target(to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(repository().join("examples/text2sql/target"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
