@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e bench fmt generate build
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e bench fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -33,6 +33,9 @@ generated: ## generated files are fresh
 
 generate: ## write what is generated
 	cargo run --quiet -p xtask -- generate --mode write
+
+images: ## container images as OCI archives, without a container engine
+	cargo run --quiet -p xtask -- images
 
 cluster-tools: ## build the real Kubernetes of the tests once into the cache
 	bash tests/cluster/packages.sh && bash tests/cluster/build.sh control-plane nodes helm

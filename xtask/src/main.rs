@@ -1,6 +1,8 @@
-//! `cargo run -p xtask -- generate --mode write|check`: everything that is generated, written, or checked to be fresh.
+//! `cargo run -p xtask -- generate --mode write|check`: everything that is generated, written, or checked to be fresh;
+//! `cargo run -p xtask -- images`: the container images.
 
 mod artifacts;
+mod images;
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything that is generated: CRDs and schemas.
+    /// Everything that is generated: CRDs, schemas, Dockerfiles.
     Generate {
         /// Write the files, or only check that they are fresh.
         #[arg(long, value_enum)]
@@ -26,6 +28,8 @@ enum Command {
         #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
         root: PathBuf,
     },
+    /// Container images as OCI archives, made without a container engine.
+    Images(images::Args),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,16 +39,22 @@ enum Mode {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args { command: Command::Generate { mode, root } } = Args::parse();
-    let artifacts = artifacts::all()?;
+    match Args::parse().command {
+        Command::Generate { mode, root } => generate(mode, &root),
+        Command::Images(args) => images::run(&args),
+    }
+}
+
+fn generate(mode: Mode, root: &Path) -> anyhow::Result<()> {
+    let artifacts = artifacts::all(root)?;
     match mode {
-        Mode::Write => artifacts.iter().try_for_each(|artifact| write(&root, artifact)),
-        Mode::Check => check(&root, &artifacts),
+        Mode::Write => artifacts.iter().try_for_each(|artifact| write(root, artifact)),
+        Mode::Check => check(root, &artifacts),
     }
 }
 
 fn write(root: &Path, artifact: &Artifact) -> anyhow::Result<()> {
-    let path = root.join(artifact.path);
+    let path = root.join(&artifact.path);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
@@ -53,9 +63,9 @@ fn write(root: &Path, artifact: &Artifact) -> anyhow::Result<()> {
 
 fn check(root: &Path, artifacts: &[Artifact]) -> anyhow::Result<()> {
     let is_stale = |artifact: &&Artifact| {
-        std::fs::read_to_string(root.join(artifact.path)).ok().as_ref() != Some(&artifact.content)
+        std::fs::read_to_string(root.join(&artifact.path)).ok().as_ref() != Some(&artifact.content)
     };
-    let stale: Vec<_> = artifacts.iter().filter(is_stale).map(|artifact| artifact.path).collect();
+    let stale: Vec<_> = artifacts.iter().filter(is_stale).map(|artifact| artifact.path.as_str()).collect();
     if stale.is_empty() {
         return Ok(());
     }
@@ -70,8 +80,8 @@ mod tests {
     fn a_missing_and_a_changed_file_are_stale_and_a_written_one_is_fresh() {
         let root = tempfile::tempdir().unwrap();
         let artifacts = [
-            Artifact { path: "a/one.yaml", content: "1\n".to_owned() },
-            Artifact { path: "two.json", content: "2\n".to_owned() },
+            Artifact { path: "a/one.yaml".to_owned(), content: "1\n".to_owned() },
+            Artifact { path: "two.json".to_owned(), content: "2\n".to_owned() },
         ];
         write(root.path(), &artifacts[0]).unwrap();
         let error = check(root.path(), &artifacts).unwrap_err().to_string();
