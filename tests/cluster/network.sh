@@ -33,6 +33,7 @@ node() {
   ip -n "$namespace" link set lo up
   ip -n "$namespace" address add "10.77.$id.$((10 + $1))/24" dev eth0
   ip -n "$namespace" link set eth0 up
+  ip -n "$namespace" route add 10.96.0.0/16 dev eth0 # Services: kube-proxy changes the destination before anything is sent
   ip netns exec "$namespace" sysctl -q -w net.ipv4.ip_forward=1
   # Each hierarchy, with version 1 of control groups; the only one with version 2.
   for hierarchy in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do

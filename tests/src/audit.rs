@@ -19,6 +19,8 @@ pub struct Write {
     pub namespace: String,
     /// Empty when the server chose it.
     pub name: String,
+    /// The HTTP status of the answer.
+    pub code: u16,
     /// When the call came, RFC 3339.
     pub time: String,
 }
@@ -29,12 +31,18 @@ struct Entry {
     verb: String,
     user: User,
     object_ref: Option<Object>,
+    response_status: Option<Response>,
     request_received_timestamp: String,
 }
 
 #[derive(Deserialize)]
 struct User {
     username: String,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    code: u16,
 }
 
 #[derive(Deserialize, Default)]
@@ -64,6 +72,7 @@ impl From<Entry> for Write {
             resource: format!("{}{separator}{}", object.resource, object.subresource),
             namespace: object.namespace,
             name: object.name,
+            code: entry.response_status.map(|response| response.code).unwrap_or_default(),
             time: entry.request_received_timestamp,
         }
     }

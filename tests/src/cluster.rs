@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ const COREFILE: &str = include_str!("../cluster/config/Corefile");
 #[derive(Debug)]
 pub struct Cluster {
     // In this order they are dropped.
-    nodes: Vec<Node>,
+    nodes: Vec<Mutex<Node>>,
     _volumes: SharedFolders,
     control_plane: ControlPlane,
     network: Network,
@@ -55,7 +56,7 @@ impl Cluster {
         for number in 0..count {
             let mut node = Node::new(number, &self.control_plane, &self.network, programs, images)?;
             node.start()?;
-            self.nodes.push(node);
+            self.nodes.push(Mutex::new(node));
         }
         for number in 0..count {
             self.node_is_ready(number).await?;
@@ -63,10 +64,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until the node takes Pods.
-    pub async fn node_is_ready(&mut self, number: usize) -> Result<(), Error> {
+    /// Waits until the node takes Pods, unless it ends before.
+    async fn node_is_ready(&mut self, number: usize) -> Result<(), Error> {
         let node = format!("node/{}", NAMES[number]);
-        let process = self.nodes[number].process_mut();
+        let process = self.nodes[number].get_mut().unwrap_or_else(PoisonError::into_inner).process_mut();
         self.control_plane.until_answered_by(process, &["wait", "--for=condition=Ready", &node, "--timeout=1s"]).await
     }
 
@@ -100,14 +101,25 @@ impl Cluster {
     }
 
     /// Ends everything on a node at once, as a loss of power does.
-    pub fn kill_node(&mut self, number: usize) {
-        self.nodes[number].kill();
+    pub fn kill_node(&self, number: usize) {
+        self.node(number).kill();
     }
 
     /// Starts a killed node again, and waits until it takes Pods.
-    pub async fn restart_node(&mut self, number: usize) -> Result<(), Error> {
-        self.nodes[number].start()?;
-        self.node_is_ready(number).await
+    pub async fn restart_node(&self, number: usize) -> Result<(), Error> {
+        self.node(number).start()?;
+        let node = format!("node/{}", NAMES[number]);
+        self.control_plane.kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=60s"]).await.map(|_| ())
+    }
+
+    /// A node is whole even if a thread died while it held it.
+    fn node(&self, number: usize) -> MutexGuard<'_, Node> {
+        self.nodes[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The network namespace of a node, in `/run/netns`.
+    pub fn network_namespace(&self, number: usize) -> String {
+        self.network.namespace(number)
     }
 
     /// The folder of this machine behind a bound claim.

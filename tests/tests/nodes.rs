@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn pods_run_on_all_nodes_share_a_volume_and_leave_a_lost_node() -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(2, &[]).await?;
+    let cluster = Cluster::start(2, &[]).await?;
     let namespace = TestNamespace::create_restricted(cluster.control_plane(), "nodes").await?;
     let claim: PersistentVolumeClaim = serde_json::from_value(json!({
         "metadata": {"name": "shared"},

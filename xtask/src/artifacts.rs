@@ -6,7 +6,7 @@ use anyhow::Context;
 use cllm_crds::report::Report;
 use serde_json::Value;
 
-use crate::images;
+use crate::{chart, images};
 
 /// A generated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +16,16 @@ pub(crate) struct Artifact {
     pub(crate) content: String,
 }
 
+impl Artifact {
+    pub(crate) fn new(path: impl Into<String>, content: String) -> Self {
+        Self { path: path.into(), content }
+    }
+}
+
 /// Everything that is generated in a repository.
 pub(crate) fn all(root: &Path) -> anyhow::Result<Vec<Artifact>> {
     let mut artifacts = definitions()?;
+    artifacts.extend(chart::artifacts(&artifacts)?);
     artifacts.push(report_schema()?);
     artifacts.extend(images::artifacts(root)?);
     Ok(artifacts)
@@ -40,7 +47,7 @@ fn definitions() -> anyhow::Result<Vec<Artifact>> {
             };
             let yaml = serde_saphyr::to_string(&with_whole_numbers(serde_json::to_value(definition)?))
                 .with_context(|| format!("cannot write {path}"))?;
-            Ok(Artifact { path: path.to_owned(), content: format!("{HEADER}{yaml}") })
+            Ok(Artifact::new(path, format!("{HEADER}{yaml}")))
         })
         .collect()
 }
@@ -62,5 +69,5 @@ fn with_whole_numbers(value: Value) -> Value {
 fn report_schema() -> anyhow::Result<Artifact> {
     let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report))
         .context("cannot write the schema of the report")?;
-    Ok(Artifact { path: "docs/report.schema.json".to_owned(), content: schema + "\n" })
+    Ok(Artifact::new("docs/report.schema.json", schema + "\n"))
 }

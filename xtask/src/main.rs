@@ -2,6 +2,7 @@
 //! `cargo run -p xtask -- images`: the container images.
 
 mod artifacts;
+mod chart;
 mod images;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything that is generated: CRDs, schemas, Dockerfiles.
+    /// Everything that is generated: CRDs, schemas, values of the chart, Dockerfiles.
     Generate {
         /// Write the files, or only check that they are fresh.
         #[arg(long, value_enum)]
@@ -79,10 +80,7 @@ mod tests {
     #[test]
     fn a_missing_and_a_changed_file_are_stale_and_a_written_one_is_fresh() {
         let root = tempfile::tempdir().unwrap();
-        let artifacts = [
-            Artifact { path: "a/one.yaml".to_owned(), content: "1\n".to_owned() },
-            Artifact { path: "two.json".to_owned(), content: "2\n".to_owned() },
-        ];
+        let artifacts = [Artifact::new("a/one.yaml", "1\n".to_owned()), Artifact::new("two.json", "2\n".to_owned())];
         write(root.path(), &artifacts[0]).unwrap();
         let error = check(root.path(), &artifacts).unwrap_err().to_string();
         assert!(error.contains("two.json") && !error.contains("one.yaml"), "{error}");

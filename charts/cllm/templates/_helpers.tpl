@@ -1,0 +1,61 @@
+{{/* What everything is called. */}}
+{{- define "cllm.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains "cllm" .Release.Name -}}
+{{- printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-cllm-operator" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cllm.selectorLabels" -}}
+app.kubernetes.io/name: cllm-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "cllm.labels" -}}
+{{ include "cllm.selectorLabels" . }}
+app.kubernetes.io/part-of: cllm
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "cllm.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "cllm.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false: name an existing service account" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image of this version: (list . "cllm-server" .Values.images.server). A full reference wins over registry and tag. */}}
+{{- define "cllm.image" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $reference := index . 2 -}}
+{{- if $reference -}}
+{{- $reference -}}
+{{- else -}}
+{{- with $root.Values.images.registry -}}{{- trimSuffix "/" . -}}/{{- end -}}
+{{- $name -}}:{{- default $root.Chart.AppVersion $root.Values.images.tag -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What every container of ours may: nothing that pod security "restricted" forbids. */}}
+{{- define "cllm.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "cllm.podSecurityContext" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The slow tests on clusters with nodes, one after the other: each has a cluster of its own that it may break.
+#
+#   cluster.sh [FILTER...]      only the tests whose names contain one of these
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash tests/cluster/packages.sh
+bash tests/cluster/build.sh control-plane nodes helm >/dev/null
+cargo build --workspace --bins
+cargo run --quiet -p xtask -- images --profile dev --output target/images/dev >/dev/null
+RUST_BACKTRACE=0 cargo test -p cllm-tests --test e2e -- --ignored --test-threads=1 "$@"

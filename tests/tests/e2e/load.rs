@@ -1,0 +1,73 @@
+//! A steady stream of requests through a Service, as a Pod on a node would send it.
+
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, setns};
+use serde_json::json;
+
+/// Requests one after the other until stopped. Every one has a connection of its own, as the first of a client does.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Load {
+    /// Starts to ask for completions at `url` from inside a node's network.
+    pub(crate) fn start(network_namespace: &str, url: &str, model: &str) -> std::io::Result<Self> {
+        let network = File::open(format!("/run/netns/{network_namespace}"))?;
+        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (url, body) =
+            (format!("{url}/v1/completions"), json!({"model": model, "prompt": "How many", "max_tokens": 16}));
+        let (stopped, counter) = (stop.clone(), sent.clone());
+        let thread = thread::spawn(move || {
+            if let Err(error) = setns(network, CloneFlags::CLONE_NEWNET) {
+                return vec![format!("cannot enter the node's network: {error}")];
+            }
+            // The runtime's only thread is this one, which is in the node's network now.
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(ask_until_stopped(&url, &body, &stopped, &counter)),
+                Err(error) => vec![error.to_string()],
+            }
+        });
+        Ok(Self { stop, sent, thread })
+    }
+
+    /// How many were sent so far.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    /// Stops, and tells what failed.
+    pub(crate) fn failures(self) -> Vec<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap_or_else(|_| vec!["the thread that sent requests panicked".to_owned()])
+    }
+}
+
+async fn ask_until_stopped(url: &str, body: &serde_json::Value, stop: &AtomicBool, sent: &AtomicUsize) -> Vec<String> {
+    let mut failures = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        if let Err(error) = ask(url, body).await {
+            failures.push(format!("request {}: {error:#}", sent.load(Ordering::SeqCst)));
+        }
+        sent.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    failures
+}
+
+async fn ask(url: &str, body: &serde_json::Value) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    let answer = client.post(url).json(body).send().await?.error_for_status()?;
+    answer.json::<serde_json::Value>().await?;
+    Ok(())
+}
