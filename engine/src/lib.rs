@@ -6,6 +6,7 @@
 //! threads. Jacobi decoding therefore gives the tokens of autoregressive decoding bit for bit.
 
 pub mod checkpoint;
+pub mod compare;
 pub mod decode;
 pub mod differentiable;
 mod kernels;

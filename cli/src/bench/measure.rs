@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use cllm_crds::report::ArmStrategy;
-use cllm_engine::{DecodeError, DecodeOptions, Generation, Model, Strategy, Workspace, forward_cost, generate};
+use cllm_engine::compare::{CompareError, DecodeTotals, decode_in_turns};
+use cllm_engine::{Model, Strategy, Workspace, forward_cost};
 use serde::Serialize;
 
 use super::BenchError;
@@ -13,15 +14,12 @@ use crate::args::BenchArguments;
 /// How often each forward is timed for t(n)/t(1).
 const COST_REPETITIONS: usize = 15;
 
-/// Sums over all prompts.
+/// A way of decoding and its sums over all prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ArmTotals {
     pub(super) strategy: ArmStrategy,
     pub(super) block_size: u32,
-    pub(super) generated_tokens: u64,
-    pub(super) decode_forwards: u64,
-    pub(super) decode_seconds: f64,
-    pub(super) end_to_end_seconds: f64,
+    pub(super) totals: DecodeTotals,
 }
 
 /// What was measured: the autoregressive arm first.
@@ -49,40 +47,25 @@ pub(super) fn measure(
     arguments: &BenchArguments,
 ) -> Result<Measurement, BenchError> {
     let mut arms = arms(&arguments.block_size, arguments.lookup);
+    let strategies: Vec<Strategy> = arms.iter().map(strategy).collect();
     let mut workspace = Workspace::new(model);
-    let mut decode = |arm: &ArmTotals, prompt: &Prompt| {
-        let options = DecodeOptions {
-            strategy: strategy(arm),
-            max_new_tokens: arguments.max_new_tokens as usize,
-            stop_at_eos: true,
-        };
-        generate(model, &mut workspace, &prompt.tokens, options).map_err(|source| failed(arguments, prompt, source))
+    let mut decode = |prompt: &Prompt, turn: usize| {
+        let limit = arguments.max_new_tokens as usize;
+        decode_in_turns(model, &mut workspace, &strategies, &prompt.tokens, limit, turn)
+            .map_err(|error| failed(arguments, prompt, error))
     };
     if let Some(first) = prompts.first() {
         // the first of all pays for cold caches and scratch memory
-        arms.iter().try_for_each(|arm| decode(arm, first).map(|_| ()))?;
+        decode(first, 0)?;
     }
     let mut answers = Vec::with_capacity(prompts.len());
     for (turn, prompt) in prompts.iter().enumerate() {
-        let mut reference: Option<(u32, Vec<u32>)> = None;
-        for offset in 0..arms.len() {
-            let index = (turn + offset) % arms.len();
-            let generation = decode(&arms[index], prompt)?;
-            arms[index].add(prompt, &generation);
-            let block_size = arms[index].block_size;
-            match &reference {
-                None => reference = Some((block_size, generation.tokens)),
-                Some((other, tokens)) if *tokens != generation.tokens => {
-                    return Err(BenchError::Differs {
-                        path: arguments.prompts.clone(),
-                        line: prompt.line,
-                        block_size: block_size.max(*other),
-                    });
-                }
-                Some(_) => {}
-            }
+        let generations = decode(prompt, turn)?;
+        for (arm, generation) in arms.iter_mut().zip(&generations) {
+            arm.totals.add(&generation.statistics, prompt.tokenization_seconds);
         }
-        answers.extend(reference.map(|(_, tokens)| Answer { prompt: prompt.tokens.clone(), tokens }));
+        let first = generations.into_iter().next();
+        answers.extend(first.map(|generation| Answer { prompt: prompt.tokens.clone(), tokens: generation.tokens }));
     }
     let costs = forward_cost(model, &with_one(&arguments.block_size), COST_REPETITIONS);
     Ok(Measurement { prompts: prompts.len() as u64, arms, costs, answers })
@@ -96,7 +79,7 @@ fn with_one(block_sizes: &[u32]) -> Vec<usize> {
     rows
 }
 
-fn failed(arguments: &BenchArguments, prompt: &Prompt, source: DecodeError) -> BenchError {
+fn failed(arguments: &BenchArguments, prompt: &Prompt, source: CompareError) -> BenchError {
     BenchError::Decode { path: arguments.prompts.clone(), line: prompt.line, source }
 }
 
@@ -111,14 +94,7 @@ fn arms(block_sizes: &[u32], lookup: bool) -> Vec<ArmTotals> {
 }
 
 fn empty((strategy, block_size): (ArmStrategy, u32)) -> ArmTotals {
-    ArmTotals {
-        strategy,
-        block_size,
-        generated_tokens: 0,
-        decode_forwards: 0,
-        decode_seconds: 0.0,
-        end_to_end_seconds: 0.0,
-    }
+    ArmTotals { strategy, block_size, totals: DecodeTotals::default() }
 }
 
 fn strategy(arm: &ArmTotals) -> Strategy {
@@ -127,16 +103,6 @@ fn strategy(arm: &ArmTotals) -> Strategy {
         ArmStrategy::Autoregressive => Strategy::Autoregressive,
         ArmStrategy::Jacobi => Strategy::Jacobi { block_size, lookup: false },
         ArmStrategy::JacobiWithLookup => Strategy::Jacobi { block_size, lookup: true },
-    }
-}
-
-impl ArmTotals {
-    fn add(&mut self, prompt: &Prompt, generation: &Generation) {
-        let statistics = &generation.statistics;
-        self.generated_tokens += statistics.generated_tokens as u64;
-        self.decode_forwards += statistics.decode_forwards as u64;
-        self.decode_seconds += statistics.decode_seconds;
-        self.end_to_end_seconds += prompt.tokenization_seconds + statistics.prefill_seconds + statistics.decode_seconds;
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cllm_crds::report::CheckpointSummary;
-use cllm_engine::{Checkpoint, CheckpointError, ComputeOptions, DecodeError, LoadError, Model};
+use cllm_engine::compare::CompareError;
+use cllm_engine::{Checkpoint, CheckpointError, ComputeOptions, LoadError, Model};
 
 use crate::CliError;
 use crate::args::{BenchArguments, Output};
@@ -34,7 +35,7 @@ pub(crate) enum BenchError {
     /// The model does not load.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A prompt cannot be decoded.
+    /// A prompt cannot be decoded, or not in the same way by all arms.
     #[error("{path}, line {line}: {source}")]
     Decode {
         /// The file.
@@ -42,27 +43,18 @@ pub(crate) enum BenchError {
         /// From 1.
         line: usize,
         /// Why.
-        source: DecodeError,
-    },
-    /// The one thing that must never happen.
-    #[error(
-        "{path}, line {line}: Jacobi with block size {block_size} gave other tokens than autoregressive decoding; they must be \
-         equal, so please report this with the checkpoint and the prompt"
-    )]
-    Differs {
-        /// The file.
-        path: PathBuf,
-        /// From 1.
-        line: usize,
-        /// Rows of the forward.
-        block_size: u32,
+        source: CompareError,
     },
 }
 
 impl BenchError {
     /// Wrong however often it is tried.
     pub(crate) fn is_input(&self) -> bool {
-        matches!(self, Self::Prompts { .. } | Self::Checkpoint(_) | Self::Decode { .. })
+        match self {
+            Self::Prompts { .. } | Self::Checkpoint(_) => true,
+            Self::Decode { source, .. } => matches!(source, CompareError::Decode(_)),
+            Self::Load(_) => false,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use cllm_engine::Tokenizer;
+use cllm_engine::compare::prompt_tokens;
 use flate2::read::MultiGzDecoder;
-use serde_json::Value;
 
 use super::BenchError;
 
@@ -45,41 +45,7 @@ pub(super) fn read(path: &Path, limit: Option<u64>, tokenizer: &Tokenizer) -> Re
 }
 
 fn prompt(line: usize, text: &str, tokenizer: &Tokenizer) -> Result<Prompt, String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
     let begin = Instant::now();
-    let tokens = match (value.get("prompt"), value.get("messages")) {
-        (Some(Value::String(prompt)), None) => tokenizer.encode(prompt),
-        (None, Some(Value::Array(messages))) => tokenizer
-            .chat_prompt(without_answer(messages))
-            .and_then(|prompt| tokenizer.encode_without_special_tokens(&prompt)),
-        _ => return Err("needs a string \"prompt\" or a list \"messages\"".to_owned()),
-    };
-    let tokens = tokens.map_err(|error| error.to_string())?;
+    let tokens = prompt_tokens(tokenizer, text)?;
     Ok(Prompt { line, tokens, tokenization_seconds: begin.elapsed().as_secs_f64() })
-}
-
-fn without_answer(messages: &[Value]) -> &[Value] {
-    match messages {
-        [before @ .., last] if last.get("role").and_then(Value::as_str) == Some("assistant") => before,
-        all => all,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_last_answer_is_not_part_of_the_prompt() {
-        let (user, assistant) = (json!({"role": "user"}), json!({"role": "assistant"}));
-        for (messages, expected) in [
-            (vec![user.clone()], 1),
-            (vec![user.clone(), assistant.clone()], 1),
-            (vec![user.clone(), assistant, user], 3),
-        ] {
-            assert_eq!(without_answer(&messages).len(), expected);
-        }
-    }
 }

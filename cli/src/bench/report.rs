@@ -2,6 +2,7 @@
 
 use cllm_crds::report::{ArmStrategy, CheckpointSummary, Conditions, ForwardCost};
 use cllm_engine::HardwareDescription;
+use cllm_engine::compare::DecodeTotals;
 use serde::Serialize;
 
 use super::measure::{ArmTotals, Measurement};
@@ -55,7 +56,7 @@ pub(super) fn report(
         checkpoint,
         conditions: conditions(arguments, hardware, measurement.prompts),
         tokens_equal: true,
-        arms: rates(&measurement.arms, measurement.prompts),
+        arms: rates(&measurement.arms),
         forward_cost: costs.iter().map(cost).collect(),
     }
 }
@@ -77,30 +78,26 @@ fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompt
     }
 }
 
-fn rates(totals: &[ArmTotals], prompts: u64) -> Vec<BenchArm> {
-    let rate = |arm: &ArmTotals| {
-        // the first token of each prompt comes out of the prefill
-        let decoded = arm.generated_tokens.saturating_sub(prompts) as f64;
-        (decoded, decoded / arm.decode_seconds, arm.generated_tokens as f64 / arm.end_to_end_seconds)
-    };
-    let base = totals.first().map_or((f64::NAN, f64::NAN, f64::NAN), rate);
-    let arm = |arm: &ArmTotals| {
-        let (decoded, decode_rate, end_to_end_rate) = rate(arm);
+fn rates(arms: &[ArmTotals]) -> Vec<BenchArm> {
+    let rate = |totals: &DecodeTotals| (totals.decode_tokens_per_second(), totals.end_to_end_tokens_per_second());
+    let base = arms.first().map_or((f64::NAN, f64::NAN), |arm| rate(&arm.totals));
+    let arm = |ArmTotals { strategy, block_size, totals }: &ArmTotals| {
+        let (decode_rate, end_to_end_rate) = rate(totals);
         BenchArm {
-            strategy: arm.strategy,
-            block_size: arm.block_size,
-            generated_tokens: arm.generated_tokens,
-            decode_forwards: arm.decode_forwards,
-            decode_seconds: arm.decode_seconds,
-            end_to_end_seconds: arm.end_to_end_seconds,
-            tokens_per_forward: if arm.decode_forwards == 0 { 1.0 } else { decoded / arm.decode_forwards as f64 },
+            strategy: *strategy,
+            block_size: *block_size,
+            generated_tokens: totals.generated_tokens,
+            decode_forwards: totals.decode_forwards,
+            decode_seconds: totals.decode_seconds,
+            end_to_end_seconds: totals.end_to_end_seconds,
+            tokens_per_forward: totals.tokens_per_forward(),
             decode_tokens_per_second: decode_rate,
             end_to_end_tokens_per_second: end_to_end_rate,
-            over_autoregressive: decode_rate / base.1,
-            over_autoregressive_end_to_end: end_to_end_rate / base.2,
+            over_autoregressive: decode_rate / base.0,
+            over_autoregressive_end_to_end: end_to_end_rate / base.1,
         }
     };
-    totals.iter().map(arm).collect()
+    arms.iter().map(arm).collect()
 }
 
 /// For people.
@@ -153,17 +150,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_token_of_each_prompt_is_not_decoded() {
+    fn ratios_are_against_the_first_arm() {
         let arm = |strategy, block_size, decode_forwards, decode_seconds| ArmTotals {
             strategy,
             block_size,
-            generated_tokens: 22,
-            decode_forwards,
-            decode_seconds,
-            end_to_end_seconds: decode_seconds + 1.0,
+            totals: DecodeTotals {
+                prompts: 2,
+                generated_tokens: 22,
+                decode_forwards,
+                decode_seconds,
+                end_to_end_seconds: decode_seconds + 1.0,
+            },
         };
-        let totals = [arm(ArmStrategy::Autoregressive, 1, 20, 2.0), arm(ArmStrategy::Jacobi, 8, 8, 1.0)];
-        let arms = rates(&totals, 2);
+        let arms = rates(&[arm(ArmStrategy::Autoregressive, 1, 20, 2.0), arm(ArmStrategy::Jacobi, 8, 8, 1.0)]);
         assert_eq!((arms[0].tokens_per_forward, arms[1].tokens_per_forward), (1.0, 2.5));
         assert_eq!((arms[0].decode_tokens_per_second, arms[1].over_autoregressive), (10.0, 2.0));
         assert_eq!((arms[1].end_to_end_tokens_per_second, arms[1].over_autoregressive_end_to_end), (11.0, 1.5));

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, BlockSizePoint, PromptArm};
+use cllm_engine::compare::DecodeTotals;
 use cllm_engine::{DecodeOptions, Generation, Model, Strategy, Workspace, generate};
 use rand::seq::SliceRandom;
 
@@ -113,11 +114,7 @@ pub(super) type MeasuredArm = (ArmKind, Totals);
 /// Sums of one arm.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
-    prompts: u64,
-    generated_tokens: u64,
-    decode_forwards: u64,
-    decode_seconds: f64,
-    end_to_end_seconds: f64,
+    decode: DecodeTotals,
     correct: u64,
     /// Forwards by tokens emitted, from one token on.
     pub accepted_len_histogram: Vec<u64>,
@@ -127,11 +124,7 @@ impl Totals {
     /// Adds a prompt. `encode_seconds`: of its tokenisation.
     pub(super) fn add(&mut self, generation: &Generation, encode_seconds: f64, correct: bool) {
         let statistics = &generation.statistics;
-        self.prompts += 1;
-        self.generated_tokens += statistics.generated_tokens as u64;
-        self.decode_forwards += statistics.decode_forwards as u64;
-        self.decode_seconds += statistics.decode_seconds;
-        self.end_to_end_seconds += encode_seconds + statistics.prefill_seconds + statistics.decode_seconds;
+        self.decode.add(statistics, encode_seconds);
         self.correct += u64::from(correct);
         let histogram = statistics.accepted_len_histogram.get(1..).unwrap_or_default();
         if self.accepted_len_histogram.len() < histogram.len() {
@@ -142,28 +135,24 @@ impl Totals {
         }
     }
 
-    fn decoded_tokens(&self) -> f64 {
-        (self.generated_tokens - self.prompts) as f64
-    }
-
     /// Tokens after the first per second after the prefill.
     pub(super) fn decode_tokens_per_second(&self) -> f64 {
-        ratio(self.decoded_tokens(), self.decode_seconds)
+        self.decode.decode_tokens_per_second()
     }
 
     /// All tokens per second of everything.
     pub(super) fn end_to_end_tokens_per_second(&self) -> f64 {
-        ratio(self.generated_tokens as f64, self.end_to_end_seconds)
+        self.decode.end_to_end_tokens_per_second()
     }
 
     /// 1 where no prompt needed a forward after its prefill.
     pub(super) fn tokens_per_forward(&self) -> f64 {
-        if self.decode_forwards == 0 { 1.0 } else { self.decoded_tokens() / self.decode_forwards as f64 }
+        self.decode.tokens_per_forward()
     }
 
     /// In percent.
     pub(super) fn quality(&self) -> f64 {
-        100.0 * ratio(self.correct as f64, self.prompts as f64)
+        100.0 * ratio(self.correct as f64, self.decode.prompts as f64)
     }
 
     /// As the report has it.
@@ -172,10 +161,10 @@ impl Totals {
             checkpoint: kind.checkpoint,
             strategy: kind.strategy,
             block_size: kind.block_size.get() as u32,
-            generated_tokens: self.generated_tokens,
-            decode_forwards: self.decode_forwards,
-            decode_seconds: self.decode_seconds,
-            end_to_end_seconds: self.end_to_end_seconds,
+            generated_tokens: self.decode.generated_tokens,
+            decode_forwards: self.decode.decode_forwards,
+            decode_seconds: self.decode.decode_seconds,
+            end_to_end_seconds: self.decode.end_to_end_seconds,
             tokens_per_forward: self.tokens_per_forward(),
             decode_tokens_per_second: self.decode_tokens_per_second(),
             end_to_end_tokens_per_second: self.end_to_end_tokens_per_second(),
