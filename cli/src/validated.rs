@@ -48,13 +48,13 @@ pub(crate) fn find_training<'a>(
     model: &CheckedModel,
     trainings: &'a [CheckedTraining],
 ) -> Result<Option<&'a CheckedTraining>, DocumentError> {
-    let ModelReference::Training(name) = model.valid.reference() else { return Ok(None) };
-    match trainings.iter().find(|training| training.resource.metadata.name.as_ref() == Some(name)) {
+    let ModelReference::Training(query) = model.valid.reference() else { return Ok(None) };
+    match trainings.iter().find(|training| query.matches(&training.resource)) {
         Some(training) => Ok(Some(training)),
         None => Err(DocumentError::Document {
             place: model.place.clone(),
             problem: format!(
-                "spec.model.trainingRef names the CllmTraining '{name}', which is not in this file; \
+                "spec.model.trainingRef names {query}, which is not in this file; \
                  put both into one file, or name the checkpoint with spec.model.uri"
             ),
         }),

@@ -13,6 +13,8 @@ pub mod types {
 
     /// CllmModel: a replica has loaded the weights that the spec names.
     pub const MODEL_LOADED: &str = "ModelLoaded";
+    /// CllmModel: it serves, but not all is well; the message says what to do.
+    pub const DEGRADED: &str = "Degraded";
     /// CllmModel with `spec.autoscaling`: the autoscaler can read its metrics.
     pub const SCALING_ACTIVE: &str = "ScalingActive";
 
@@ -28,7 +30,7 @@ pub mod types {
     pub const TRAINED: &str = "Trained";
     /// CllmTraining: the loss of quality is within `spec.evaluation.maxQualityDrop`.
     pub const QUALITY_VERIFIED: &str = "QualityVerified";
-    /// CllmTraining: the speed-up reaches `spec.evaluation.minSpeedup`.
+    /// The speed-up reaches `spec.evaluation.minSpeedup` (CllmTraining) or `spec.gates.minSpeedup` (CllmModel).
     pub const SPEEDUP_VERIFIED: &str = "SpeedupVerified";
 }
 
@@ -56,6 +58,12 @@ pub mod reasons {
     pub const TRAINING_NOT_COMPLETE: &str = "TrainingNotComplete";
     /// The training failed or missed a gate, so its output is not served; train again under another name.
     pub const TRAINING_FAILED: &str = "TrainingFailed";
+    /// `spec.model.digest` is no result of the trainings that `trainingRef` names; the message lists those that are. Correct it.
+    pub const DIGEST_NOT_KNOWN: &str = "DigestNotKnown";
+    /// The replicas refuse the checkpoint: it is gone, damaged, or has another digest. The message is theirs.
+    pub const CHECKPOINT_REFUSED: &str = "CheckpointRefused";
+    /// `spec.paused` is true, so nothing is changed; set it to false to go on.
+    pub const PAUSED: &str = "Paused";
     /// The weights are loaded.
     pub const LOADED: &str = "Loaded";
     /// No replica has loaded the weights yet; wait.
@@ -85,11 +93,11 @@ pub mod reasons {
     pub const BAD_INPUT: &str = "BadInput";
     /// A stage ran longer than `spec.activeDeadlineSeconds`; raise it and train under another name.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
-    /// A gate of `spec.evaluation` was missed: the output is kept but never served.
+    /// A gate was missed. CllmTraining: the output is kept but never served. CllmModel: `spec.gates.onFailure` says what happens.
     pub const GATE_FAILED: &str = "GateFailed";
     /// The gate of that condition passed.
     pub const GATE_PASSED: &str = "GatePassed";
-    /// `spec.evaluation` sets no bar for that condition; the figures are on the status.
+    /// The spec sets no bar for that condition; the figures are on the status.
     pub const NO_GATE: &str = "NoGate";
     /// Not measured yet; wait.
     pub const NOT_EVALUATED: &str = "NotEvaluated";

@@ -18,10 +18,11 @@ mod training_stages;
 mod training_status;
 
 pub use model::{
-    Autoscaling, CllmModel, CllmModelSpec, Decoding, Device, ModelSource, NetworkPolicyOptions,
-    PodDisruptionBudgetOptions, Rollout, RolloutStrategy, ServerOptions, ServiceOptions, Strategy, TrainingReference,
+    Autoscaling, CllmModel, CllmModelSpec, Decoding, Device, GateFailure, Gates, ModelSource, NetworkPolicyOptions,
+    PodDisruptionBudgetOptions, PromptsReference, PromptsSource, Rollout, RolloutStrategy, ServerOptions,
+    ServiceOptions, Strategy, TrainingReference, TrainingSelector,
 };
-pub use model_status::{CllmModelStatus, ServedModel, Throughput};
+pub use model_status::{CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
 pub use pod::{ImagePullPolicy, PodOptions};
 pub use rules::NAME_MAX_LENGTH;
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};

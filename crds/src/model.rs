@@ -52,6 +52,12 @@ use crate::rules;
         json_path = ".status.throughput.tokensPerSecond",
         description = "Generated tokens per second, all replicas together."
     ),
+    printcolumn(
+        name = "Speedup",
+        type_ = "string",
+        json_path = ".status.speedup.overOwnAutoregressive",
+        description = "Over the same checkpoint decoded autoregressively, as the replicas measured it at their start."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "URL",
@@ -87,9 +93,17 @@ pub struct CllmModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
 
+    /// What a replica must reach before it answers by Jacobi decoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gates: Option<Gates>,
+
     /// How replicas are replaced.
     #[serde(default)]
     pub rollout: Rollout,
+
+    /// Whether the operator leaves everything as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 
     /// The Service in front of the replicas.
     #[serde(default)]
@@ -126,6 +140,11 @@ pub struct ModelSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_ref: Option<TrainingReference>,
 
+    /// The only checkpoint that may be served, `sha256:` and 64 hexadecimal digits; with trainingRef also the way back to an earlier result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+
     /// The `model` of the OpenAI API; absent: the name of this resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -136,12 +155,92 @@ pub struct ModelSource {
     pub served_name: Option<String>,
 }
 
-/// A training of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+/// A training of the same namespace, or the newest of several.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::rule(
+    "has(self.name) != has(self.selector)",
+    "trainingRef needs exactly one of name (one training) and selector (the newest of several): keep one of the two"
+))]
 pub struct TrainingReference {
     /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: Option<String>,
+
+    /// The training that completed last among those with these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<TrainingSelector>,
+}
+
+/// Selects trainings by their labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainingSelector {
+    /// Labels that a training must have, all of them.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// What a replica must reach before it answers by Jacobi decoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Gates {
+    /// The least speed-up over the same checkpoint decoded autoregressively, a decimal as a string; absent: only measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 19))]
+    #[x_kube(validation = rules::decimal())]
+    pub min_speedup: Option<String>,
+
+    /// The prompts to measure with; absent: a few general ones, which say little about a model of one task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts_from: Option<PromptsSource>,
+
+    /// What happens when the speed-up is below it.
+    #[serde(default)]
+    pub on_failure: GateFailure,
+}
+
+/// Where prompts come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PromptsSource {
+    /// A key of a ConfigMap of this namespace.
+    pub config_map_ref: PromptsReference,
+}
+
+/// Prompts, one a line: plain text, or a JSON object with prompt or messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct PromptsReference {
+    /// The name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
+
+    /// Its key.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-A-Za-z0-9_][-._A-Za-z0-9]*$"))]
+    pub key: String,
+}
+
+/// What happens when a gate is missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GateFailure {
+    /// The replica answers all the same, one token a forward.
+    #[default]
+    FallBackToAutoregressive,
+    /// The replica does not answer, and the operator goes back to the last checkpoint that did.
+    Block,
+    /// The replica answers all the same; the condition SpeedupVerified says what is missing.
+    Warn,
+}
+
+impl GateFailure {
+    /// As the server's argument spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FallBackToAutoregressive => "FallBackToAutoregressive",
+            Self::Block => "Block",
+            Self::Warn => "Warn",
+        }
+    }
 }
 
 /// What computes.

@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::status_page::MeasuredSpeedup;
+
 /// What is served now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -43,6 +45,10 @@ pub struct CllmModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
 
+    /// What Jacobi decoding gains, as the slowest of the replicas measured it before it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<MeasuredSpeedup>,
+
     /// What is true now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -67,8 +73,48 @@ pub struct ServedModel {
     /// The image of the replicas, resolved once for a spec.
     pub image: String,
 
-    /// Of the spec without `replicas`: the image is resolved anew only when it changes.
+    /// Of the spec without `replicas` and `paused`: the image is resolved anew only when it changes.
     pub spec_hash: String,
+
+    /// The checkpoint with which all replicas last answered: what the operator goes back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<CheckpointReference>,
+
+    /// The good one before that, which spec.model.digest may name to go back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_good: Option<CheckpointReference>,
+
+    /// The checkpoint that no replica could or may serve; not tried again until the spec changes or the training gives another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_digest: Option<String>,
+
+    /// Why it was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<Rejection>,
+}
+
+/// A checkpoint and where it lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckpointReference {
+    /// Where it lies.
+    pub uri: String,
+
+    /// `sha256:` and 64 hexadecimal digits; absent if no replica said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// Why a checkpoint was rejected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejection {
+    /// Where it lies.
+    pub uri: String,
+
+    /// In one word, as on the conditions.
+    pub reason: String,
+
+    /// In a sentence.
+    pub message: String,
 }
 
 /// What the replicas deliver; decimals are strings.

@@ -81,6 +81,52 @@ pub struct ServerStatus {
     pub throughput: Option<ServerThroughput>,
     /// Processor, threads and instruction set.
     pub hardware: String,
+    /// What it measured of itself before it answered; absent while it measures, and where it decodes autoregressively by its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<MeasuredSpeedup>,
+    /// What `--min-speedup` said to that; absent without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateVerdict>,
+}
+
+/// What a server gains by Jacobi decoding: the same checkpoint, the same prompts in turns, one run, one prompt at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeasuredSpeedup {
+    /// Tokens per second after the prefill, over the same autoregressively: a decimal as a string.
+    pub over_own_autoregressive: String,
+    /// The same with the prefill on both sides.
+    pub over_own_autoregressive_end_to_end: String,
+    /// Tokens per forward after the prefill; autoregressively it is 1.
+    pub tokens_per_forward: String,
+    /// Rows of a forward.
+    pub block_size: u32,
+    /// Prompts at a time.
+    pub concurrency: u32,
+    /// Prompts that were decoded.
+    pub prompts: u32,
+    /// Where they came from: built-in, or the name of a file.
+    pub prompts_from: String,
+    /// Tokens that were generated, one way.
+    pub tokens: u64,
+    /// Processor and threads.
+    pub hardware: String,
+    /// Instruction set of the kernels.
+    pub instruction_set: String,
+    /// RFC 3339, UTC.
+    pub measured_at: String,
+}
+
+/// What a gate said to a measurement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateVerdict {
+    /// The least speed-up that was asked for, a decimal as a string.
+    pub min_speedup: String,
+    /// Whether it was reached.
+    pub passed: bool,
+    /// Whether the server does not answer because it was not.
+    pub blocked: bool,
 }
 
 /// What a server delivers.

@@ -15,6 +15,8 @@ pub const TRAINING_LABEL: &str = "cllm.dev/training";
 pub const STAGE_LABEL: &str = "cllm.dev/stage";
 /// The annotation with the digest of the checkpoint on a replica's Pod.
 pub const DIGEST_ANNOTATION: &str = "cllm.dev/model-digest";
+/// The annotation with the hash of its template on a replica's Pod: what a replica says counts for what it was made from.
+pub const TEMPLATE_ANNOTATION: &str = "cllm.dev/template";
 /// The prefix of the labels that Kueue reads; they are copied to Jobs and Deployments.
 const KUEUE_PREFIX: &str = "kueue.x-k8s.io/";
 

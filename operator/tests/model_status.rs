@@ -6,7 +6,7 @@ mod common;
 
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
 use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
-use cllm_operator::model::{Observed, Resolution, refused, resolve, status, validate};
+use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, validate};
 use common::{at, fixture, images, with};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn condition(type_: &str, status: &str, reason: &str) -> Value {
 }
 
 fn resolution(resource: Value, training: Option<&CllmTraining>) -> Resolution {
-    resolve(&validate(&model(resource), &images()).unwrap(), training)
+    resolve(&validate(&model(resource), &images()).unwrap(), training.map(std::slice::from_ref).unwrap_or_default())
 }
 
 fn waiting(resolution: Resolution) -> (&'static str, String) {
@@ -71,16 +71,6 @@ fn a_training_is_followed_only_when_its_gates_passed() {
     assert_eq!(uri(resolution(follower(), Some(&passed))), "pvc://models/text2sql/abc");
 }
 
-#[test]
-fn what_is_served_stays_served_while_its_training_is_gone() {
-    let served = json!({"uri": "pvc://models/text2sql/old", "digest": "sha256:old", "image": "i", "specHash": "h"});
-    let serving = with(follower(), "/status/model", served);
-    let serving = with(serving, "/status/replicas", json!(1));
-    assert_eq!(uri(resolution(serving.clone(), None)), "pvc://models/text2sql/old");
-    let passed = training(complete("pvc://models/text2sql/new"));
-    assert_eq!(uri(resolution(serving, Some(&passed))), "pvc://models/text2sql/new");
-}
-
 fn deployment(status: &Value) -> Observed {
     let value = json!({
         "metadata": {"generation": 2},
@@ -106,12 +96,18 @@ fn page(digest: &str, tokens_per_second: f64) -> ServerStatus {
             measured_at: "2026-01-01T00:00:00Z".to_owned(),
         }),
         hardware: "test".to_owned(),
+        speedup: None,
+        gate: None,
     }
+}
+
+fn replicas(pages: Vec<ServerStatus>) -> Vec<Replica> {
+    pages.into_iter().map(|page| Replica { page: Some(page), ..Replica::default() }).collect()
 }
 
 fn derive(resource: Value, observed: &Observed) -> CllmModelStatus {
     let valid = validate(&model(resource), &images()).unwrap();
-    status(&valid, &resolve(&valid, None), observed, &CllmModelStatus::default(), at(0))
+    status(&valid, &decide(&valid, &[], &[]), observed, &CllmModelStatus::default(), at(0))
 }
 
 fn word(status: &CllmModelStatus, type_: &str) -> String {
@@ -153,7 +149,7 @@ fn ready_is_what_the_deployment_reached() {
 fn what_the_replicas_say_of_themselves_is_on_the_status() {
     let mut observed =
         deployment(&json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}));
-    observed.pages = vec![page("sha256:abc", 100.0), page("sha256:abc", 150.5)];
+    observed.replicas = replicas(vec![page("sha256:abc", 100.0), page("sha256:abc", 150.5)]);
     let status = derive(fixture("model_minimal"), &observed);
     let served = status.model.clone().unwrap();
     assert_eq!((served.digest.as_deref(), served.parameters), (Some("sha256:abc"), Some(42)));
@@ -169,12 +165,12 @@ fn what_the_replicas_say_of_themselves_is_on_the_status() {
 fn a_replica_with_the_old_weights_has_not_loaded_the_new_ones() {
     let valid = validate(&model(follower()), &images()).unwrap();
     let passed = training(complete("pvc://models/text2sql/abc"));
-    let resolution = resolve(&valid, Some(&passed));
+    let decision = decide(&valid, &[passed], &[]);
     let mut observed =
         deployment(&json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}));
     for (digest, expected) in [("sha256:old", "False/Loading"), ("sha256:abc", "True/Loaded")] {
-        observed.pages = vec![page(digest, 1.0)];
-        let status = status(&valid, &resolution, &observed, &CllmModelStatus::default(), at(0));
+        observed.replicas = replicas(vec![page(digest, 1.0)]);
+        let status = status(&valid, &decision, &observed, &CllmModelStatus::default(), at(0));
         assert_eq!(word(&status, "ModelLoaded"), expected);
         assert_eq!(status.model.unwrap().digest.as_deref(), Some("sha256:abc"));
     }

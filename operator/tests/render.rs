@@ -17,7 +17,7 @@ fn training_objects(resource: Value) -> Vec<Value> {
 
 fn model_objects(resource: Value) -> Vec<Value> {
     let valid = model::validate(&serde_json::from_value(resource).unwrap(), &images()).unwrap();
-    let checkpoint = match model::resolve(&valid, None) {
+    let checkpoint = match model::resolve(&valid, &[]) {
         Resolution::Resolved(checkpoint) => checkpoint,
         Resolution::Waiting { .. } => {
             ResolvedModel::new("pvc://models/text2sql/abc", Some("sha256:abc".to_owned())).unwrap()
@@ -39,7 +39,7 @@ fn trainings() {
 
 #[test]
 fn models() {
-    for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled"] {
+    for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_gated"] {
         insta::assert_snapshot!(name, as_yaml(&model_objects(fixture(name))));
     }
 }
@@ -58,9 +58,9 @@ fn the_image_of_a_model_is_resolved_anew_only_when_its_spec_changes() {
     let image_of = |resource: Value, images: &Images| {
         let resource: cllm_crds::CllmModel = serde_json::from_value(resource).unwrap();
         let valid = model::validate(&resource, images).unwrap();
-        let resolution = model::resolve(&valid, None);
+        let decision = model::decide(&valid, &[], &[]);
         let status =
-            model::status(&valid, &resolution, &model::Observed::default(), &CllmModelStatus::default(), common::at(0));
+            model::status(&valid, &decision, &model::Observed::default(), &CllmModelStatus::default(), common::at(0));
         (status.model.clone().unwrap().image, serde_json::to_value(status).unwrap())
     };
     let (old, new) = (Images::of_version("", "1"), Images::of_version("", "2"));
@@ -185,10 +185,101 @@ fn cuda_asks_for_a_gpu_unless_the_limits_name_another_device() {
 }
 
 #[test]
+fn the_taint_of_an_extended_resource_is_tolerated() {
+    let tolerations = |resource: Value| {
+        let objects = model_objects(resource);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        deployment.pointer("/spec/template/spec/tolerations").cloned().unwrap_or_default()
+    };
+    let reserved = |name: &str| json!({"key": name, "operator": "Exists", "effect": "NoSchedule"});
+    assert_eq!(tolerations(fixture("model_cuda")), json!([reserved("nvidia.com/gpu")]));
+    let example = with(fixture("model_cuda"), "/spec/resources", json!({"limits": {"example.com/gpu": "1"}}));
+    assert_eq!(tolerations(example.clone()), json!([reserved("example.com/gpu")]));
+    let own = json!([{"key": "example.com/gpu", "operator": "Equal", "value": "ours"}]);
+    assert_eq!(tolerations(with(example, "/spec/tolerations", own.clone())), own);
+    assert_eq!(tolerations(fixture("model_minimal")), Value::Null);
+}
+
+#[test]
 fn the_deployment_has_as_many_replicas_as_the_autoscaler_may_ask_for() {
     let replicas = |asked: u32| {
         let objects = model_objects(with(fixture("model_autoscaled"), "/spec/replicas", json!(asked)));
         objects.iter().find(|object| object["kind"] == "Deployment").unwrap()["spec"]["replicas"].as_i64().unwrap()
     };
     assert_eq!([0, 1, 2, 5, 8, 99].map(replicas), [0, 2, 2, 5, 8, 8]);
+}
+
+#[test]
+fn an_upgrade_of_the_operator_changes_nothing_that_runs() {
+    let (old, new) = (Images::of_version("registry.example/", "1"), Images::of_version("registry.example/", "2"));
+    for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_gated"] {
+        let reconciled = |resource: &Value, images: &Images| {
+            let resource: cllm_crds::CllmModel = serde_json::from_value(resource.clone()).unwrap();
+            let valid = model::validate(&resource, images).unwrap();
+            let training = with(fixture("training_minimal"), "/metadata/labels", json!({"task": "text2sql"}));
+            let training: CllmTraining = serde_json::from_value(with(
+                training,
+                "/status",
+                json!({
+                    "output": {"uri": "pvc://models/text2sql/abc", "digest": "sha256:abc", "sizeBytes": 1},
+                    "conditions": [{
+                        "type": "Complete", "status": "True", "reason": "Succeeded", "message": "",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    }],
+                }),
+            ))
+            .unwrap();
+            let decision = model::decide(&valid, &[training], &[]);
+            let Resolution::Resolved(checkpoint) = &decision.resolution else { return (Vec::new(), Value::Null) };
+            let previous = resource.status.unwrap_or_default();
+            let status = model::status(&valid, &decision, &model::Observed::default(), &previous, common::at(0));
+            (model::render(&valid, checkpoint).objects(), serde_json::to_value(status).unwrap())
+        };
+        let (before, status) = reconciled(&fixture(name), &old);
+        let (after, _) = reconciled(&with(fixture(name), "/status", status), &new);
+        assert!(!before.is_empty() && before == after, "{name}");
+    }
+}
+
+/// The image is resolved anew when this changes, so it must not change with the operator: a new field is left out where it has its default.
+#[test]
+fn the_hash_of_an_unchanged_spec_is_the_same_for_every_version_of_the_operator() {
+    let hash = |name: &str| {
+        let resource: cllm_crds::CllmModel = serde_json::from_value(fixture(name)).unwrap();
+        let valid = model::validate(&resource, &images()).unwrap();
+        let decision = model::decide(&valid, &[], &[]);
+        let status = CllmModelStatus::default();
+        model::status(&valid, &decision, &model::Observed::default(), &status, common::at(0)).model.unwrap().spec_hash
+    };
+    assert_eq!(["model_minimal", "model_autoscaled"].map(hash), ["949d732268798cc3", "da1076511e544c13"]);
+}
+
+#[test]
+fn replicas_that_the_autoscaler_did_not_write_wait_for_its_word() {
+    let replicas = |written: u32, manager: &str, subresource: Value, desired: i64| {
+        let entry = json!({
+            "manager": manager, "operation": "Update", "subresource": subresource,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
+        });
+        let resource = with(fixture("model_autoscaled"), "/spec/replicas", json!(written));
+        let resource = with(resource, "/metadata/managedFields", json!([entry]));
+        let resource: cllm_crds::CllmModel = serde_json::from_value(resource).unwrap();
+        let autoscaler = json!({
+            "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
+            "status": {"desiredReplicas": desired},
+        });
+        let autoscaler = serde_json::from_value(autoscaler).unwrap();
+        model::validate(&resource, &images()).unwrap().holding(&resource, Some(&autoscaler)).replicas()
+    };
+    for (written, manager, subresource, desired, expected, why) in [
+        (6, "autoscaler", json!("scale"), 6, 6, "at rest"),
+        (7, "autoscaler", json!("scale"), 6, 7, "it has written, and tells so a moment later"),
+        (1, "kubectl", Value::Null, 6, 6, "somebody left it out, which makes it 1"),
+        (1, "kubectl", Value::Null, 3, 3, "it has looked again"),
+        (1, "kubectl", Value::Null, 0, 2, "it has not looked yet"),
+        (0, "kubectl", Value::Null, 6, 0, "0 switches it off"),
+        (5, "kubectl", Value::Null, 99, 8, "within the bounds"),
+    ] {
+        assert_eq!(replicas(written, manager, subresource, desired), expected, "{why}");
+    }
 }

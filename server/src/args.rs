@@ -4,6 +4,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use crate::gate::OnMissedGate;
+
 /// Serves one checkpoint over the OpenAI API, decoding by Jacobi iteration.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cllm-server", version)]
@@ -11,6 +13,10 @@ pub struct Args {
     /// The folder of the checkpoint: config.json, tokenizer.json and safetensors.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+
+    /// The digest that the checkpoint must have, sha256:HEX. With any other the server ends.
+    #[arg(long, value_name = "DIGEST", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub digest: Option<String>,
 
     /// The name of the model in the API: requests must name it.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -56,6 +62,19 @@ pub struct Args {
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub drain_seconds: u64,
 
+    /// The least speed-up over autoregressive decoding, a decimal like 1.5. It is measured before the server answers: at most 16 prompts
+    /// of 64 tokens, both ways in turns.
+    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    pub min_speedup: Option<String>,
+
+    /// What to do below --min-speedup.
+    #[arg(long, default_value = "FallBackToAutoregressive", value_enum, ignore_case = true, value_name = "ACTION")]
+    pub on_missed_gate: OnMissedGate,
+
+    /// A file with the prompts to measure with, one a line: plain text, or JSON with "prompt" or "messages" [default: a few general ones].
+    #[arg(long, value_name = "PATH")]
+    pub prompts: Option<PathBuf>,
+
     /// Threads of a forward [default: the processors that this process may use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -98,6 +117,14 @@ impl Args {
     }
 }
 
+/// Kept as written, for pages and messages.
+fn ratio(text: &str) -> Result<String, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(text.to_owned()),
+        _ => Err("write a decimal that is not negative, like 1.5".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -120,9 +147,17 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        for wrong in
-            ["--block-size=0", "--context-length=1", "--max-concurrent-requests=0", "--threads=0", "--strategy=x"]
-        {
+        for wrong in [
+            "--min-speedup=fast",
+            "--min-speedup=-1",
+            "--on-missed-gate=x",
+            "--digest=",
+            "--block-size=0",
+            "--context-length=1",
+            "--max-concurrent-requests=0",
+            "--threads=0",
+            "--strategy=x",
+        ] {
             assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n", wrong]).is_err(), "{wrong}");
         }
         assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name="]).is_err());

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use cllm_crds::status_page::{GateVerdict, MeasuredSpeedup};
+
 /// One message of a conversation: a role (`system`, `user` or `assistant`) and its text.
 pub use cllm_engine::Message as ChatMessage;
 
@@ -91,6 +93,25 @@ pub struct Description {
     pub instruction_set: String,
     /// Processor, threads and instruction set.
     pub hardware: String,
+    /// What it measured of itself.
+    pub speedup: Option<MeasuredSpeedup>,
+    /// What its gate said to that.
+    pub gate: Option<GateVerdict>,
+}
+
+/// Why there is no model. Sentences without their full stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// The checkpoint is gone, damaged or another one: it will be so next time.
+    Checkpoint(String),
+    /// The prompts to measure with cannot be used: somebody may correct them.
+    Prompts(String),
+}
+
+impl From<String> for LoadError {
+    fn from(sentence: String) -> Self {
+        Self::Checkpoint(sentence)
+    }
 }
 
 /// A model in memory.

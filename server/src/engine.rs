@@ -7,9 +7,13 @@ use cllm_engine::{
     StreamDecoder, Tokenizer, Workspace, checkpoint,
 };
 
+use cllm_crds::status_page::MeasuredSpeedup;
+
 use crate::{
     args::{Args, StrategyName},
-    backend::{Backend, Description, Finish, FinishReason, Forwards, LoadedModel, Step, Text},
+    backend::{Backend, Description, Finish, FinishReason, Forwards, LoadError, LoadedModel, Step, Text},
+    gate::{Ruling, rule},
+    measure::{Prompts, measure},
 };
 
 /// A model with the memory of the one thread that runs it.
@@ -28,28 +32,74 @@ pub struct Generation {
     drafted: u64,
 }
 
-/// Loads the checkpoint of the command line. The error is a sentence for whoever wrote that command line.
-pub fn load(args: &Args) -> Result<LoadedModel<Engine>, String> {
+/// Loads the checkpoint of the command line and measures what Jacobi decoding gains on it. The error is for whoever wrote that command line.
+pub fn load(args: &Args) -> Result<LoadedModel<Engine>, LoadError> {
     let opened = Checkpoint::open(&args.model).map_err(|error| error.to_string())?;
     let context_length = context_length(args, opened.config().max_position_embeddings)?;
-    let digest = checkpoint::digest(&args.model).map_err(|error| error.to_string())?;
+    let digest = checked_digest(args)?;
     let options = ComputeOptions { threads: args.threads.map_or(0, usize::from), instruction_set: None };
     let model = Model::load(&opened, options).map_err(|error| error.to_string())?;
+    let tokenizer = opened.tokenizer().clone();
+    let mut workspace = Workspace::new(&model);
+    let asked = strategy(args);
+    let speedup = measured(args, &model, &mut workspace, asked, &tokenizer)?;
+    let bar = args.min_speedup.as_deref().filter(|_| is_measured(asked));
+    let Ruling { verdict, falls_back } = rule(bar, args.on_missed_gate, speedup.as_ref());
+    let strategy = if falls_back { Strategy::Autoregressive } else { asked };
     let hardware = model.hardware();
-    let (strategy, block_size) = strategy(args);
     let description = Description {
         digest,
         parameters: opened.parameters(),
         context_length,
-        strategy: args.strategy.as_str().to_owned(),
-        block_size,
+        strategy: strategy_name(strategy).as_str().to_owned(),
+        block_size: rows(strategy) as u32,
         instruction_set: hardware.instruction_set.to_owned(),
         hardware: format!("{}, threads: {}, {}", hardware.cpu, hardware.threads, hardware.instruction_set),
+        speedup,
+        gate: verdict,
     };
-    let tokenizer = opened.tokenizer().clone();
     let text = EngineText { tokenizer: tokenizer.clone(), vocabulary_size: opened.config().vocab_size };
-    let workspace = Workspace::new(&model);
     Ok(LoadedModel { backend: Engine { model, workspace, tokenizer, strategy }, text: Arc::new(text), description })
+}
+
+fn checked_digest(args: &Args) -> Result<String, String> {
+    let found = checkpoint::digest(&args.model).map_err(|error| error.to_string())?;
+    match &args.digest {
+        Some(asked) if *asked != found => Err(format!(
+            "{} has the digest {found}, but --digest asks for {asked}. Put that checkpoint there, or name another",
+            args.model.display()
+        )),
+        _ => Ok(found),
+    }
+}
+
+/// With one row a forward there is nothing to compare.
+fn is_measured(strategy: Strategy) -> bool {
+    rows(strategy) > 1
+}
+
+fn measured(
+    args: &Args,
+    model: &Model,
+    workspace: &mut Workspace,
+    strategy: Strategy,
+    tokenizer: &Tokenizer,
+) -> Result<Option<MeasuredSpeedup>, LoadError> {
+    if !is_measured(strategy) {
+        return Ok(None);
+    }
+    let prompts = match &args.prompts {
+        Some(path) => Prompts::read(path, tokenizer).map_err(LoadError::Prompts)?,
+        None => Prompts::built_in(tokenizer),
+    };
+    let measured = measure(model, workspace, strategy, &prompts)?;
+    if let Some(figures) = &measured {
+        let MeasuredSpeedup { over_own_autoregressive, tokens_per_forward, prompts, prompts_from, .. } = figures;
+        tracing::info!(over_own_autoregressive, tokens_per_forward, prompts, prompts_from, "measured the speed-up");
+    } else {
+        tracing::warn!("no prompt fits the context and has an answer of two tokens: no speed-up is measured");
+    }
+    Ok(measured)
 }
 
 fn context_length(args: &Args, largest: usize) -> Result<usize, String> {
@@ -62,25 +112,35 @@ fn context_length(args: &Args, largest: usize) -> Result<usize, String> {
     }
 }
 
-/// With the rows of a forward.
-fn strategy(args: &Args) -> (Strategy, u32) {
+fn strategy(args: &Args) -> Strategy {
     match args.strategy {
-        StrategyName::Autoregressive => (Strategy::Autoregressive, 1),
+        StrategyName::Autoregressive => Strategy::Autoregressive,
         StrategyName::Jacobi => {
             let block_size = NonZeroUsize::new(args.block_size as usize).unwrap_or(NonZeroUsize::MIN);
-            (Strategy::Jacobi { block_size, lookup: args.lookup }, args.block_size)
+            Strategy::Jacobi { block_size, lookup: args.lookup }
         }
+    }
+}
+
+fn strategy_name(strategy: Strategy) -> StrategyName {
+    match strategy {
+        Strategy::Autoregressive => StrategyName::Autoregressive,
+        Strategy::Jacobi { .. } => StrategyName::Jacobi,
+    }
+}
+
+/// Of a forward.
+fn rows(strategy: Strategy) -> usize {
+    match strategy {
+        Strategy::Autoregressive => 1,
+        Strategy::Jacobi { block_size, .. } => block_size.get(),
     }
 }
 
 impl Engine {
     /// Guesses of a forward: all rows but the first, and never more rows than tokens are left.
     fn guesses(&self, left: usize) -> usize {
-        let rows = match self.strategy {
-            Strategy::Autoregressive => 1,
-            Strategy::Jacobi { block_size, .. } => block_size.get(),
-        };
-        rows.min(left).saturating_sub(1)
+        rows(self.strategy).min(left).saturating_sub(1)
     }
 }
 

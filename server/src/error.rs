@@ -91,6 +91,12 @@ pub enum ApiError {
     /// The model is not in memory yet.
     #[error("the model is still loading. Try again shortly.")]
     Loading,
+    /// `--on-missed-gate=Block` keeps this server from answering.
+    #[error(
+        "this server does not answer: {0}. Lower --min-speedup (spec.gates.minSpeedup) or choose another --on-missed-gate \
+         (spec.gates.onFailure), or serve another checkpoint."
+    )]
+    Blocked(String),
     /// SIGTERM was received.
     #[error("the server is shutting down and takes no new requests. Try again: another replica may answer.")]
     Draining,
@@ -153,6 +159,7 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("unsupported_media_type")),
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("queue_full")),
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, Some("model_loading")),
+            Self::Blocked(_) => (StatusCode::SERVICE_UNAVAILABLE, Some("gate_missed")),
             Self::Draining | Self::CutOff => (StatusCode::SERVICE_UNAVAILABLE, Some("shutting_down")),
             Self::Generation(_) => (StatusCode::INTERNAL_SERVER_ERROR, Some("generation_failed")),
         }

@@ -5,6 +5,8 @@ pub mod authentication;
 pub mod backend;
 pub mod engine;
 pub mod error;
+pub mod gate;
+pub mod measure;
 pub mod metrics;
 pub mod openai;
 pub mod router;

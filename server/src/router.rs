@@ -30,7 +30,13 @@ pub fn http(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat::create))
         .route_layer(from_fn_with_state(Arc::clone(&app), require_key))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    finish(api.route("/livez", get(live)).route("/readyz", get(ready)).route("/health", get(ready)), app)
+    finish(
+        api.route("/livez", get(live))
+            .route("/startupz", get(started))
+            .route("/readyz", get(ready))
+            .route("/health", get(ready)),
+        app,
+    )
 }
 
 /// Figures for machines. Never asks for a key: the port is not for clients.
@@ -52,6 +58,11 @@ async fn live(State(app): State<Arc<App>>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the engine thread is dead or hangs\n").into_response()
     }
+}
+
+/// The model is loaded and measured, whether or not it may answer.
+async fn started(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
+    app.loaded().map(|_| "ok\n").ok_or(ApiError::Loading)
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::Args,
     authentication::{ApiKeys, KeyFileError},
-    backend::{Backend, LoadedModel},
+    backend::{Backend, LoadError, LoadedModel},
     engine, router,
     shutdown::{Shutdown, drain},
     state::{App, Settings},
@@ -25,6 +25,9 @@ pub enum ServeError {
     /// The model cannot be served.
     #[error("the model cannot be loaded: {0}.")]
     Load(String),
+    /// The prompts of `--prompts` cannot be used.
+    #[error("the speed-up cannot be measured: {0}.")]
+    Prompts(String),
     /// The key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -44,12 +47,21 @@ pub enum ServeError {
     System(#[from] std::io::Error),
 }
 
+impl From<LoadError> for ServeError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Checkpoint(sentence) => Self::Load(sentence),
+            LoadError::Prompts(sentence) => Self::Prompts(sentence),
+        }
+    }
+}
+
 impl ServeError {
     /// 2 where starting again cannot help, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Load(_) | Self::Keys(_) | Self::Metrics(_) => ExitCode::from(2),
-            Self::Listen { .. } | Self::System(_) => ExitCode::FAILURE,
+            Self::Prompts(_) | Self::Listen { .. } | Self::System(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -111,7 +123,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 pub async fn serve<B: Backend>(
     listeners: Listeners,
     app: Arc<App>,
-    load: impl FnOnce() -> Result<LoadedModel<B>, String> + Send + 'static,
+    load: impl FnOnce() -> Result<LoadedModel<B>, LoadError> + Send + 'static,
     shutdown: &Shutdown,
     drain_limit: Duration,
 ) -> Result<(), ServeError> {
@@ -150,10 +162,10 @@ fn spawn_server(listener: TcpListener, router: Router, stop: &CancellationToken)
     tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await })
 }
 
-type Loading<B> = oneshot::Receiver<Result<LoadedModel<B>, String>>;
+type Loading<B> = oneshot::Receiver<Result<LoadedModel<B>, LoadError>>;
 
 fn load_in_background<B: Backend>(
-    load: impl FnOnce() -> Result<LoadedModel<B>, String> + Send + 'static,
+    load: impl FnOnce() -> Result<LoadedModel<B>, LoadError> + Send + 'static,
 ) -> std::io::Result<Loading<B>> {
     let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new().name("load".to_owned()).spawn(move || {
@@ -165,10 +177,10 @@ fn load_in_background<B: Backend>(
 
 fn announce<B: Backend>(
     app: &App,
-    loaded: Result<Result<LoadedModel<B>, String>, oneshot::error::RecvError>,
+    loaded: Result<Result<LoadedModel<B>, LoadError>, oneshot::error::RecvError>,
 ) -> Result<(), ServeError> {
     let panicked = |_| ServeError::Load("loading panicked".to_owned());
-    let model = loaded.map_err(panicked)?.map_err(ServeError::Load)?;
+    let model = loaded.map_err(panicked)??;
     let known = model.description.clone();
     app.finish_loading(model)?;
     tracing::info!(
@@ -178,7 +190,11 @@ fn announce<B: Backend>(
         strategy = known.strategy,
         block_size = known.block_size,
         hardware = known.hardware,
-        "ready"
+        "loaded"
     );
+    match app.serving() {
+        Ok(_) => tracing::info!("ready"),
+        Err(why) => tracing::warn!("{why}"),
+    }
     Ok(())
 }

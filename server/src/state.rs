@@ -12,6 +12,7 @@ use crate::{
     authentication::ApiKeys,
     backend::{Backend, Description, LoadedModel, Text},
     error::ApiError,
+    gate::sentence,
     metrics::{Load, Metrics},
     worker::{Limits, Worker},
 };
@@ -77,7 +78,12 @@ impl App {
         if self.draining.load(Ordering::Relaxed) {
             return Err(ApiError::Draining);
         }
-        self.loaded.get().ok_or(ApiError::Loading)
+        let loaded = self.loaded.get().ok_or(ApiError::Loading)?;
+        let Description { gate, speedup, .. } = &loaded.description;
+        match gate.as_ref().filter(|gate| gate.blocked) {
+            Some(gate) => Err(ApiError::Blocked(sentence(gate, speedup.as_ref()))),
+            None => Ok(loaded),
+        }
     }
 
     /// The model, if it is there, also while draining.

@@ -21,6 +21,8 @@ pub fn status(app: &App, now: Timestamp) -> ServerStatus {
         requests_waiting: load.waiting as u32,
         throughput: throughput(&app.metrics, now),
         hardware: description.map(|known| known.hardware.clone()).unwrap_or_default(),
+        speedup: description.and_then(|known| known.speedup.clone()),
+        gate: description.and_then(|known| known.gate.clone()),
     }
 }
 

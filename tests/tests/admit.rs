@@ -141,6 +141,7 @@ fn check_every_rule_was_hit(definition: &CustomResourceDefinition, seen: &[Strin
 const URI: &str = "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH";
 const OUTPUT: &str = "must be pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of this namespace)";
 const DECIMAL: &str = "must be a non-negative decimal as a string, like \"1.85\"";
+const TRAINING_REFERENCE: &str = "trainingRef needs exactly one of name (one training) and selector";
 const NAME: &str = "metadata.name must have at most 40 characters, start with a letter";
 
 #[tokio::test]
@@ -284,6 +285,14 @@ async fn models() -> anyhow::Result<()> {
     let autoscaling = |value: Value| ("/spec/autoscaling", value);
     all_admitted(&api, &model(), &[
         ("/spec/model", json!({"trainingRef": {"name": "text2sql"}, "servedName": "org/text2sql:1"})),
+        ("/spec/model", json!({"trainingRef": {"selector": {"matchLabels": {"task": "text2sql", "example.com/team": "data"}}}})),
+        ("/spec/model/digest", json!(format!("sha256:{}", "0a".repeat(32)))),
+        ("/spec/gates", json!({})),
+        ("/spec/gates", json!({"minSpeedup": "1.5"})),
+        ("/spec/gates", json!({
+            "minSpeedup": "0", "promptsFrom": {"configMapRef": {"name": "prompts.v1", "key": "questions.jsonl"}}, "onFailure": "Block",
+        })),
+        ("/spec/paused", json!(true)),
         ("/spec/device", json!("cuda")),
         ("/spec/replicas", json!(0)),
         autoscaling(json!({"maxReplicas": 8, "targetTokensPerSecond": 400, "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0}}})),
@@ -306,6 +315,32 @@ async fn models() -> anyhow::Result<()> {
             ("/spec/model/uri", json!("oci://registry/name"), URI),
             ("/spec/model/servedName", json!("a b"), "must contain only letters, digits and ._:/-"),
             ("/spec/model", json!({"trainingRef": {"name": "A"}}), "spec.model.trainingRef.name in body should match"),
+            ("/spec/model", json!({"trainingRef": {}}), TRAINING_REFERENCE),
+            (
+                "/spec/model",
+                json!({"trainingRef": {"name": "a", "selector": {"matchLabels": {"a": "b"}}}}),
+                TRAINING_REFERENCE,
+            ),
+            ("/spec/model", json!({"trainingRef": {"selector": {}}}), "selector.matchLabels: Required value"),
+            (
+                "/spec/model",
+                json!({"trainingRef": {"selector": {"matchLabels": {}}}}),
+                "should have at least 1 properties",
+            ),
+            ("/spec/model/digest", json!("sha256:abc"), "spec.model.digest in body should match"),
+            ("/spec/gates", json!({"minSpeedup": "fast"}), DECIMAL),
+            ("/spec/gates", json!({"minSpeedup": "1.5", "onFailure": "Explode"}), "supported values: \"FallBackTo"),
+            ("/spec/gates", json!({"promptsFrom": {}}), "promptsFrom.configMapRef: Required value"),
+            (
+                "/spec/gates",
+                json!({"promptsFrom": {"configMapRef": {"name": "a", "key": "../b"}}}),
+                "configMapRef.key in body should match",
+            ),
+            (
+                "/spec/gates",
+                json!({"promptsFrom": {"configMapRef": {"name": "A", "key": "b"}}}),
+                "configMapRef.name in body should match",
+            ),
             ("/spec/device", json!("tpu"), "supported values: \"cpu\", \"cuda\""),
             ("/spec/decoding", json!({"strategy": "Jacoby"}), "supported values: \"Jacobi\", \"Autoregressive\""),
             ("/spec/decoding", json!({"maxBlockSize": 0}), "should be greater than or equal to 1"),
@@ -389,9 +424,10 @@ async fn the_columns_that_kubectl_prints() -> anyhow::Result<()> {
     let namespace = TestNamespace::create(cluster, "columns").await?;
     namespace.api::<CllmModel>().create(&PostParams::default(), &serde_json::from_value(model())?).await?;
     namespace.api::<CllmTraining>().create(&PostParams::default(), &serde_json::from_value(training())?).await?;
-    for (name, expected) in
-        [("cllm", "NAME READY REPLICAS TOKENS/S AGE URL"), ("cllmt", "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE")]
-    {
+    for (name, expected) in [
+        ("cllm", "NAME READY REPLICAS TOKENS/S SPEEDUP AGE URL"),
+        ("cllmt", "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE"),
+    ] {
         let printed = cluster.kubectl(&["get", "--namespace", namespace.name(), name, "-o", "wide"]).await?.stdout;
         let header = printed.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(header == expected, "{header}");

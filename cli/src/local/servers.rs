@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cllm_crds::status_page::ServerStatus;
+use cllm_operator::naming::TEMPLATE_ANNOTATION;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use tokio::task::JoinSet;
 
@@ -130,6 +131,12 @@ impl Servers {
             ..DeploymentStatus::default()
         };
         Some(Deployment { status: Some(status), ..entry.deployment.clone() })
+    }
+
+    /// The hash of the template that a server was made from.
+    pub(super) fn template(&self, name: &str) -> Option<String> {
+        let template = &self.entries.get(name)?.deployment.spec.as_ref()?.template;
+        template.metadata.as_ref()?.annotations.as_ref()?.get(TEMPLATE_ANNOTATION).cloned()
     }
 
     /// The port of its `OpenAI` API.

@@ -53,7 +53,8 @@ pub(super) fn model_row(name: &str, status: &CllmModelStatus) -> Row {
     Row {
         resource: format!("model/{name}"),
         stage: stage.to_owned(),
-        tokens_per_forward: status.throughput.as_ref().map(|throughput| throughput.tokens_per_forward.clone()),
+        tokens_per_forward: (status.throughput.as_ref().map(|throughput| throughput.tokens_per_forward.clone()))
+            .or_else(|| status.speedup.as_ref().map(|measured| measured.tokens_per_forward.clone())),
         ..Row::default()
     }
 }

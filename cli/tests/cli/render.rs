@@ -93,7 +93,7 @@ fn input_that_is_wrong_is_refused_with_file_document_and_field() {
         (
             "trainingRef: { name: shop }",
             "trainingRef: { name: other }",
-            "names the CllmTraining 'other', which is not in this file",
+            "names CllmTraining other, which is not in this file",
         ),
         ("trainingRef: { name: shop }", "trainingRef: { name: shop }, uri: pvc://data/x", "exactly one of uri"),
         ("replicas: 2", "replicas: 2\n  replicas: 3", "is not valid YAML"),

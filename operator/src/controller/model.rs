@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cllm_crds::status_page::ServerStatus;
 use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
@@ -14,7 +16,10 @@ use crate::controller::apply::Applier;
 use crate::controller::context::Context;
 use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
-use crate::model::{ModelReference, Observed, Resolution, ValidModel, refused, render, resolve, validate};
+use crate::model::{
+    Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, refused, render,
+    validate,
+};
 use crate::naming::MODEL_LABEL;
 
 const KIND: &str = "CllmModel";
@@ -77,46 +82,73 @@ async fn steps(
     namespace: &str,
     context: &Context,
 ) -> Result<Action, Error> {
-    let valid = validate(model, &context.images)?;
-    let training = dereference_training(&valid, namespace, context).await?;
-    let resolution = resolve(&valid, training.as_ref());
-    let observed = match &resolution {
-        Resolution::Waiting { .. } => Observed::default(),
-        Resolution::Resolved(checkpoint) => {
-            let applier = applier(model, namespace, context);
-            let applied = Box::pin(applier.model(render(&valid, checkpoint))).await?;
-            Observed {
-                deployment: Some(applied.deployment),
-                autoscaler: applied.autoscaler,
-                pages: pages(model, namespace, context).await?,
-            }
-        }
-    };
-    let next = crate::model::status(&valid, &resolution, &observed, previous, Timestamp::now());
+    let applier = applier(model, namespace, context);
+    let autoscaler = if model.spec.autoscaling.is_some() { only(applier.children().await?) } else { None };
+    let valid = validate(model, &context.images)?.holding(model, autoscaler.as_ref());
+    let trainings = dereference_trainings(&valid, namespace, context).await?;
+    let replicas = replicas(model, namespace, context).await?;
+    let decision = decide(&valid, &trainings, &replicas);
+    let observed = Box::pin(act(&applier, model, &valid, &decision, replicas)).await?;
+    let next = crate::model::status(&valid, &decision, &observed, previous, Timestamp::now());
     let next = telemetry::settle_model(next, previous);
     status::write(api, model, previous, &next).await?;
-    let is_serving = matches!(resolution, Resolution::Resolved(_)) && valid.replicas() > 0;
+    let is_serving = matches!(decision.resolution, Resolution::Resolved(_)) && valid.replicas() > 0;
     Ok(Action::requeue(if is_serving { SERVING_INTERVAL } else { RESTING_INTERVAL }))
+}
+
+/// Brings the children to what was decided; a paused model's are only looked at.
+async fn act(
+    applier: &Applier,
+    model: &CllmModel,
+    valid: &ValidModel,
+    decision: &Decision,
+    replicas: Vec<Replica>,
+) -> Result<Observed, Error> {
+    match &decision.resolution {
+        Resolution::Waiting { .. } => Ok(Observed::default()),
+        Resolution::Resolved(_) if model.spec.paused => Ok(Observed {
+            deployment: only(applier.children::<Deployment>().await?),
+            autoscaler: only(applier.children::<HorizontalPodAutoscaler>().await?),
+            replicas,
+        }),
+        Resolution::Resolved(checkpoint) => {
+            let applied = Box::pin(applier.model(render(valid, checkpoint))).await?;
+            Ok(Observed { deployment: Some(applied.deployment), autoscaler: applied.autoscaler, replicas })
+        }
+    }
+}
+
+/// A model has one child of each kind, but for a moment.
+fn only<K>(children: Vec<K>) -> Option<K> {
+    children.into_iter().next()
 }
 
 fn applier(model: &CllmModel, namespace: &str, context: &Context) -> Applier {
     Applier::new(context.client.clone(), namespace, (MODEL_LABEL, &model.name_any()), &model.uid().unwrap_or_default())
 }
 
-async fn dereference_training(
+async fn dereference_trainings(
     valid: &ValidModel,
     namespace: &str,
     context: &Context,
-) -> Result<Option<CllmTraining>, Error> {
-    let ModelReference::Training(name) = valid.reference() else { return Ok(None) };
+) -> Result<Vec<CllmTraining>, Error> {
+    let ModelReference::Training(query) = valid.reference() else { return Ok(Vec::new()) };
     let api = Api::<CllmTraining>::namespaced(context.client.clone(), namespace);
-    api.get_opt(name).await.map_err(Error::api("read", format!("CllmTraining {name}")))
+    match query {
+        TrainingQuery::Name(name) => {
+            let found = api.get_opt(name).await.map_err(Error::api("read", format!("CllmTraining {name}")))?;
+            Ok(found.into_iter().collect())
+        }
+        TrainingQuery::Labels(labels) => {
+            let parameters = ListParams::default().labels(&TrainingQuery::selector(labels));
+            Ok(api.list(&parameters).await.map_err(Error::api("list", "CllmTrainings"))?.items)
+        }
+    }
 }
 
-async fn pages(model: &CllmModel, namespace: &str, context: &Context) -> Result<Vec<ServerStatus>, Error> {
+async fn replicas(model: &CllmModel, namespace: &str, context: &Context) -> Result<Vec<Replica>, Error> {
     let api = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let selector = format!("{MODEL_LABEL}={}", model.name_any());
-    let pods =
-        api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
-    Ok(pods::pages(&context.pages, &pods.items).await)
+    let pods = api.list(&ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    Ok(pods::replicas(&context.pages, &pods.items).await)
 }

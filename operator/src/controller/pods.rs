@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 
-use crate::naming::STAGE_LABEL;
+use crate::model::Replica;
+use crate::naming::{STAGE_LABEL, TEMPLATE_ANNOTATION};
 use crate::pod::METRICS_PORT;
 
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +27,33 @@ pub(super) fn page_client() -> reqwest::Result<reqwest::Client> {
 pub(super) async fn pages<P: DeserializeOwned>(client: &reqwest::Client, pods: &[Pod]) -> Vec<P> {
     let running = pods.iter().filter(|pod| is_running(pod)).filter_map(pod_address).take(MOST_PAGES);
     join_all(running.map(|address| page(client, address))).await.into_iter().flatten().collect()
+}
+
+/// The Pods of a model that are not about to end, each with its page, if it answered, and its refusal.
+pub(super) async fn replicas(client: &reqwest::Client, pods: &[Pod]) -> Vec<Replica> {
+    let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).take(MOST_PAGES);
+    join_all(staying.map(async |pod| Replica {
+        template: pod.annotations().get(TEMPLATE_ANNOTATION).cloned(),
+        page: match pod_address(pod).filter(|_| is_running(pod)) {
+            Some(address) => page(client, address).await,
+            None => None,
+        },
+        refusal: refusal(pod),
+    }))
+    .await
+}
+
+/// What a server says that refuses its input, with exit code 2: starting it again does not help.
+fn refusal(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ends = containers.iter().flat_map(|container| [&container.state, &container.last_state]);
+    let refused = ends.flatten().filter_map(|state| state.terminated.as_ref()).find(|end| end.exit_code == 2)?;
+    let last_line = last_line(refused.message.as_deref().unwrap_or_default());
+    Some(last_line.map_or("it ended with exit code 2.", |line| line.trim_start_matches("error: ")).to_owned())
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty())
 }
 
 async fn page<P: DeserializeOwned>(client: &reqwest::Client, address: String) -> Option<P> {
@@ -80,7 +108,7 @@ fn message(stage: JobStage, state: &ContainerStateTerminated) -> Option<Terminat
     if state.exit_code == 0 {
         return None;
     }
-    let last_line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let last_line = last_line(text);
     let reason = state.reason.as_deref().unwrap_or("Error");
     let error = match last_line {
         Some(line) if reason == "Error" => format!("{line} (exit code {})", state.exit_code),
@@ -114,6 +142,20 @@ mod tests {
             }]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_server_refuses_with_exit_code_2_also_while_it_waits_to_be_started_again() {
+        let refused = |exit_code: i32, message: &str| {
+            let mut pod = pod("server", "2026-01-01T00:00:00Z", exit_code, "Error", message);
+            let container = &mut pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+            container.last_state = container.state.take();
+            refusal(&pod)
+        };
+        let log = "INFO listening\nerror: the model cannot be loaded: /claims/models/a is gone.\n";
+        assert_eq!(refused(2, log).unwrap(), "the model cannot be loaded: /claims/models/a is gone.");
+        assert_eq!(refused(2, "").unwrap(), "it ended with exit code 2.");
+        assert_eq!(refused(1, log), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use cllm_crds::{CllmModel, CllmTraining};
+use cllm_crds::{CllmModel, CllmTraining, TrainingReference};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -112,12 +112,13 @@ fn children() -> watcher::Config {
     watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"))
 }
 
-/// The models that serve the result of that training.
+/// The models that may serve the result of that training; a selector may have matched it before its labels were changed.
 fn followers(models: &Store<CllmModel>, training: &CllmTraining) -> Vec<ObjectRef<CllmModel>> {
     let (name, namespace) = (training.name_any(), training.namespace());
     let follows = |model: &CllmModel| {
         let reference = model.spec.model.training_ref.as_ref();
-        model.namespace() == namespace && reference.is_some_and(|reference| reference.name == name)
+        let is_named = |reference: &TrainingReference| reference.name.as_ref().is_none_or(|other| *other == name);
+        model.namespace() == namespace && reference.is_some_and(is_named)
     };
     models.state().iter().filter(|model| follows(model)).map(|model| ObjectRef::from_obj(model.as_ref())).collect()
 }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use cllm_crds::RolloutStrategy;
+use cllm_crds::{GateFailure, Gates, PromptsReference, RolloutStrategy};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Container, HTTPGetAction, Lifecycle, LifecycleHandler, PodTemplateSpec, Probe, SleepAction,
+    ConfigMapVolumeSource, Container, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
+    Probe, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sha2::{Digest, Sha256};
 
 use crate::model::render::child_name;
 use crate::model::{ResolvedModel, ValidModel};
-use crate::naming::{DIGEST_ANNOTATION, model_labels, selector_labels};
+use crate::naming::{DIGEST_ANNOTATION, TEMPLATE_ANNOTATION, model_labels, selector_labels};
 use crate::pod::{Arguments, HTTP_PORT, METRICS_PORT, Mounts, Program, template};
 
 /// Endpoints propagate before the server stops listening.
@@ -22,6 +24,8 @@ const SPARE_SECONDS: u32 = 5;
 const STARTUP_PERIOD_SECONDS: i32 = 5;
 /// A large checkpoint on a slow volume takes this long to load.
 const STARTUP_SECONDS: i32 = 3600;
+/// Where the prompts of the gate are mounted, under the name of their ConfigMap.
+const PROMPTS_FOLDER: &str = "/prompts";
 
 /// The Deployment.
 pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Deployment {
@@ -36,7 +40,7 @@ pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Depl
             strategy: Some(strategy(model)),
             // A long load is no failure.
             progress_deadline_seconds: Some(STARTUP_SECONDS + 600),
-            template: pod_template(model, checkpoint),
+            template: stamped_template(model, checkpoint),
             ..DeploymentSpec::default()
         }),
         status: None,
@@ -46,7 +50,7 @@ pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Depl
 fn strategy(model: &ValidModel) -> DeploymentStrategy {
     let in_place = match model.spec.rollout.strategy {
         // With one GPU a surge would wait forever for a second one.
-        RolloutStrategy::Auto => model.needs_extended_resource(),
+        RolloutStrategy::Auto => !model.extended_resources().is_empty(),
         RolloutStrategy::Surge => false,
         RolloutStrategy::InPlace => true,
     };
@@ -58,6 +62,24 @@ fn strategy(model: &ValidModel) -> DeploymentStrategy {
             max_unavailable: Some(IntOrString::Int(max_unavailable)),
         }),
     }
+}
+
+/// What the annotation [`TEMPLATE_ANNOTATION`] says on the Pods of the model with that checkpoint.
+pub fn template_hash(model: &ValidModel, checkpoint: &ResolvedModel) -> String {
+    hash(&pod_template(model, checkpoint))
+}
+
+fn hash(template: &PodTemplateSpec) -> String {
+    let text = serde_json::to_string(template).unwrap_or_default();
+    format!("{:x}", Sha256::digest(text))[..16].to_owned()
+}
+
+fn stamped_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSpec {
+    let mut template = pod_template(model, checkpoint);
+    let hash = hash(&template);
+    let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
+    annotations.insert(TEMPLATE_ANNOTATION.to_owned(), hash);
+    template
 }
 
 fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSpec {
@@ -78,7 +100,12 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
     if let Some(pod) = &mut template.spec {
         let drain = model.spec.server.drain_seconds;
         pod.termination_grace_period_seconds = Some(i64::from(PRE_STOP_SLEEP_SECONDS + drain + SPARE_SECONDS));
-        pod.containers.iter_mut().for_each(set_lifecycle);
+        let startup_path = if may_block(model) { "/startupz" } else { "/readyz" };
+        pod.containers.iter_mut().for_each(|container| set_lifecycle(container, startup_path));
+        if let Some(prompts) = prompts(model) {
+            mount_prompts(pod, prompts);
+        }
+        tolerate_reserved_nodes(model, pod);
     }
     if let (Some(metadata), Some(digest)) = (&mut template.metadata, checkpoint.digest()) {
         metadata.annotations.get_or_insert_default().insert(DIGEST_ANNOTATION.to_owned(), digest.to_owned());
@@ -88,8 +115,10 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
 
 fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
     let server = &model.spec.server;
+    let gate = model.spec.gates.as_ref().and_then(|gates| Some((gates.min_speedup.as_ref()?, gates.on_failure)));
     Arguments::default()
         .with("model", checkpoint.location().container_path())
+        .with_optional("digest", checkpoint.digest())
         .with("served-name", model.served_name())
         .with("host", "0.0.0.0")
         .with("http-port", HTTP_PORT)
@@ -100,10 +129,65 @@ fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
         .with("max-concurrent-requests", server.max_concurrent_requests)
         .with("max-queued-requests", server.max_queued_requests)
         .with("drain-seconds", server.drain_seconds)
+        .with_optional("min-speedup", gate.map(|(bar, _)| bar))
+        .with_optional("on-missed-gate", gate.map(|(_, on_failure)| on_failure.as_str()))
+        .with_optional("prompts", prompts(model).map(prompts_path))
 }
 
-fn set_lifecycle(container: &mut Container) {
-    container.startup_probe = Some(probe("/readyz", STARTUP_PERIOD_SECONDS, STARTUP_SECONDS / STARTUP_PERIOD_SECONDS));
+/// Nodes are reserved for those who ask for an extended resource by a taint with its name (as the admission plugin
+/// ExtendedResourceToleration takes for granted, where a cluster has it).
+fn tolerate_reserved_nodes(model: &ValidModel, pod: &mut PodSpec) {
+    for resource in model.extended_resources() {
+        let tolerations = pod.tolerations.get_or_insert_default();
+        if !tolerations.iter().any(|toleration| toleration.key.as_deref() == Some(resource)) {
+            tolerations.push(Toleration {
+                key: Some(resource.to_owned()),
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoSchedule".to_owned()),
+                ..Toleration::default()
+            });
+        }
+    }
+}
+
+/// A replica that its gate keeps from answering has started all the same: started again, it would only measure again.
+fn may_block(model: &ValidModel) -> bool {
+    let is_blocking = |gates: &Gates| gates.min_speedup.is_some() && gates.on_failure == GateFailure::Block;
+    model.spec.gates.as_ref().is_some_and(is_blocking)
+}
+
+fn prompts(model: &ValidModel) -> Option<&PromptsReference> {
+    Some(&model.spec.gates.as_ref()?.prompts_from.as_ref()?.config_map_ref)
+}
+
+/// The name of the ConfigMap is part of it, so that a replica says with what it measured.
+fn prompts_path(PromptsReference { name, key }: &PromptsReference) -> String {
+    format!("{PROMPTS_FOLDER}/{name}/{key}")
+}
+
+fn mount_prompts(pod: &mut PodSpec, PromptsReference { name, key }: &PromptsReference) {
+    pod.volumes.get_or_insert_default().push(Volume {
+        name: "prompts".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: name.clone(),
+            items: Some(vec![KeyToPath { key: key.clone(), path: key.clone(), mode: None }]),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    for container in &mut pod.containers {
+        container.volume_mounts.get_or_insert_default().push(VolumeMount {
+            name: "prompts".to_owned(),
+            mount_path: format!("{PROMPTS_FOLDER}/{name}"),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+    }
+}
+
+fn set_lifecycle(container: &mut Container, startup_path: &str) {
+    container.startup_probe =
+        Some(probe(startup_path, STARTUP_PERIOD_SECONDS, STARTUP_SECONDS / STARTUP_PERIOD_SECONDS));
     container.readiness_probe = Some(probe("/readyz", 5, 2));
     container.liveness_probe = Some(probe("/livez", 10, 6));
     container.lifecycle = Some(Lifecycle {

@@ -4,9 +4,11 @@ mod autoscaler;
 mod deployment;
 mod disruption_budget;
 mod network_policy;
+mod promotion;
 mod render;
 mod resolve;
 mod service;
+mod speedup;
 mod status;
 mod validate;
 
@@ -14,18 +16,27 @@ use cllm_crds::status_page::ServerStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 
+pub use deployment::template_hash;
+pub use promotion::{Decision, Memory, Replica, decide};
 pub use render::render;
-pub use resolve::{Resolution, ResolvedModel, resolve};
+pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
 pub use status::{refused, status};
 pub use validate::{ModelReference, ValidModel, ValidationError, validate};
 
-/// What an executor saw of a model.
+/// What an executor saw of a model, after it acted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// The replicas, by whatever executor runs them.
     pub deployment: Option<Deployment>,
     /// What sets their number, if the spec asks for it.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// The replicas' own words, from before it acted.
+    pub replicas: Vec<Replica>,
+}
+
+impl Observed {
     /// The `/status` pages of the replicas that answered.
-    pub pages: Vec<ServerStatus>,
+    fn pages(&self) -> impl Iterator<Item = &ServerStatus> {
+        self.replicas.iter().filter_map(|replica| replica.page.as_ref())
+    }
 }

@@ -1,15 +1,16 @@
 //! What a model's status says, derived from what was observed and what it said before. `Ready` is computed last.
 
 use cllm_crds::conditions::{reasons, types};
-use cllm_crds::status_page::ServerStatus;
-use cllm_crds::{CllmModelStatus, ServedModel, Throughput};
+use cllm_crds::status_page::{MeasuredSpeedup, ServerStatus};
+use cllm_crds::{CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::conditions::{Conditions, Truth};
+use crate::model::promotion::{Rejected, Standing};
 use crate::model::service::url;
-use crate::model::{Observed, Resolution, ResolvedModel, ValidModel};
+use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, speedup, template_hash};
 use crate::naming::{model_labels, selector_labels};
 
 /// Where the replicas stand as a whole.
@@ -19,26 +20,34 @@ enum Phase {
     Waiting { reason: &'static str, message: String },
     /// Replicas are made or replaced.
     Progressing { reason: &'static str, message: String },
-    /// The Deployment gave up.
-    Stuck { message: String },
+    /// Nothing more happens until a person changes something.
+    Stuck { reason: String, message: String },
     /// All replicas answer, with the weights that the spec names.
     Ready { reason: &'static str, message: String },
+    /// `spec.paused`: whatever there is stays.
+    Paused { answers: bool, message: String },
 }
 
 /// The status.
 pub fn status(
     model: &ValidModel,
-    resolution: &Resolution,
+    decision: &Decision,
     observed: &Observed,
     previous: &CllmModelStatus,
     now: Timestamp,
 ) -> CllmModelStatus {
+    let Decision { resolution, standing, rejected } = decision;
     let replicas = observed.deployment.as_ref().and_then(|deployment| deployment.status.clone()).unwrap_or_default();
-    let loaded = loaded_page(resolution, &observed.pages);
-    let phase = phase(model, resolution, observed.deployment.as_ref());
+    let loaded = loaded_page(resolution, observed);
+    let rollout = rollout(model, resolution, observed.deployment.as_ref());
+    let is_good = matches!(rollout, Phase::Ready { reason: reasons::AS_DECLARED, .. });
+    let speedup = measured_speedup(model, resolution, observed, previous);
     let mut conditions = Conditions::from_previous(&previous.conditions, model.generation, now);
     set_loaded(&mut conditions, resolution, loaded, &replicas);
     set_scaling(&mut conditions, model, observed.autoscaler.as_ref());
+    speedup::set_verified(&mut conditions, model, speedup.as_ref());
+    set_degraded(&mut conditions, standing);
+    let phase = if model.spec.paused { paused(&replicas) } else { phase(rollout, standing) };
     set_summary(&mut conditions, &phase);
     CllmModelStatus {
         observed_generation: model.generation,
@@ -46,12 +55,43 @@ pub fn status(
         ready_replicas: replicas.ready_replicas.unwrap_or_default(),
         selector: Some(selector(model)),
         url: Some(url(model)),
-        model: served(model, resolution, loaded, previous),
-        effective_strategy: loaded
-            .map(|page| page.effective_strategy.clone())
-            .or_else(|| previous.effective_strategy.clone()),
-        throughput: throughput(&observed.pages).or_else(|| previous.throughput.clone()),
+        model: match served(model, resolution, loaded, previous) {
+            Some(served) if !model.spec.paused => Some(remember(served, is_good, rejected.as_ref(), previous)),
+            _ => previous.model.clone(),
+        },
+        effective_strategy: strategy(resolution, observed).or_else(|| previous.effective_strategy.clone()),
+        throughput: throughput(observed).or_else(|| previous.throughput.clone()),
+        speedup,
         conditions: conditions.into_list(),
+    }
+}
+
+/// What the next decisions need: the last good checkpoint, and the rejected one.
+fn remember(
+    served: ServedModel,
+    is_good: bool,
+    rejected: Option<&Rejected>,
+    previous: &CllmModelStatus,
+) -> ServedModel {
+    let known = previous.model.as_ref();
+    let [last, before] =
+        [known.and_then(|known| known.last_good.clone()), known.and_then(|known| known.previous_good.clone())];
+    let good = CheckpointReference { uri: served.uri.clone(), digest: served.digest.clone() };
+    // A digest that is told later makes no other checkpoint.
+    let is_other = |last: &CheckpointReference| {
+        last.uri != good.uri || (last.digest.is_some() && good.digest.is_some() && last.digest != good.digest)
+    };
+    let is_new = is_good && last.as_ref().is_some_and(is_other);
+    ServedModel {
+        last_good: if is_good { Some(good) } else { last.clone() },
+        previous_good: if is_new { last } else { before },
+        rejected_digest: rejected.and_then(|rejected| rejected.digest.clone()),
+        rejection: rejected.map(|Rejected { uri, digest: _, reason, message }| Rejection {
+            uri: uri.clone(),
+            reason: reason.clone(),
+            message: message.clone(),
+        }),
+        ..served
     }
 }
 
@@ -76,7 +116,37 @@ fn selector(model: &ValidModel) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-fn phase(model: &ValidModel, resolution: &Resolution, deployment: Option<&Deployment>) -> Phase {
+/// How far the replicas are, seen together with how what they serve stands to the spec.
+fn phase(rollout: Phase, standing: &Standing) -> Phase {
+    match (rollout, standing) {
+        (_, Standing::Unmet { reason, message }) => Phase::Stuck { reason: reason.clone(), message: message.clone() },
+        (
+            Phase::Ready { reason, message },
+            Standing::Kept { message: why } | Standing::RolledBack { message: why, .. },
+        ) => Phase::Ready { reason, message: format!("{message} {why}") },
+        (rollout, Standing::AsAsked | Standing::Kept { .. } | Standing::RolledBack { .. }) => rollout,
+    }
+}
+
+fn paused(replicas: &DeploymentStatus) -> Phase {
+    let ready = replicas.ready_replicas.unwrap_or_default();
+    let message =
+        format!("{ready} replicas answer; spec.paused is true, so nothing is changed: set it to false to go on.");
+    Phase::Paused { answers: ready > 0, message }
+}
+
+fn set_degraded(conditions: &mut Conditions, standing: &Standing) {
+    match standing {
+        Standing::AsAsked | Standing::Kept { .. } => {
+            conditions.set(types::DEGRADED, false, reasons::AS_DECLARED, "Nothing is known to be wrong.");
+        }
+        Standing::RolledBack { reason, message } | Standing::Unmet { reason, message } => {
+            conditions.set(types::DEGRADED, true, reason, message.clone());
+        }
+    }
+}
+
+fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Deployment>) -> Phase {
     if let Resolution::Waiting { reason, message } = resolution {
         return Phase::Waiting { reason, message: message.clone() };
     }
@@ -89,7 +159,7 @@ fn phase(model: &ValidModel, resolution: &Resolution, deployment: Option<&Deploy
         return progressing(reasons::PROGRESSING, "The Deployment has not taken up the change.");
     }
     if let Some(message) = progress_failure(&status) {
-        return Phase::Stuck { message };
+        return Phase::Stuck { reason: reasons::PROGRESS_DEADLINE_EXCEEDED.to_owned(), message };
     }
     let wanted = i32::try_from(model.replicas()).unwrap_or(i32::MAX);
     let [total, updated, ready] =
@@ -121,10 +191,43 @@ fn progress_failure(status: &DeploymentStatus) -> Option<String> {
     Some(format!("{message} Look at the Pods that do not become ready (kubectl describe pod)."))
 }
 
-/// The page of a replica that has loaded the weights that the spec names.
-fn loaded_page<'a>(resolution: &Resolution, pages: &'a [ServerStatus]) -> Option<&'a ServerStatus> {
+/// The page of a replica that answers with the weights that the spec names.
+fn loaded_page<'a>(resolution: &Resolution, observed: &'a Observed) -> Option<&'a ServerStatus> {
+    loaded_pages(resolution, observed).next()
+}
+
+fn loaded_pages<'a>(resolution: &Resolution, observed: &'a Observed) -> impl Iterator<Item = &'a ServerStatus> {
+    let digest = match resolution {
+        Resolution::Resolved(checkpoint) => Some(checkpoint.digest().map(str::to_owned)),
+        Resolution::Waiting { .. } => None,
+    };
+    observed.pages().filter(move |page| {
+        let is_wanted = |digest: &Option<String>| digest.as_ref().is_none_or(|digest| *digest == page.digest);
+        page.ready && digest.as_ref().is_some_and(is_wanted)
+    })
+}
+
+/// Autoregressive if one of them is: each has measured itself.
+fn strategy(resolution: &Resolution, observed: &Observed) -> Option<String> {
+    loaded_pages(resolution, observed).map(|page| page.effective_strategy.clone()).min()
+}
+
+/// Of the replicas as they are made now; what was measured of another checkpoint does not stand for this one.
+fn measured_speedup(
+    model: &ValidModel,
+    resolution: &Resolution,
+    observed: &Observed,
+    previous: &CllmModelStatus,
+) -> Option<MeasuredSpeedup> {
     let Resolution::Resolved(checkpoint) = resolution else { return None };
-    pages.iter().find(|page| page.ready && checkpoint.digest().is_none_or(|digest| digest == page.digest))
+    let template = template_hash(model, checkpoint);
+    let made_so = observed.replicas.iter().filter(|replica| replica.template.as_ref() == Some(&template));
+    let is_same = previous.model.as_ref().is_some_and(|known| {
+        known.spec_hash == model.spec_hash
+            && ResolvedModel::new(&known.uri, known.digest.clone()).is_ok_and(|known| known.is_same(checkpoint))
+    });
+    let least = speedup::least(made_so.filter_map(|replica| replica.page.as_ref()));
+    least.or_else(|| previous.speedup.clone().filter(|_| is_same)).filter(|_| speedup::is_measured(model))
 }
 
 fn served(
@@ -146,12 +249,13 @@ fn served(
         parameters: loaded.map(|page| page.parameters).or_else(|| known.and_then(|known| known.parameters)),
         image: model.image.clone(),
         spec_hash: model.spec_hash.clone(),
+        ..ServedModel::default()
     })
 }
 
 /// All replicas together; absent while none has generated anything.
-fn throughput(pages: &[ServerStatus]) -> Option<Throughput> {
-    let measured: Vec<_> = pages.iter().filter_map(|page| page.throughput.as_ref()).collect();
+fn throughput(observed: &Observed) -> Option<Throughput> {
+    let measured: Vec<_> = observed.pages().filter_map(|page| page.throughput.as_ref()).collect();
     let newest = measured.iter().map(|figures| figures.measured_at.as_str()).max()?;
     let tokens_per_second: f64 = measured.iter().map(|figures| figures.tokens_per_second).sum();
     let tokens_per_forward: f64 = measured.iter().map(|figures| figures.tokens_per_forward).sum();
@@ -236,12 +340,15 @@ fn set_scaling(conditions: &mut Conditions, model: &ValidModel, autoscaler: Opti
 
 /// Reconciling, Stalled, and from them Ready.
 fn set_summary(conditions: &mut Conditions, phase: &Phase) {
-    let (is_reconciling, is_stalled, reason, message) = match phase {
-        Phase::Waiting { reason, message } | Phase::Progressing { reason, message } => (true, false, *reason, message),
-        Phase::Stuck { message } => (false, true, reasons::PROGRESS_DEADLINE_EXCEEDED, message),
-        Phase::Ready { reason, message } => (false, false, *reason, message),
+    let (is_reconciling, is_stalled, is_ready, reason, message) = match phase {
+        Phase::Waiting { reason, message } | Phase::Progressing { reason, message } => {
+            (true, false, false, *reason, message)
+        }
+        Phase::Stuck { reason, message } => (false, true, false, reason.as_str(), message),
+        Phase::Ready { reason, message } => (false, false, true, *reason, message),
+        Phase::Paused { answers, message } => (false, false, *answers, reasons::PAUSED, message),
     };
     conditions.set(types::RECONCILING, is_reconciling, reason, message.clone());
     conditions.set(types::STALLED, is_stalled, reason, message.clone());
-    conditions.set(types::READY, !is_reconciling && !is_stalled, reason, message.clone());
+    conditions.set(types::READY, is_ready, reason, message.clone());
 }

@@ -2,15 +2,18 @@
 //!
 //! The API server has checked most of this before; local mode has no API server.
 
-use cllm_crds::{Autoscaling, CllmModel, CllmModelSpec, Device, NAME_MAX_LENGTH};
+use cllm_crds::{Autoscaling, CllmModel, CllmModelSpec, Device, NAME_MAX_LENGTH, TrainingReference};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::decimal::{Decimal, DecimalError};
 use crate::images::Images;
 use crate::location::LocationError;
-use crate::model::ResolvedModel;
+use crate::model::{Memory, ResolvedModel, TrainingQuery};
 use crate::naming::{Labels, Owner, queue_labels};
 use crate::training::is_name;
 
@@ -23,14 +26,16 @@ pub struct ValidModel {
     pub(crate) generation: Option<i64>,
     pub(crate) queue_labels: Labels,
     pub(crate) image: String,
-    /// Of the spec without `replicas`.
+    /// Of the spec without `replicas` and `paused`.
     pub(crate) spec_hash: String,
     pub(crate) spec: CllmModelSpec,
     pub(crate) reference: ModelReference,
     /// Of the container, the GPU included.
     pub(crate) resources: Option<ResourceRequirements>,
-    /// What the status says is served.
-    pub(crate) served: Option<ResolvedModel>,
+    /// What the status remembers.
+    pub(crate) memory: Memory,
+    /// What the autoscaler wants, where `spec.replicas` is not its own.
+    pub(crate) held_replicas: Option<u32>,
 }
 
 /// Where the checkpoint comes from.
@@ -38,8 +43,8 @@ pub struct ValidModel {
 pub enum ModelReference {
     /// A place.
     Checkpoint(ResolvedModel),
-    /// The result of the CllmTraining of that name.
-    Training(String),
+    /// The newest result of these trainings.
+    Training(TrainingQuery),
 }
 
 /// Why a model cannot be served; each sentence says what to change.
@@ -64,6 +69,23 @@ pub enum ValidationError {
     Location {
         /// What is wrong.
         source: LocationError,
+    },
+    /// No training, or too many.
+    #[error(
+        "spec.model.trainingRef needs exactly one of name (one training) and selector (the newest of several, by matchLabels): keep one of the two"
+    )]
+    TrainingReference,
+    /// No checkpoint has such a digest.
+    #[error("spec.model.digest `{found}` must be sha256: and 64 hexadecimal digits in lower case")]
+    Digest {
+        /// The digest.
+        found: String,
+    },
+    /// A gate that no figure can be held against.
+    #[error("spec.gates.minSpeedup: {source}")]
+    Gate {
+        /// What is wrong.
+        source: DecimalError,
     },
     /// No CllmTraining can be called so.
     #[error("spec.model.trainingRef.name `{found}` cannot be the name of a CllmTraining: correct it")]
@@ -101,15 +123,18 @@ pub fn validate(model: &CllmModel, images: &Images) -> Result<ValidModel, Valida
     }
     check_served_name(spec.model.served_name.as_deref())?;
     check_autoscaling(spec.autoscaling.as_ref())?;
+    check_digest(spec.model.digest.as_deref())?;
+    check_gate(spec)?;
     let spec_hash = spec_hash(spec);
     Ok(ValidModel {
         generation: model.metadata.generation,
         queue_labels: queue_labels(&model.metadata),
         image: pinned_image(model, &spec_hash, images),
+        memory: Memory::of(model.status.as_ref(), &spec_hash),
+        held_replicas: None,
         spec_hash,
         reference: reference(spec)?,
         resources: resources(spec),
-        served: served(model),
         spec: spec.clone(),
         owner,
     })
@@ -125,10 +150,19 @@ impl ValidModel {
     pub fn replicas(&self) -> u32 {
         match &self.spec.autoscaling {
             Some(Autoscaling { min_replicas, max_replicas, .. }) if self.spec.replicas > 0 => {
-                self.spec.replicas.clamp(*min_replicas, *max_replicas)
+                self.held_replicas.unwrap_or(self.spec.replicas).clamp(*min_replicas, *max_replicas)
             }
             _ => self.spec.replicas,
         }
+    }
+
+    /// With an autoscaler `spec.replicas` is what that last wrote. Where somebody else has written it, or left it out so that it became 1,
+    /// what the autoscaler wants holds until it looks again (every 15 seconds), so that nobody's `kubectl apply` ends replicas.
+    #[must_use]
+    pub fn holding(self, model: &CllmModel, autoscaler: Option<&HorizontalPodAutoscaler>) -> Self {
+        let wanted = autoscaler.and_then(|autoscaler| u32::try_from(autoscaler.status.as_ref()?.desired_replicas).ok());
+        let wanted = wanted.filter(|wanted| *wanted > 0 && !is_scaled(&model.metadata));
+        Self { held_replicas: wanted, ..self }
     }
 
     /// The `model` of the OpenAI API.
@@ -136,9 +170,9 @@ impl ValidModel {
         self.spec.model.served_name.as_deref().unwrap_or(&self.owner.name)
     }
 
-    /// Whether a Pod asks for something that a node has only a few of, such as a GPU.
-    pub(crate) fn needs_extended_resource(&self) -> bool {
-        self.resources.as_ref().is_some_and(names_extended_resource)
+    /// What a Pod asks for that a node has only a few of, such as a GPU.
+    pub(crate) fn extended_resources(&self) -> BTreeSet<&str> {
+        self.resources.as_ref().map(extended_resources).unwrap_or_default()
     }
 }
 
@@ -165,16 +199,49 @@ fn check_autoscaling(autoscaling: Option<&Autoscaling>) -> Result<(), Validation
     Ok(())
 }
 
+fn check_digest(digest: Option<&str>) -> Result<(), ValidationError> {
+    let Some(digest) = digest else { return Ok(()) };
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    match digest.strip_prefix("sha256:") {
+        Some(digits) if digits.len() == 64 && digits.bytes().all(is_digit) => Ok(()),
+        _ => Err(ValidationError::Digest { found: digest.to_owned() }),
+    }
+}
+
+fn check_gate(spec: &CllmModelSpec) -> Result<(), ValidationError> {
+    let Some(bar) = spec.gates.as_ref().and_then(|gates| gates.min_speedup.as_ref()) else { return Ok(()) };
+    bar.parse::<Decimal>().map(|_| ()).map_err(|source| ValidationError::Gate { source })
+}
+
 fn reference(spec: &CllmModelSpec) -> Result<ModelReference, ValidationError> {
     match (&spec.model.uri, &spec.model.training_ref) {
         (Some(uri), None) => {
-            let resolved = ResolvedModel::new(uri, None).map_err(|source| ValidationError::Location { source })?;
+            let resolved = ResolvedModel::new(uri, spec.model.digest.clone())
+                .map_err(|source| ValidationError::Location { source })?;
             Ok(ModelReference::Checkpoint(resolved))
         }
-        (None, Some(training)) if is_name(&training.name) => Ok(ModelReference::Training(training.name.clone())),
-        (None, Some(training)) => Err(ValidationError::Training { found: training.name.clone() }),
+        (None, Some(training)) => query(training).map(ModelReference::Training),
         (Some(_), Some(_)) | (None, None) => Err(ValidationError::Source),
     }
+}
+
+fn query(training: &TrainingReference) -> Result<TrainingQuery, ValidationError> {
+    match (&training.name, &training.selector) {
+        (Some(name), None) if is_name(name) => Ok(TrainingQuery::Name(name.clone())),
+        (Some(name), None) => Err(ValidationError::Training { found: name.clone() }),
+        (None, Some(selector)) if !selector.match_labels.is_empty() => {
+            Ok(TrainingQuery::Labels(selector.match_labels.clone()))
+        }
+        (None | Some(_), _) => Err(ValidationError::TrainingReference),
+    }
+}
+
+/// Whether `spec.replicas` was last written through the scale subresource.
+fn is_scaled(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| {
+        let owns_replicas = entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"]["f:replicas"].is_object());
+        entry.subresource.as_deref() == Some("scale") && owns_replicas
+    })
 }
 
 fn pinned_image(model: &CllmModel, spec_hash: &str, images: &Images) -> String {
@@ -190,20 +257,15 @@ fn pinned_image(model: &CllmModel, spec_hash: &str, images: &Images) -> String {
 }
 
 fn spec_hash(spec: &CllmModelSpec) -> String {
-    let without_replicas = CllmModelSpec { replicas: 0, ..spec.clone() };
-    let text = serde_json::to_string(&without_replicas).unwrap_or_default();
+    let lasting = CllmModelSpec { replicas: 0, paused: false, ..spec.clone() };
+    let text = serde_json::to_string(&lasting).unwrap_or_default();
     format!("{:x}", Sha256::digest(text))[..16].to_owned()
-}
-
-fn served(model: &CllmModel) -> Option<ResolvedModel> {
-    let served = model.status.as_ref()?.model.as_ref()?;
-    ResolvedModel::new(&served.uri, served.digest.clone()).ok()
 }
 
 /// What the spec asks for, and one GPU for `device: cuda` unless the limits name an extended resource.
 fn resources(spec: &CllmModelSpec) -> Option<ResourceRequirements> {
     let asked = spec.pod.resources.clone();
-    if spec.device == Device::Cpu || asked.as_ref().is_some_and(names_extended_resource) {
+    if spec.device == Device::Cpu || asked.as_ref().is_some_and(|asked| !extended_resources(asked).is_empty()) {
         return asked;
     }
     let mut resources = asked.unwrap_or_default();
@@ -213,7 +275,7 @@ fn resources(spec: &CllmModelSpec) -> Option<ResourceRequirements> {
 }
 
 /// Extended resources have a domain that is not Kubernetes' own.
-fn names_extended_resource(resources: &ResourceRequirements) -> bool {
+fn extended_resources(resources: &ResourceRequirements) -> BTreeSet<&str> {
     let names = resources.limits.iter().chain(&resources.requests).flat_map(BTreeMap::keys);
-    names.into_iter().any(|name| name.contains('/') && !name.contains("kubernetes.io/"))
+    names.map(String::as_str).filter(|name| name.contains('/') && !name.contains("kubernetes.io/")).collect()
 }

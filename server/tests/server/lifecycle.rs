@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use cllm_server::{ServeError, metrics::Outcome};
+use cllm_server::{ServeError, backend::LoadError, metrics::Outcome};
 use reqwest::header::{CONNECTION, RETRY_AFTER};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn hold(stream: bool) -> Value {
 async fn while_loading_it_is_alive_and_asks_to_come_back() {
     let (finish, loading) = mpsc::channel::<()>();
     let server = Server::start(&[], move |_| {
-        loading.recv().map_err(|_| "never finished".to_owned())?;
+        loading.recv().map_err(|_| LoadError::Checkpoint("never finished".to_owned()))?;
         Ok(Scripted::default().model())
     })
     .await;
@@ -46,7 +46,7 @@ async fn while_loading_it_is_alive_and_asks_to_come_back() {
 
 #[tokio::test]
 async fn a_model_that_does_not_load_ends_the_server() {
-    let broken = Server::start::<Scripted>(&[], |_| Err("it is broken".to_owned())).await;
+    let broken = Server::start::<Scripted>(&[], |_| Err("it is broken".to_owned().into())).await;
     let error = broken.ended.await.unwrap().unwrap_err();
     assert!(matches!(&error, ServeError::Load(why) if why == "it is broken"), "{error}");
     let panicking = Server::start::<Scripted>(&[], |_| panic!("as scripted")).await;
@@ -144,7 +144,7 @@ async fn what_does_not_finish_in_time_is_cut_off_with_an_error() {
 async fn the_end_while_loading_comes_at_once() {
     let (_never, loading) = mpsc::channel::<()>();
     let server = Server::start(&["--drain-seconds=3600"], move |_| {
-        loading.recv().map_err(|_| "not waited for".to_owned())?;
+        loading.recv().map_err(|_| LoadError::Checkpoint("not waited for".to_owned()))?;
         Ok(Scripted::default().model())
     })
     .await;

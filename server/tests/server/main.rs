@@ -5,6 +5,7 @@
 mod api;
 mod engine;
 mod errors;
+mod gates;
 mod lifecycle;
 mod process;
 mod scripted;

@@ -48,6 +48,8 @@ impl Scripted {
             block_size: 4,
             instruction_set: "scripted".to_owned(),
             hardware: "none".to_owned(),
+            speedup: None,
+            gate: None,
         };
         LoadedModel { backend: self.clone(), text: Arc::new(Bytes), description }
     }

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use clap::Parser;
 use cllm_server::{
     Args, ServeError,
-    backend::{Backend, LoadedModel},
+    backend::{Backend, LoadError, LoadedModel},
     serve::{Listeners, serve, settings},
     shutdown::Shutdown,
     state::App,
@@ -42,7 +42,7 @@ impl Server {
     /// Loads as `load` says; may not be ready yet.
     pub(crate) async fn start<B: Backend>(
         extra: &[&str],
-        load: impl FnOnce(&Args) -> Result<LoadedModel<B>, String> + Send + 'static,
+        load: impl FnOnce(&Args) -> Result<LoadedModel<B>, LoadError> + Send + 'static,
     ) -> Self {
         let served_name = format!("--served-name={MODEL}");
         let fixed = ["cllm-server", "--model=unused", &served_name, "--http-port=0", "--metrics-port=0"];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cllm_crds::CllmModelStatus;
 use cllm_crds::conditions::{reasons, types};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -35,7 +36,15 @@ impl Session {
         }
         for model in &self.plan.models {
             let (object, status) = (name_of(&model.place), model_status(model));
+            if model.resource.spec.paused {
+                let sentence = format!("{object} is paused (spec.paused is true); set it to false and run again");
+                return Err(LocalError::Failed(sentence));
+            }
+            if let Some(stalled) = find(&status.conditions, types::STALLED).filter(|stalled| stalled.status == "True") {
+                return Err(LocalError::Failed(format!("{object}: {}", stalled.message)));
+            }
             if is_true(&status.conditions, types::READY) && self.announced.insert(object.clone()) {
+                notes.extend(measured_speedup(&object, &status));
                 notes.extend(status.url.map(|url| invitation(&object, &url, model.valid.served_name())));
             }
         }
@@ -84,6 +93,13 @@ fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
 
 pub(super) fn name_of(place: &Place) -> String {
     place.object.clone().unwrap_or_else(|| place.to_string())
+}
+
+/// What the server measured of itself, once it has.
+fn measured_speedup(object: &str, status: &CllmModelStatus) -> Option<String> {
+    status.speedup.as_ref()?;
+    let verified = find(&status.conditions, types::SPEEDUP_VERIFIED)?;
+    Some(format!("{object} is {}", verified.message))
 }
 
 fn invitation(object: &str, url: &str, served_name: &str) -> String {

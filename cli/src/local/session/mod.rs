@@ -8,7 +8,7 @@ use std::time::Duration;
 use cllm_crds::status_page::{JobStage, TrainerStatus};
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus};
 use cllm_operator::Images;
-use cllm_operator::model::{self, Resolution};
+use cllm_operator::model::{self, Replica, Resolution};
 use cllm_operator::training::{self, Observed};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -197,20 +197,23 @@ impl Session {
             model.valid = model::validate(&model.resource, &images)
                 .map_err(|error| LocalError::Failed(format!("{}: {error}", model.place)))?;
             let name = model.resource.name_any();
-            let resolution = model::resolve(&model.valid, trained(&model.resource, &self.plan.trainings));
-            if let Resolution::Resolved(checkpoint) = &resolution
+            let replica = Replica {
+                template: self.servers.template(&name),
+                page: self.servers.page(&name, &self.client).await,
+                refusal: None,
+            };
+            let trainings: Vec<_> = self.plan.trainings.iter().map(|training| training.resource.clone()).collect();
+            let decision = model::decide(&model.valid, &trainings, std::slice::from_ref(&replica));
+            if let Resolution::Resolved(checkpoint) = &decision.resolution
                 && model.valid.replicas() > 0
             {
                 let deployment = model::render(&model.valid, checkpoint).deployment;
                 self.servers.submit(&name, deployment, if index == 0 { self.http_port } else { PortChoice::Free });
             }
-            let observed = model::Observed {
-                deployment: self.servers.observe(&name),
-                autoscaler: None,
-                pages: self.servers.page(&name, &self.client).await.into_iter().collect(),
-            };
+            let observed =
+                model::Observed { deployment: self.servers.observe(&name), autoscaler: None, replicas: vec![replica] };
             let previous = model.resource.status.clone().unwrap_or_default();
-            let mut status = model::status(&model.valid, &resolution, &observed, &previous, Timestamp::now());
+            let mut status = model::status(&model.valid, &decision, &observed, &previous, Timestamp::now());
             status.url = self.servers.http_port(&name).map(|port| format!("http://127.0.0.1:{port}"));
             model.resource.status = Some(status);
         }
@@ -294,11 +297,6 @@ fn merge(pages: Vec<TrainerStatus>) -> Option<TrainerStatus> {
 
 fn job_names(training: &CheckedTraining) -> BTreeSet<String> {
     training::render(&training.valid).jobs.into_iter().filter_map(|staged| staged.job.metadata.name).collect()
-}
-
-fn trained<'a>(model: &cllm_crds::CllmModel, trainings: &'a [CheckedTraining]) -> Option<&'a cllm_crds::CllmTraining> {
-    let name = &model.spec.model.training_ref.as_ref()?.name;
-    trainings.iter().map(|training| &training.resource).find(|training| training.metadata.name.as_ref() == Some(name))
 }
 
 fn training_status(training: &CheckedTraining) -> CllmTrainingStatus {
