@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/cluster/packages.sh
-bash tests/cluster/build.sh control-plane nodes helm >/dev/null
+bash tests/cluster/build.sh control-plane nodes storage helm >/dev/null
 cargo build --workspace --bins
 cargo run --quiet -p xtask -- images --profile dev --output target/images/dev >/dev/null
 RUST_BACKTRACE=0 cargo test -p cllm-tests --test e2e -- --ignored --test-threads=1 "$@"

@@ -6,6 +6,7 @@
 #
 #   control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl     (built when no group is named)
 #   nodes           kube-scheduler, kubelet, kube-proxy, containerd, the pod network, DNS
+#   storage         an S3 server and a registry, which the tests of model sources talk to
 #   helm            helm
 set -euo pipefail
 
@@ -23,10 +24,12 @@ containerd=$(version containerd github.com/containerd/containerd/v2)
 cni=$(version cni github.com/containernetworking/plugins)
 coredns=$(version coredns github.com/coredns/coredns)
 helm=$(version helm helm.sh/helm/v3)
+versitygw=$(version s3 github.com/versity/versitygw)
+registry=$(version registry github.com/distribution/distribution/v3)
 
 cache="${CLLM_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/cllm}/cluster"
 store="$cache/$(uname -m)"
-versions=$(printf '%s ' "$kubernetes" "$etcd" "$containerd" "$cni" "$coredns" "$helm" | sha256sum | head -c 12)
+versions=$(printf '%s ' "$kubernetes" "$etcd" "$containerd" "$cni" "$coredns" "$helm" "$versitygw" "$registry" | sha256sum | head -c 12)
 bin="$store/bin-$versions"
 
 # Without these the programs call themselves v0.0.0, and helm takes the cluster of `helm template` for an old one.
@@ -94,8 +97,11 @@ build_group() {
       build_cni main/bridge main/loopback ipam/host-local meta/portmap
       build_pause
       build coredns "$coredns" coredns . ;;
+    storage)
+      build s3 "$versitygw" versitygw github.com/versity/versitygw/cmd/versitygw
+      build registry "$registry" registry github.com/distribution/distribution/v3/cmd/registry ;;
     helm) build helm "$helm" helm helm.sh/helm/v3/cmd/helm "$helm_flags" ;;
-    *) say "there is no group '$1': control-plane, nodes and helm are."; exit 2 ;;
+    *) say "there is no group '$1': control-plane, nodes, storage and helm are."; exit 2 ;;
   esac
 }
 

@@ -1,0 +1,123 @@
+//! Which files a checkpoint needs, and which names are safe to write. No disk, no network.
+
+use crate::error::{Result, StorageError};
+
+const PLAIN: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+const INDEX: &str = ".safetensors.index.json";
+const WEIGHTS: &str = ".safetensors";
+
+/// Whether a checkpoint may need the file: never pickles, never code.
+pub(crate) fn belongs_to_checkpoint(name: &str) -> bool {
+    is_safe(name) && (PLAIN.contains(&name) || name.ends_with(WEIGHTS) || name.ends_with(INDEX))
+}
+
+/// Of the files of a folder those that a checkpoint needs: where there are `model*.safetensors`, no other weights (adapters, the same
+/// weights once more under another name).
+pub(crate) fn of_checkpoint<T>(files: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+    let is_weights = |name: &str| name.ends_with(WEIGHTS) || name.ends_with(INDEX);
+    let is_model = |name: &str| is_weights(name) && name.starts_with("model");
+    let mut kept: Vec<T> = files.into_iter().filter(|file| belongs_to_checkpoint(name(file))).collect();
+    if kept.iter().any(|file| is_model(name(file))) {
+        kept.retain(|file| !is_weights(name(file)) || is_model(name(file)));
+    }
+    kept
+}
+
+/// Refuses a source without the three things that every checkpoint has.
+pub(crate) fn check_checkpoint(place: &str, found: usize, names: &[&str]) -> Result<()> {
+    let mut missing = Vec::new();
+    missing.extend((!names.contains(&"config.json")).then_some("config.json"));
+    missing.extend((!names.contains(&"tokenizer.json")).then_some("tokenizer.json"));
+    missing.extend((!names.iter().any(|name| name.ends_with(WEIGHTS))).then_some("*.safetensors"));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(StorageError::Unusable {
+        place: place.to_owned(),
+        problem: format!(
+            "is no checkpoint: of its {found} files none is {}; name the folder of a checkpoint (pickles such as *.bin and *.pt are \
+             never read: convert them to safetensors)",
+            missing.join(", ")
+        ),
+    })
+}
+
+/// A plain name that can be a file in any folder.
+pub(crate) fn is_safe(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || "._-+=@~ ".contains(character))
+}
+
+/// Whether a name fits a pattern whose `*` stand for any characters.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).filter(|&end| rest.is_char_boundary(end)).any(|end| matches(after, &rest[end..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_checkpoint_and_nothing_else() {
+        let names = |files: &[&'static str]| of_checkpoint(files.to_vec(), |name| name).join(" ");
+        assert_eq!(
+            names(&[
+                "README.md",
+                "config.json",
+                "pytorch_model.bin",
+                "model.safetensors",
+                "adapter_model.safetensors",
+                "x.py"
+            ]),
+            "config.json model.safetensors"
+        );
+        assert_eq!(
+            names(&["weights-1.safetensors", "weights.safetensors.index.json"]),
+            "weights-1.safetensors weights.safetensors.index.json"
+        );
+        assert_eq!(
+            names(&["model-00001-of-00002.safetensors", "consolidated.safetensors", "model.safetensors.index.json"]),
+            "model-00001-of-00002.safetensors model.safetensors.index.json"
+        );
+        for hostile in ["../config.json", "a/config.json", ".config.json", "", "model\n.safetensors", "x\0.safetensors"]
+        {
+            assert!(!belongs_to_checkpoint(hostile), "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let check = |names: &[&'static str]| check_checkpoint("hf://a/b", 3, names);
+        check(&["config.json", "tokenizer.json", "model.safetensors"]).unwrap();
+        let error = check(&["config.json"]).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json, *.safetensors") && error.contains("pickles"), "{error}");
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("*.jsonl", "a.jsonl", true),
+            ("*.jsonl", "a.jsonl.gz", false),
+            ("train-*.jsonl*", "train-1.jsonl.gz", true),
+            ("a", "a", true),
+            ("a*a", "a", false),
+            ("*", "ö", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}
