@@ -1,5 +1,6 @@
 //! The binaries that go into the images.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,7 +18,7 @@ pub(crate) enum Profile {
     Dev,
 }
 
-/// Where the binaries of a profile are; builds those of the release.
+/// Where the binaries of a profile are; builds those of the release. The repository is given as an absolute path.
 pub(crate) fn folder(
     profile: Profile,
     root: &Path,
@@ -33,20 +34,30 @@ pub(crate) fn folder(
 /// Builds all packages in one call, also for one image: which features their dependencies get depends on who else is
 /// built. A target folder of its own leaves the caches of other builds alone, whose flags differ.
 fn build(root: &Path, description: &Description, cargo_home: &Path) -> anyhow::Result<PathBuf> {
-    let root = std::path::absolute(root).context("cannot find the repository")?;
-    let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
     let target = root.join("target/reproducible");
     let packages = description.images.iter().map(|image| format!("--package={}", image.package));
-    let status = Command::new("cargo")
+    let mut cargo = Command::new("cargo");
+    for name in own_variables() {
+        cargo.env_remove(name);
+    }
+    let status = cargo
         .args(["build", "--locked", "--release", "--bins", "--target-dir"])
         .arg(&target)
         .args(packages)
-        .current_dir(&root)
-        .envs(environment(&root, cargo_home))
+        .current_dir(root)
+        .envs(environment(root, cargo_home))
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "cargo did not build the binaries: {status}");
     Ok(target.join("release"))
+}
+
+/// What cargo told this program about its own package; build scripts that look there would run again each time.
+fn own_variables() -> impl Iterator<Item = OsString> {
+    let is_own = |name: &OsString| {
+        name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(is_own)
 }
 
 /// Flags that keep paths of this machine out of the binaries.

@@ -13,7 +13,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use oci_spec::distribution::Reference;
 
@@ -60,29 +60,34 @@ pub(crate) struct Args {
 
 /// Makes the images.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let description = Description::of_repository(&args.root)?;
-    let selected = description.select(&args.images)?;
-    let names = selected.iter().map(|image| args.name(image)).collect::<anyhow::Result<Vec<_>>>()?;
-    let binaries = binaries::folder(args.profile, &args.root, &description, &args.cargo_home()?)?;
-    if let Some(folder) = &args.root_file_system {
-        let [image] = selected.as_slice() else {
-            anyhow::bail!("{} images do not fit into one root file system: name one with --image", selected.len());
-        };
-        return contents(&description, image, &binaries)?.iter().try_for_each(|(_, tree)| tree.write(folder));
+    let root = args.root.canonicalize().with_context(|| format!("cannot find {}", args.root.display()))?;
+    let description = Description::of_repository(&root)?;
+    let images = description.select(&args.images)?;
+    match (&args.root_file_system, images.as_slice()) {
+        (None, images) => write_archives(args, &root, &description, images),
+        (Some(folder), [image]) => {
+            let binaries = binaries::folder(args.profile, &root, &description, &args.cargo_home()?)?;
+            contents(&description, image, &binaries)?.iter().try_for_each(|(_, tree)| tree.write(folder))
+        }
+        (Some(_), _) => bail!("{} images do not fit into one root file system: name one with --image", images.len()),
     }
-    let revision = Revision::of_repository(&args.root, args.source_date_epoch)?;
-    let output = args.output.clone().unwrap_or_else(|| args.root.join("target/images"));
+}
+
+fn write_archives(args: &Args, root: &Path, description: &Description, images: &[&Image]) -> anyhow::Result<()> {
+    let names = images.iter().map(|image| args.name(image)).collect::<anyhow::Result<Vec<_>>>()?;
+    let revision = Revision::of_repository(root, args.source_date_epoch)?;
+    let binaries = binaries::folder(args.profile, root, description, &args.cargo_home()?)?;
+    let output = args.output.clone().unwrap_or_else(|| root.join("target/images"));
     std::fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
-    for (image, name) in selected.into_iter().zip(&names) {
-        let contents = contents(&description, image, &binaries)?;
+    images.iter().zip(&names).try_for_each(|(image, name)| {
+        let contents = contents(description, image, &binaries)?;
         let layers = contents
             .iter()
             .map(|(comment, tree)| Layer::new(comment, tree, revision.time, args.profile == Profile::Release))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let layout = layout::layout(name, &Configuration::of_image(&description, image), &layers, &revision)?;
-        write(&output.join(format!("{}.tar", image.name)), name, &layout, &revision)?;
-    }
-    Ok(())
+        let layout = layout::layout(name, &Configuration::of_image(description, image), &layers, &revision)?;
+        write(&output.join(format!("{}.tar", image.name)), name, &layout, &revision)
+    })
 }
 
 impl Args {
