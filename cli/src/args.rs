@@ -55,8 +55,14 @@ pub struct UpArguments {
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// Folder that stands for a persistent volume claim; repeatable, stronger than the annotation cllm.dev/local-claims
-    #[arg(long = "claim", value_name = "NAME=DIR", value_parser = parse_claim)]
+    #[arg(long = "claim", value_name = "NAME=DIR", value_parser = parse_folder)]
     pub claims: Vec<(String, PathBuf)>,
+    /// Folder that stands for a Secret, one file for each key; repeatable
+    #[arg(long = "secret", value_name = "NAME=DIR", value_parser = parse_folder)]
+    pub secrets: Vec<(String, PathBuf)>,
+    /// Folder that stands for a ConfigMap, one file for each key; repeatable
+    #[arg(long = "config-map", value_name = "NAME=DIR", value_parser = parse_folder)]
+    pub config_maps: Vec<(String, PathBuf)>,
     /// Stop with exit code 0 once everything is trained and every model has answered its readiness probe
     #[arg(long)]
     pub exit_when_ready: bool,
@@ -129,9 +135,9 @@ pub struct BenchArguments {
     pub output: Output,
 }
 
-fn parse_claim(text: &str) -> Result<(String, PathBuf), String> {
+fn parse_folder(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), PathBuf::from(folder))),
-        _ => Err(format!("'{text}' is not NAME=DIR; write for example --claim data=./data")),
+        _ => Err(format!("'{text}' is not NAME=DIR; write for example data=./data")),
     }
 }

@@ -5,6 +5,7 @@
     reason = "the comments are the descriptions in the CRDs, which people read as plain text"
 )]
 
+mod access;
 pub mod conditions;
 pub mod definitions;
 mod model;
@@ -17,12 +18,13 @@ mod training;
 mod training_stages;
 mod training_status;
 
+pub use access::{Access, CaBundleReference, SecretReference};
 pub use model::{
-    Autoscaling, CllmModel, CllmModelSpec, Decoding, Device, GateFailure, Gates, ModelSource, NetworkPolicyOptions,
-    PodDisruptionBudgetOptions, PromptsReference, PromptsSource, Rollout, RolloutStrategy, ServerOptions,
-    ServiceOptions, Strategy, TrainingReference, TrainingSelector,
+    Autoscaling, Cache, CllmModel, CllmModelSpec, Decoding, Device, GateFailure, Gates, ModelSource,
+    NetworkPolicyOptions, PodDisruptionBudgetOptions, PromptsReference, PromptsSource, Rollout, RolloutStrategy,
+    ServerOptions, ServiceOptions, Strategy, TrainingReference, TrainingSelector,
 };
-pub use model_status::{CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
+pub use model_status::{ArtifactProgress, CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
 pub use pod::{ImagePullPolicy, PodOptions};
 pub use rules::NAME_MAX_LENGTH;
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};

@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::model_status::CllmModelStatus;
 use crate::pod::PodOptions;
 use crate::rules;
+use crate::training::AccessMode;
 
 /// What is served, and how.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -97,6 +100,10 @@ pub struct CllmModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gates: Option<Gates>,
 
+    /// Where a checkpoint that is downloaded is kept; absent: with each replica, so that each downloads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+
     /// How replicas are replaced.
     #[serde(default)]
     pub rollout: Rollout,
@@ -124,26 +131,37 @@ pub struct CllmModelSpec {
 
 /// The checkpoint: named directly, or the result of a training.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = rules::rule(
-    "has(self.uri) != has(self.trainingRef)",
-    "model needs exactly one of uri (a checkpoint) and trainingRef (the result of a CllmTraining): keep one of the two"
-))]
+#[x_kube(
+    validation = rules::rule(
+        "has(self.uri) != has(self.trainingRef)",
+        "model needs exactly one of uri (a checkpoint) and trainingRef (the result of a CllmTraining): keep one of the two"
+    ),
+    validation = rules::access(
+        "!has(self.uri) || self.uri.matches('^(hf|s3|oci)://')",
+        "a checkpoint that is downloaded (hf://, s3://, oci://, or a trainingRef whose output is in S3)"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSource {
-    /// A checkpoint folder: config.json, tokenizer.json and safetensors.
+    /// A checkpoint of config.json, tokenizer.json and safetensors; from a hub, S3 or a registry it is downloaded, checked and kept in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::input_uri())]
+    #[x_kube(validation = rules::model_uri())]
     pub uri: Option<String>,
 
     /// The CllmTraining of this namespace whose result is served, once its gates passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_ref: Option<TrainingReference>,
 
-    /// The only checkpoint that may be served, `sha256:` and 64 hexadecimal digits; with trainingRef also the way back to an earlier result.
+    /// The only checkpoint that may be served, by its digest; with trainingRef also the way back to an earlier result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = rules::digest())]
     pub digest: Option<String>,
+
+    /// How the place of the checkpoint is reached.
+    #[serde(flatten)]
+    pub access: Access,
 
     /// The `model` of the OpenAI API; absent: the name of this resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -351,6 +369,40 @@ pub struct Autoscaling {
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
 }
 
+/// Where downloaded checkpoints are kept: an existing claim, or a new one. Older checkpoints stay in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = rules::rule(
+        "!has(self.claimName) || !(has(self.storageClassName) || has(self.size) || has(self.accessModes))",
+        "cache is either an existing claim (claimName) or a new one (storageClassName, size, accessModes): remove one of the two"
+    ),
+    validation = rules::rule(
+        "has(self.claimName) || has(self.size)",
+        "cache needs claimName (an existing claim), or size (of a new one, large enough for the checkpoint and its successor)"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// An existing PersistentVolumeClaim of this namespace; its file system must support flock, as local ones and NFSv4 do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub claim_name: Option<String>,
+
+    /// The StorageClass of a new claim; absent: the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+
+    /// The size of a new claim, which is deleted with this resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+
+    /// The access modes of a new claim; absent: ReadWriteOnce, which holds all replicas on one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4))]
+    pub access_modes: Option<Vec<AccessMode>>,
+}
+
 /// How replicas are replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Rollout {
@@ -362,7 +414,7 @@ pub struct Rollout {
 /// How replicas are replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RolloutStrategy {
-    /// InPlace when an extended resource such as a GPU is asked for, else Surge.
+    /// InPlace when an extended resource such as a GPU is asked for, or when the cache may be ReadWriteOnce (a new claim without ReadWriteMany, or an existing claim), else Surge.
     #[default]
     Auto,
     /// One more replica at a time, so that none is missed; it needs room for one more.

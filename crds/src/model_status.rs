@@ -41,6 +41,10 @@ pub struct CllmModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_strategy: Option<String>,
 
+    /// How far the replica that needs longest is with its download; absent when none downloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactProgress>,
+
     /// What the replicas deliver; renewed at most every 30 seconds and on a change of more than 5 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
@@ -129,4 +133,23 @@ pub struct Throughput {
 
     /// RFC 3339, UTC.
     pub measured_at: String,
+}
+
+/// How far a download is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactProgress {
+    /// Bytes on the volume.
+    pub bytes_done: u64,
+
+    /// Bytes altogether; 0 until they are known.
+    pub bytes_total: u64,
+
+    /// Of the last half minute; absent until something came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+
+    /// Absent until it can be estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_remaining_seconds: Option<u64>,
 }

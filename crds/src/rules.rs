@@ -7,8 +7,8 @@ use kube::core::{Message, Rule};
 /// The longest name of a resource; its children append to it and stay below 63.
 pub const NAME_MAX_LENGTH: usize = 40;
 
-/// What may be read: a folder or file of a claim, or of the container's own file system.
-pub(crate) fn input_uri() -> Rule {
+/// What is read from a volume: a file of a claim, or of the container's own file system.
+pub(crate) fn volume_uri() -> Rule {
     rule(
         "self.matches('^(pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=/-]*$') && !self.contains('..')",
         "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH, \
@@ -16,12 +16,69 @@ pub(crate) fn input_uri() -> Rule {
     )
 }
 
-/// Where something may be written: a folder of a claim.
+/// Where a checkpoint may come from.
+pub(crate) fn model_uri() -> Rule {
+    rule(
+        "self.matches('^((pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=/-]*|hf://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\
+         (@[A-Za-z0-9][A-Za-z0-9._/-]*)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9._~@+=/-]*|oci://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?\
+         /[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})?)$') && !self.contains('..')",
+        "must be hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@sha256:…], \
+         pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH, with letters, digits and ._~@+=/- in the path and without '..'",
+    )
+}
+
+/// Where data may come from.
+pub(crate) fn data_uri() -> Rule {
+    rule(
+        "self.matches('^((pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=/-]*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([A-Za-z0-9._~@+=-]+/)*\
+         [A-Za-z0-9._~@+=*-]+)$') && !self.contains('..')",
+        "must be s3://BUCKET/PATH (with * in the last part for several files), pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) \
+         or file:///PATH, with letters, digits and ._~@+=/- in the path and without '..'",
+    )
+}
+
+/// Where something may be written: a folder of a claim, or of S3.
 pub(crate) fn output_uri() -> Rule {
     rule(
-        "self.matches('^pvc://[a-z0-9][-a-z0-9.]*/[A-Za-z0-9._~@+=/-]+$') && !self.contains('..')",
-        "must be pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of this namespace), \
+        "self.matches('^(pvc://[a-z0-9][-a-z0-9.]*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/[A-Za-z0-9._~@+=/-]+$') && !self.contains('..')",
+        "must be pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of this namespace) or s3://BUCKET/PREFIX, \
          with letters, digits and ._~@+=/- in the path and without '..'",
+    )
+}
+
+/// An address of a service, without anything secret in it.
+pub(crate) fn http_address() -> Rule {
+    rule(
+        "self.matches('^https?://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$')",
+        "must be https://HOST[:PORT] or http://HOST[:PORT], without a user name and without a query (credentials belong into secretRef)",
+    )
+}
+
+/// An HTTP proxy, without anything secret in it.
+pub(crate) fn proxy() -> Rule {
+    rule(
+        "self.matches('^http://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/?$')",
+        "must be http://HOST:PORT without a user name (https targets are tunneled through it)",
+    )
+}
+
+/// The name of a digest.
+pub(crate) fn digest() -> Rule {
+    rule(
+        "self.matches('^sha256:[0-9a-f]{64}$')",
+        "must be sha256: and 64 hexadecimal digits, as status.model.digest shows it",
+    )
+}
+
+/// The fields of an access go with a URI that is reached over the network: `remote` says when there is one.
+pub(crate) fn access(remote: &str, schemes: &str) -> Rule {
+    rule(
+        &format!(
+            "{remote} || !(has(self.secretRef) || has(self.endpoint) || has(self.region) || has(self.caBundleRef) || has(self.proxy))"
+        ),
+        &format!(
+            "secretRef, endpoint, region, caBundleRef and proxy go with {schemes}: remove them, or correct the uri"
+        ),
     )
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model_status::ArtifactProgress;
 use crate::report::{Quality, Speedup};
 
 /// A termination message is cut by the kubelet beyond 4 KiB; ours stay well below.
@@ -76,6 +77,9 @@ pub struct ServerStatus {
     pub requests_running: u32,
     /// Requests waiting for a slot.
     pub requests_waiting: u32,
+    /// While the checkpoint is downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactProgress>,
     /// Over the last seconds in which something was generated; absent before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<ServerThroughput>,

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::pod::PodOptions;
 use crate::rules;
 use crate::training_stages::{Adaptation, Evaluation, TrainingOptions, TrajectoryOptions};
@@ -130,48 +131,66 @@ pub struct CllmTrainingSpec {
 
 /// The target model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::access("self.uri.matches('^(hf|s3|oci)://')", "a model that is downloaded (hf://, s3://, oci://)"))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetModel {
-    /// A checkpoint folder: config.json, tokenizer.json and safetensors.
+    /// A checkpoint of config.json, tokenizer.json and safetensors; from a hub, S3 or a registry it is downloaded into the workspace once, and stays the same for all stages.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::input_uri())]
+    #[x_kube(validation = rules::model_uri())]
     pub uri: String,
+
+    /// How the place of the model is reached.
+    #[serde(flatten)]
+    pub access: Access,
 }
 
-/// What is learnt from and measured on: JSONL files of `{"prompt", "completion"}` or `{"messages"}`.
+/// What is learnt from and measured on: JSONL files of `{"prompt", "completion"}` or `{"messages"}`, also packed with gzip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::access(
+    "self.uri.startsWith('s3://') || self.testUri.startsWith('s3://') || (has(self.validationUri) && self.validationUri.startsWith('s3://'))",
+    "data in S3"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct Dataset {
     /// The training examples.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::input_uri())]
+    #[x_kube(validation = rules::data_uri())]
     pub uri: String,
 
     /// Examples for choosing the best checkpoint; none of them is trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::input_uri())]
+    #[x_kube(validation = rules::data_uri())]
     pub validation_uri: Option<String>,
 
     /// Held-out examples for the report and the gates; none of them is trained or chosen on.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::input_uri())]
+    #[x_kube(validation = rules::data_uri())]
     pub test_uri: String,
 
     /// The most training examples from which trajectories are collected; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_examples: Option<u32>,
+
+    /// How the place of the data is reached.
+    #[serde(flatten)]
+    pub access: Access,
 }
 
 /// Where the result is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::access("self.uri.startsWith('s3://')", "an output in S3"))]
 #[serde(rename_all = "camelCase")]
 pub struct OutputTarget {
     /// A folder; the checkpoint goes to a new folder in it, named by its digest, and is never overwritten.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = rules::output_uri())]
     pub uri: String,
+
+    /// How the place of the output is reached.
+    #[serde(flatten)]
+    pub access: Access,
 }
 
 /// The volume between the stages: an existing claim, or a new one.

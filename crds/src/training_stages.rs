@@ -185,7 +185,7 @@ pub struct Evaluation {
     /// The SQLite database file that answers are executed on, for SqlExecution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = rules::input_uri())]
+    #[x_kube(validation = rules::volume_uri())]
     pub database_uri: Option<String>,
 
     /// The most prompts measured; fewer than 1000 mislead by points.

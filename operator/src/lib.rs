@@ -3,6 +3,7 @@
 
 #![expect(clippy::doc_markdown, reason = "kinds of Kubernetes are written plainly, as in its own documentation")]
 
+mod access;
 pub mod args;
 pub mod conditions;
 pub mod controller;

@@ -7,6 +7,9 @@ pub const CLAIMS_FOLDER: &str = "/claims";
 /// Where the workspace is mounted in a container.
 pub const WORKSPACE_FOLDER: &str = "/workspace";
 
+/// Where downloads are kept in a container that serves.
+pub const CACHE_FOLDER: &str = "/cache";
+
 /// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -14,6 +17,8 @@ pub enum Location {
     Claim(ClaimPath),
     /// `file:///PATH`: the absolute path in the container.
     File(String),
+    /// `hf://`, `s3://` or `oci://`: what the process in the container downloads or uploads by itself.
+    Remote(String),
 }
 
 /// A place in a PersistentVolumeClaim of the resource's namespace.
@@ -28,19 +33,72 @@ pub struct ClaimPath {
 /// Why a URI is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{found}` is not a place that cllm can use: write pvc://CLAIM/PATH (a PersistentVolumeClaim of the namespace) or \
-     file:///PATH, with letters, digits and ._~@+=/- in the path and without '..'"
+    "`{found}` is not a place that can be used here: write {allowed}, with letters, digits and ._~@+=/- in the path and without '..'"
 )]
 pub struct LocationError {
     /// The URI as it was written.
     pub found: String,
+    /// What may stand there.
+    pub allowed: &'static str,
+}
+
+/// What a URI is for, which decides over the schemes that it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A checkpoint.
+    Model,
+    /// Examples.
+    Data,
+    /// A file that is read from a volume.
+    Volume,
+    /// A folder that is written.
+    Output,
+}
+
+impl Purpose {
+    fn remote_schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["hf://", "s3://", "oci://"],
+            Self::Data | Self::Output => &["s3://"],
+            Self::Volume => &[],
+        }
+    }
+
+    fn allowed(self) -> &'static str {
+        match self {
+            Self::Model => {
+                "hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@DIGEST], pvc://CLAIM/PATH (a \
+                 PersistentVolumeClaim of the namespace) or file:///PATH"
+            }
+            Self::Data => {
+                "s3://BUCKET/PATH (with * in the last part for several files), pvc://CLAIM/PATH (a PersistentVolumeClaim of the \
+                 namespace) or file:///PATH"
+            }
+            Self::Volume => "pvc://CLAIM/PATH (a PersistentVolumeClaim of the namespace) or file:///PATH",
+            Self::Output => {
+                "pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of the namespace) or s3://BUCKET/PREFIX"
+            }
+        }
+    }
 }
 
 impl Location {
-    /// Parses `pvc://CLAIM/PATH` or `file:///PATH`.
-    pub fn parse(uri: &str) -> Result<Self, LocationError> {
-        let refused = || LocationError { found: uri.to_owned() };
+    /// Parses what may stand there.
+    pub fn parse(uri: &str, purpose: Purpose) -> Result<Self, LocationError> {
+        let refused = || LocationError { found: uri.to_owned(), allowed: purpose.allowed() };
         let is_safe = |path: &str| !path.contains("..") && path.chars().all(is_path_character);
+        if let Some(rest) = purpose.remote_schemes().iter().find_map(|scheme| uri.strip_prefix(scheme)) {
+            let (first, last) = rest.rsplit_once('/').unwrap_or(("", rest));
+            let is_pattern = purpose == Purpose::Data && is_safe(&last.replace('*', ""));
+            // an object needs a bucket, an image a registry
+            let has_both = !first.is_empty() || uri.starts_with("hf://");
+            let is_fine = |text: &str| is_safe(&text.replace(':', ""));
+            return if !rest.is_empty() && has_both && is_fine(first) && (is_fine(last) || is_pattern) {
+                Ok(Self::Remote(uri.to_owned()))
+            } else {
+                Err(refused())
+            };
+        }
         if let Some(rest) = uri.strip_prefix("pvc://") {
             let (claim, path) = rest.split_once('/').ok_or_else(refused)?;
             if !is_claim_name(claim) || !is_safe(path) {
@@ -54,11 +112,19 @@ impl Location {
         }
     }
 
-    /// The path in a container.
-    pub fn container_path(&self) -> String {
+    /// As the process in a container is told: a path, or the URI.
+    pub fn argument(&self) -> String {
         match self {
             Self::Claim(place) => place.container_path(),
-            Self::File(path) => path.clone(),
+            Self::File(path) | Self::Remote(path) => path.clone(),
+        }
+    }
+
+    /// The URI, if it is reached over the network.
+    pub fn remote(&self) -> Option<&str> {
+        match self {
+            Self::Remote(uri) => Some(uri),
+            Self::Claim(_) | Self::File(_) => None,
         }
     }
 
@@ -66,7 +132,17 @@ impl Location {
     pub fn claim(&self) -> Option<&str> {
         match self {
             Self::Claim(place) => Some(&place.claim),
-            Self::File(_) => None,
+            Self::File(_) | Self::Remote(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim(place) => place.fmt(formatter),
+            Self::File(path) => write!(formatter, "file://{path}"),
+            Self::Remote(uri) => formatter.write_str(uri),
         }
     }
 }
@@ -113,9 +189,12 @@ mod tests {
             ("pvc://models/", "/claims/models", Some("models")),
             ("pvc://a.b-c/day=1/a.jsonl", "/claims/a.b-c/day=1/a.jsonl", Some("a.b-c")),
             ("file:///models/target", "/models/target", None),
+            ("hf://org/name@refs/pr/1", "hf://org/name@refs/pr/1", None),
+            ("s3://bucket/models/a", "s3://bucket/models/a", None),
+            ("oci://registry.example:5000/team/model:v1", "oci://registry.example:5000/team/model:v1", None),
         ] {
-            let location = Location::parse(uri).unwrap();
-            assert_eq!(location.container_path(), path);
+            let location = Location::parse(uri, Purpose::Model).unwrap();
+            assert_eq!(location.argument(), path);
             assert_eq!(location.claim(), claim);
         }
     }
@@ -126,7 +205,13 @@ mod tests {
             "",
             "models/target",
             "/models/target",
-            "hf://org/name",
+            "https://example.org/name",
+            "hf://",
+            "s3://bucket",
+            "s3://bucket/*",
+            "s3://bucket/../other",
+            "oci://registry",
+            "hf://org/na me",
             "pvc://models",
             "pvc:///path",
             "pvc://Models/path",
@@ -140,8 +225,22 @@ mod tests {
             "file://relative",
             "file:///a/../b",
         ] {
-            let error = Location::parse(uri).unwrap_err().to_string();
+            let error = Location::parse(uri, Purpose::Model).unwrap_err().to_string();
             assert!(error.contains("pvc://CLAIM/PATH"), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_may_stand_there_depends_on_the_purpose() {
+        for (uri, purposes) in [
+            ("hf://org/name", [true, false, false, false]),
+            ("oci://registry/name", [true, false, false, false]),
+            ("s3://bucket/a", [true, true, false, true]),
+            ("s3://bucket/a/*.jsonl.gz", [false, true, false, false]),
+            ("pvc://models/a", [true, true, true, true]),
+        ] {
+            let of = [Purpose::Model, Purpose::Data, Purpose::Volume, Purpose::Output];
+            assert_eq!(of.map(|purpose| Location::parse(uri, purpose).is_ok()), purposes, "{uri}");
         }
     }
 }

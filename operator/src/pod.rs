@@ -1,5 +1,6 @@
 //! What all Pods of cllm have in common: the restricted security standard, their volumes, their ports.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use cllm_crds::PodOptions;
@@ -11,7 +12,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::location::{CLAIMS_FOLDER, WORKSPACE_FOLDER};
+use crate::access::MountedAccess;
+use crate::location::{CACHE_FOLDER, CLAIMS_FOLDER, WORKSPACE_FOLDER};
 use crate::naming::Labels;
 
 /// The port of the OpenAI API.
@@ -57,6 +59,19 @@ pub(crate) struct Mounts<'a> {
     pub(crate) read: BTreeSet<&'a str>,
     /// Claims that are written.
     pub(crate) written: BTreeSet<&'a str>,
+    /// Where downloads are kept, at `/cache`.
+    pub(crate) cache: Option<CacheVolume<'a>>,
+    /// By which way remote places are reached.
+    pub(crate) access: Vec<MountedAccess<'a>>,
+}
+
+/// Where downloads are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheVolume<'a> {
+    /// In a claim that others may use too.
+    Claim(Cow<'a, str>),
+    /// With the Pod.
+    Pod,
 }
 
 impl Mounts<'_> {
@@ -65,6 +80,8 @@ impl Mounts<'_> {
         if let Some(claim) = self.workspace {
             volumes.push(claim_volume("workspace", claim));
         }
+        volumes.extend(self.cache.as_ref().map(cache_volume));
+        volumes.extend(self.access.iter().flat_map(MountedAccess::volumes));
         volumes.push(Volume {
             name: "tmp".to_owned(),
             empty_dir: Some(EmptyDirVolumeSource {
@@ -89,6 +106,8 @@ impl Mounts<'_> {
         if self.workspace.is_some() {
             mounts.push(mount("workspace", WORKSPACE_FOLDER));
         }
+        mounts.extend(self.cache.as_ref().map(|_| mount("cache", CACHE_FOLDER)));
+        mounts.extend(self.access.iter().flat_map(MountedAccess::mounts));
         mounts.push(mount("tmp", "/tmp"));
         mounts
     }
@@ -101,6 +120,15 @@ impl Mounts<'_> {
 
     fn volume_of(&self, claim: &str) -> String {
         self.claims().find(|(_, other)| *other == claim).map_or_else(|| "workspace".to_owned(), |(volume, _)| volume)
+    }
+}
+
+fn cache_volume(cache: &CacheVolume<'_>) -> Volume {
+    match cache {
+        CacheVolume::Claim(claim) => claim_volume("cache", claim),
+        CacheVolume::Pod => {
+            Volume { name: "cache".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct StagedJob {
 /// The objects of a CllmModel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelResources<State> {
+    /// The claim for downloads, if the spec asks for a new one.
+    pub cache: Option<PersistentVolumeClaim>,
     /// What the Pods may be reached by.
     pub network_policy: NetworkPolicy,
     /// The replicas.
@@ -71,8 +73,10 @@ impl<State> TrainingResources<State> {
 impl<State> ModelResources<State> {
     /// Every object as JSON, in the order in which it is applied.
     pub fn objects(&self) -> Vec<Value> {
-        let Self { network_policy, deployment, service, disruption_budget, autoscaler, state: PhantomData } = self;
-        let mut objects = vec![object(network_policy), object(deployment), object(service), object(disruption_budget)];
+        let Self { cache, network_policy, deployment, service, disruption_budget, autoscaler, state: PhantomData } =
+            self;
+        let mut objects = Vec::from_iter(cache.as_ref().map(object));
+        objects.extend([object(network_policy), object(deployment), object(service), object(disruption_budget)]);
         objects.extend(autoscaler.as_ref().map(object));
         objects
     }

@@ -5,7 +5,7 @@
 mod common;
 
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
-use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
+use cllm_crds::{ArtifactProgress, CllmModel, CllmModelStatus, CllmTraining};
 use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, validate};
 use common::{at, fixture, images, with};
 use serde_json::{Value, json};
@@ -90,6 +90,7 @@ fn page(digest: &str, tokens_per_second: f64) -> ServerStatus {
         block_size: 16,
         requests_running: 0,
         requests_waiting: 0,
+        artifact: None,
         throughput: Some(ServerThroughput {
             tokens_per_second,
             tokens_per_forward: 3.0,
@@ -159,6 +160,17 @@ fn what_the_replicas_say_of_themselves_is_on_the_status() {
     assert_eq!(status.url.as_deref(), Some("http://text2sql.team.svc"));
     assert_eq!(status.selector.as_deref(), Some("app.kubernetes.io/name=cllm-server,cllm.dev/model=text2sql"));
     assert_eq!(word(&status, "ModelLoaded"), "True/Loaded");
+}
+
+#[test]
+fn the_replica_that_needs_longest_says_how_far_the_download_is() {
+    let downloading = |bytes_done| ArtifactProgress { bytes_done, bytes_total: 100, ..ArtifactProgress::default() };
+    let mut observed = deployment(&json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3}));
+    let page_with = |artifact| ServerStatus { artifact, ..page("", 1.0) };
+    observed.replicas = replicas([Some(downloading(70)), None, Some(downloading(20))].map(page_with).into());
+    assert_eq!(derive(fixture("model_downloaded"), &observed).artifact, Some(downloading(20)));
+    observed.replicas.clear();
+    assert_eq!(derive(fixture("model_downloaded"), &observed).artifact, None);
 }
 
 #[test]

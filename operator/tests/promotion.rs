@@ -238,6 +238,7 @@ fn replica(template: &str, digest: &str, fate: Fate) -> Replica {
         requests_running: 0,
         requests_waiting: 0,
         throughput: None,
+        artifact: None,
         hardware: "test".to_owned(),
         speedup: Some(MeasuredSpeedup {
             over_own_autoregressive: figure.to_owned(),

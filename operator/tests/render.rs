@@ -32,16 +32,43 @@ fn as_yaml(objects: &[Value]) -> String {
 
 #[test]
 fn trainings() {
-    for name in ["training_minimal", "training_full", "training_local"] {
+    for name in ["training_minimal", "training_full", "training_local", "training_s3"] {
         insta::assert_snapshot!(name, as_yaml(&training_objects(fixture(name))));
     }
 }
 
 #[test]
 fn models() {
-    for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_gated"] {
+    for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_gated", "model_downloaded"] {
         insta::assert_snapshot!(name, as_yaml(&model_objects(fixture(name))));
     }
+}
+
+#[test]
+fn a_cache_for_one_node_is_rolled_out_in_place_and_what_downloads_nothing_talks_to_nobody() {
+    let strategy = |resource: Value| {
+        let deployment = model_objects(resource).into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+        deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"].clone()
+    };
+    let downloaded = || fixture("model_downloaded");
+    for (pointer, value, surge) in [
+        ("/spec/cache/accessModes", json!(["ReadWriteOnce"]), 0),
+        ("/spec/cache/accessModes", json!(["ReadWriteMany"]), 1),
+        ("/spec/cache", json!({"claimName": "models"}), 0),
+        ("/spec/cache", Value::Null, 1),
+        ("/spec/rollout", json!({"strategy": "Surge"}), 1),
+    ] {
+        assert_eq!(strategy(with(downloaded(), pointer, value.clone())), surge, "{pointer} {value}");
+    }
+    let egress = |objects: Vec<Value>| {
+        let policy = objects.into_iter().find(|object| object["kind"] == "NetworkPolicy").unwrap();
+        policy["spec"].get("egress").cloned()
+    };
+    assert_eq!(egress(model_objects(fixture("model_minimal"))), None);
+    assert_eq!(egress(training_objects(fixture("training_full"))), None);
+    assert!(
+        egress(model_objects(downloaded())).is_some() && egress(training_objects(fixture("training_s3"))).is_some()
+    );
 }
 
 #[test]
@@ -128,8 +155,8 @@ fn a_job_keeps_its_name_in_a_cluster_and_follows_the_spec_in_local_mode() {
 #[test]
 fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
     let resources = [training_objects(fixture("training_full")), training_objects(fixture("training_local"))];
-    let models =
-        ["model_minimal", "model_full", "model_cuda", "model_autoscaled"].map(|name| model_objects(fixture(name)));
+    let models = ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_downloaded"]
+        .map(|name| model_objects(fixture(name)));
     let mut containers = 0;
     for object in resources.iter().chain(&models).flatten() {
         let Some(pod) = object.pointer("/spec/template/spec") else { continue };
@@ -146,7 +173,7 @@ fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
             assert!(container.get("env").is_none());
         }
     }
-    assert_eq!(containers, 4 + 4 + 4);
+    assert_eq!(containers, 4 + 4 + 5);
 }
 
 #[test]

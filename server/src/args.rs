@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, ValueEnum};
+use cllm_storage::ModelAccess;
 
 use crate::gate::OnMissedGate;
 
@@ -10,13 +11,26 @@ use crate::gate::OnMissedGate;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cllm-server", version)]
 pub struct Args {
-    /// The folder of the checkpoint: config.json, tokenizer.json and safetensors.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// The checkpoint: a folder with config.json, tokenizer.json and safetensors, or `hf://ORG/NAME[@REVISION]`, `s3://BUCKET/PREFIX`,
+    /// `oci://REGISTRY/REPOSITORY[:TAG|@DIGEST]`, which is downloaded into --cache.
+    #[arg(long, value_name = "DIR|URI")]
+    pub model: String,
 
-    /// The digest that the checkpoint must have, sha256:HEX. With any other the server ends.
-    #[arg(long, value_name = "DIGEST", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Where downloads are kept; several servers may share it.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
+    /// The way to the checkpoint.
+    #[command(flatten)]
+    pub access: ModelAccess,
+
+    /// The digest that the checkpoint must have [default: any]; with another one the server ends.
+    #[arg(long, value_name = "sha256:HEX")]
     pub digest: Option<String>,
+
+    /// A file for the last words; in a Pod, /dev/termination-log.
+    #[arg(long, value_name = "PATH")]
+    pub termination_message: Option<PathBuf>,
 
     /// The name of the model in the API: requests must name it.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]

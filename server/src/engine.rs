@@ -1,6 +1,6 @@
 //! The engine behind the door of `backend.rs`: opens the checkpoint, and turns its tokens into text one by one.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use cllm_engine::{
     Checkpoint, ComputeOptions, DecodeOptions, FinishReason as EngineFinish, Message, Model, Sequence, Strategy,
@@ -33,10 +33,11 @@ pub struct Generation {
 }
 
 /// Loads the checkpoint of the command line and measures what Jacobi decoding gains on it. The error is for whoever wrote that command line.
-pub fn load(args: &Args) -> Result<LoadedModel<Engine>, LoadError> {
-    let opened = Checkpoint::open(&args.model).map_err(|error| error.to_string())?;
+pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError> {
+    let opened = Checkpoint::open(folder).map_err(|error| error.to_string())?;
     let context_length = context_length(args, opened.config().max_position_embeddings)?;
-    let digest = checked_digest(args)?;
+    let digest = checkpoint::digest(folder).map_err(|error| error.to_string())?;
+    check_digest(args.digest.as_deref(), &digest)?;
     let options = ComputeOptions { threads: args.threads.map_or(0, usize::from), instruction_set: None };
     let model = Model::load(&opened, options).map_err(|error| error.to_string())?;
     let tokenizer = opened.tokenizer().clone();
@@ -62,14 +63,14 @@ pub fn load(args: &Args) -> Result<LoadedModel<Engine>, LoadError> {
     Ok(LoadedModel { backend: Engine { model, workspace, tokenizer, strategy }, text: Arc::new(text), description })
 }
 
-fn checked_digest(args: &Args) -> Result<String, String> {
-    let found = checkpoint::digest(&args.model).map_err(|error| error.to_string())?;
-    match &args.digest {
-        Some(asked) if *asked != found => Err(format!(
-            "{} has the digest {found}, but --digest asks for {asked}. Put that checkpoint there, or name another",
-            args.model.display()
+/// The checkpoint is the one that was asked for.
+fn check_digest(pinned: Option<&str>, found: &str) -> Result<(), String> {
+    match pinned {
+        Some(pinned) if pinned != found => Err(format!(
+            "its digest is {found}, but {pinned} was asked for. Correct the digest (spec.model.digest, --digest), or name the place \
+             that holds that checkpoint"
         )),
-        _ => Ok(found),
+        _ => Ok(()),
     }
 }
 

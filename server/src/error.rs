@@ -97,6 +97,14 @@ pub enum ApiError {
          (spec.gates.onFailure), or serve another checkpoint."
     )]
     Blocked(String),
+    /// The checkpoint is not here yet.
+    #[error("the model is being downloaded: {bytes_done} of {bytes_total} bytes. Try again later.")]
+    Downloading {
+        /// Bytes on the disk.
+        bytes_done: u64,
+        /// Bytes altogether.
+        bytes_total: u64,
+    },
     /// SIGTERM was received.
     #[error("the server is shutting down and takes no new requests. Try again: another replica may answer.")]
     Draining,
@@ -158,7 +166,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Some("body_too_large")),
             Self::UnsupportedMediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("unsupported_media_type")),
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, Some("queue_full")),
-            Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, Some("model_loading")),
+            Self::Loading | Self::Downloading { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some("model_loading")),
             Self::Blocked(_) => (StatusCode::SERVICE_UNAVAILABLE, Some("gate_missed")),
             Self::Draining | Self::CutOff => (StatusCode::SERVICE_UNAVAILABLE, Some("shutting_down")),
             Self::Generation(_) => (StatusCode::INTERNAL_SERVER_ERROR, Some("generation_failed")),
@@ -177,7 +185,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::QueueFull { .. } | Self::Draining | Self::CutOff => Some(RETRY_SOON),
-            Self::Loading => Some(RETRY_AFTER_LOADING),
+            Self::Loading | Self::Downloading { .. } => Some(RETRY_AFTER_LOADING),
             _ => None,
         }
     }

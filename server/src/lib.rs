@@ -3,6 +3,7 @@
 pub mod args;
 pub mod authentication;
 pub mod backend;
+mod download;
 pub mod engine;
 pub mod error;
 pub mod gate;

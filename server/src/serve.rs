@@ -10,7 +10,7 @@ use crate::{
     args::Args,
     authentication::{ApiKeys, KeyFileError},
     backend::{Backend, LoadError, LoadedModel},
-    engine, router,
+    download, engine, router,
     shutdown::{Shutdown, drain},
     state::{App, Settings},
     worker::Limits,
@@ -28,6 +28,9 @@ pub enum ServeError {
     /// The prompts of `--prompts` cannot be used.
     #[error("the speed-up cannot be measured: {0}.")]
     Prompts(String),
+    /// The model cannot be downloaded.
+    #[error("the model cannot be downloaded: {0}.")]
+    Download(#[from] cllm_storage::StorageError),
     /// The key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -60,9 +63,16 @@ impl ServeError {
     /// 2 where starting again cannot help, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Load(_) | Self::Keys(_) | Self::Metrics(_) => ExitCode::from(2),
+            Self::Download(error) if error.retry_helps() => ExitCode::FAILURE,
+            Self::Load(_) | Self::Download(_) | Self::Keys(_) | Self::Metrics(_) => ExitCode::from(2),
             Self::Prompts(_) | Self::Listen { .. } | Self::System(_) => ExitCode::FAILURE,
         }
+    }
+}
+
+impl From<String> for ServeError {
+    fn from(sentence: String) -> Self {
+        Self::Load(sentence)
     }
 }
 
@@ -74,7 +84,12 @@ pub fn run(args: Args) -> Result<(), ServeError> {
         let listeners = Listeners::bind(&args).await?;
         let app = Arc::new(App::new(settings(&args)?)?);
         let limit = args.drain();
-        serve(listeners, app, move || engine::load(&args), &shutdown, limit).await
+        let (meter, runtime) = (Arc::clone(&app.download), tokio::runtime::Handle::current());
+        let load = move || {
+            let folder = download::folder(&args, &meter, &runtime)?;
+            engine::load(&args, &folder).map_err(ServeError::from)
+        };
+        serve(listeners, app, load, &shutdown, limit).await
     });
     // a model that is still loading must not keep the process
     runtime.shutdown_background();
@@ -120,10 +135,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 }
 
 /// Answers at once, loads meanwhile, and returns when `shutdown` is wished for and done, or when loading fails.
-pub async fn serve<B: Backend>(
+pub async fn serve<B: Backend, E: Into<ServeError> + Send + 'static>(
     listeners: Listeners,
     app: Arc<App>,
-    load: impl FnOnce() -> Result<LoadedModel<B>, LoadError> + Send + 'static,
+    load: impl FnOnce() -> Result<LoadedModel<B>, E> + Send + 'static,
     shutdown: &Shutdown,
     drain_limit: Duration,
 ) -> Result<(), ServeError> {
@@ -162,11 +177,11 @@ fn spawn_server(listener: TcpListener, router: Router, stop: &CancellationToken)
     tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await })
 }
 
-type Loading<B> = oneshot::Receiver<Result<LoadedModel<B>, LoadError>>;
+type Loading<B, E> = oneshot::Receiver<Result<LoadedModel<B>, E>>;
 
-fn load_in_background<B: Backend>(
-    load: impl FnOnce() -> Result<LoadedModel<B>, LoadError> + Send + 'static,
-) -> std::io::Result<Loading<B>> {
+fn load_in_background<B: Backend, E: Send + 'static>(
+    load: impl FnOnce() -> Result<LoadedModel<B>, E> + Send + 'static,
+) -> std::io::Result<Loading<B, E>> {
     let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new().name("load".to_owned()).spawn(move || {
         // nobody waits for it when the server is ending already
@@ -175,12 +190,12 @@ fn load_in_background<B: Backend>(
     Ok(receiver)
 }
 
-fn announce<B: Backend>(
+fn announce<B: Backend, E: Into<ServeError>>(
     app: &App,
-    loaded: Result<Result<LoadedModel<B>, LoadError>, oneshot::error::RecvError>,
+    loaded: Result<Result<LoadedModel<B>, E>, oneshot::error::RecvError>,
 ) -> Result<(), ServeError> {
     let panicked = |_| ServeError::Load("loading panicked".to_owned());
-    let model = loaded.map_err(panicked)??;
+    let model = loaded.map_err(panicked)?.map_err(Into::into)?;
     let known = model.description.clone();
     app.finish_loading(model)?;
     tracing::info!(

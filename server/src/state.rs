@@ -8,9 +8,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use cllm_crds::ArtifactProgress;
+use cllm_storage::Meter;
+
 use crate::{
     authentication::ApiKeys,
     backend::{Backend, Description, LoadedModel, Text},
+    download::artifact,
     error::ApiError,
     gate::sentence,
     metrics::{Load, Metrics},
@@ -41,6 +45,8 @@ pub struct App {
     pub settings: Settings,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How far the download of the checkpoint is.
+    pub download: Arc<Meter>,
     /// Seconds since 1970 at the start: the age of the model in the API.
     pub created: u64,
     loaded: OnceLock<Loaded>,
@@ -62,7 +68,14 @@ impl App {
     pub fn new(settings: Settings) -> Result<Self, prometheus::Error> {
         let metrics = Arc::new(Metrics::new(&settings.served_name, settings.limits.concurrent)?);
         let draining = AtomicBool::new(false);
-        Ok(Self { settings, metrics, created: seconds_since_1970(), loaded: OnceLock::new(), draining })
+        Ok(Self {
+            settings,
+            metrics,
+            download: Arc::default(),
+            created: seconds_since_1970(),
+            loaded: OnceLock::new(),
+            draining,
+        })
     }
 
     /// Starts the engine thread and answers from now on.
@@ -78,7 +91,11 @@ impl App {
         if self.draining.load(Ordering::Relaxed) {
             return Err(ApiError::Draining);
         }
-        let loaded = self.loaded.get().ok_or(ApiError::Loading)?;
+        let loading = || match artifact(&self.download) {
+            Some(ArtifactProgress { bytes_done, bytes_total, .. }) => ApiError::Downloading { bytes_done, bytes_total },
+            None => ApiError::Loading,
+        };
+        let loaded = self.loaded.get().ok_or_else(loading)?;
         let Description { gate, speedup, .. } = &loaded.description;
         match gate.as_ref().filter(|gate| gate.blocked) {
             Some(gate) => Err(ApiError::Blocked(sentence(gate, speedup.as_ref()))),

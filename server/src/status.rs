@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
 
-use crate::{metrics::Metrics, state::App};
+use crate::{download::artifact, metrics::Metrics, state::App};
 
 /// The page at this moment.
 pub fn status(app: &App, now: Timestamp) -> ServerStatus {
@@ -19,6 +19,7 @@ pub fn status(app: &App, now: Timestamp) -> ServerStatus {
         block_size: description.map_or(app.settings.block_size, |known| known.block_size),
         requests_running: load.running as u32,
         requests_waiting: load.waiting as u32,
+        artifact: artifact(&app.download),
         throughput: throughput(&app.metrics, now),
         hardware: description.map(|known| known.hardware.clone()).unwrap_or_default(),
         speedup: description.and_then(|known| known.speedup.clone()),

@@ -138,8 +138,15 @@ fn check_every_rule_was_hit(definition: &CustomResourceDefinition, seen: &[Strin
     Ok(())
 }
 
-const URI: &str = "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH";
-const OUTPUT: &str = "must be pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of this namespace)";
+const MODEL_URI: &str =
+    "must be hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@sha256:…]";
+const DATA_URI: &str = "must be s3://BUCKET/PATH (with * in the last part for several files), pvc://CLAIM/PATH";
+const VOLUME_URI: &str = "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH";
+const OUTPUT: &str =
+    "must be pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim of this namespace) or s3://BUCKET/PREFIX";
+const ADDRESS: &str = "must be https://HOST[:PORT] or http://HOST[:PORT], without a user name";
+const PROXY: &str = "must be http://HOST:PORT without a user name";
+const ACCESS: &str = "secretRef, endpoint, region, caBundleRef and proxy go with";
 const DECIMAL: &str = "must be a non-negative decimal as a string, like \"1.85\"";
 const TRAINING_REFERENCE: &str = "trainingRef needs exactly one of name (one training) and selector";
 const NAME: &str = "metadata.name must have at most 40 characters, start with a letter";
@@ -154,6 +161,17 @@ async fn trainings() -> anyhow::Result<()> {
         &[
             ("/metadata/name", json!("a".repeat(40))),
             ("/spec/model/uri", json!("file:///models/target")),
+            ("/spec/model/uri", json!("hf://org/name@refs/pr/1")),
+            ("/spec/model/uri", json!("hf://gpt2")),
+            ("/spec/model", json!({
+                "uri": "oci://registry.example:5000/team/model:v1", "secretRef": {"name": "registry"},
+                "endpoint": "http://mirror.svc:5000", "caBundleRef": {"name": "authorities"}, "proxy": "http://proxy:3128",
+            })),
+            ("/spec/dataset/uri", json!("s3://data/day=1/train-*.jsonl.gz")),
+            ("/spec/dataset", json!({
+                "uri": "pvc://data/a.jsonl", "testUri": "s3://data/test.jsonl", "secretRef": {"name": "store"},
+            })),
+            ("/spec/output", json!({"uri": "s3://models/text2sql", "secretRef": {"name": "store"}, "region": "eu-1"})),
             ("/spec/dataset/uri", json!("pvc://data/day=1/train.jsonl.gz")),
             ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
             ("/spec/adaptation", json!({"epochs": 2})),
@@ -175,17 +193,36 @@ async fn trainings() -> anyhow::Result<()> {
             ("/metadata/name", json!("2sql"), NAME),
             ("/metadata/name", json!("a.b"), NAME),
             ("/spec/model", Value::Null, "spec.model: Required value"),
-            ("/spec/model/uri", json!("hf://org/name"), URI),
-            ("/spec/model/uri", json!("file://relative"), URI),
-            ("/spec/model/uri", json!("pvc://models/../other"), URI),
-            ("/spec/model/uri", json!("pvc://models/$(id)"), URI),
-            ("/spec/model/uri", json!("pvc://models/a;id>b"), URI),
-            ("/spec/model/uri", json!("pvc://models/a\nb"), URI),
+            ("/spec/model/uri", json!("git://org/name"), MODEL_URI),
+            ("/spec/model/uri", json!("hf://org/name/more"), MODEL_URI),
+            ("/spec/model/uri", json!("hf://org/name@a b"), MODEL_URI),
+            ("/spec/model/uri", json!("s3://bucket"), MODEL_URI),
+            ("/spec/model/uri", json!("oci://registry.example/Team/name"), MODEL_URI),
+            ("/spec/model/uri", json!("oci://registry.example/name@sha256:12"), MODEL_URI),
+            ("/spec/model/secretRef", json!({"name": "hub"}), ACCESS),
+            ("/spec/dataset/endpoint", json!("http://minio:9000"), ACCESS),
+            ("/spec/output/region", json!("eu-1"), ACCESS),
+            ("/spec/model", json!({"uri": "hf://org/name", "endpoint": "https://me:word@mirror"}), ADDRESS),
+            ("/spec/model", json!({"uri": "hf://org/name", "endpoint": "https://mirror?token=a"}), ADDRESS),
+            ("/spec/model", json!({"uri": "hf://org/name", "proxy": "http://me:word@proxy:3128"}), PROXY),
+            ("/spec/model", json!({"uri": "hf://org/name", "proxy": "https://proxy:3128"}), PROXY),
+            ("/spec/model", json!({"uri": "s3://bucket/a", "region": "EU"}), "spec.model.region in body should match"),
+            (
+                "/spec/model",
+                json!({"uri": "s3://bucket/a", "secretRef": {}}),
+                "spec.model.secretRef.name: Required value",
+            ),
+            ("/spec/model/uri", json!("file://relative"), MODEL_URI),
+            ("/spec/model/uri", json!("pvc://models/../other"), MODEL_URI),
+            ("/spec/model/uri", json!("pvc://models/$(id)"), MODEL_URI),
+            ("/spec/model/uri", json!("pvc://models/a;id>b"), MODEL_URI),
+            ("/spec/model/uri", json!("pvc://models/a\nb"), MODEL_URI),
             ("/spec/model/uri", json!(format!("pvc://models/{}", "a".repeat(2048))), "Too long"),
-            ("/spec/dataset/uri", json!("/data"), URI),
-            ("/spec/dataset/uri", json!("pvc://data/*.jsonl"), URI),
-            ("/spec/dataset/validationUri", json!("data"), URI),
-            ("/spec/dataset/testUri", json!("s3://bucket/x"), URI),
+            ("/spec/dataset/uri", json!("/data"), DATA_URI),
+            ("/spec/dataset/uri", json!("pvc://data/*.jsonl"), DATA_URI),
+            ("/spec/dataset/validationUri", json!("data"), DATA_URI),
+            ("/spec/dataset/testUri", json!("hf://org/x"), DATA_URI),
+            ("/spec/dataset/uri", json!("s3://bucket/*/x.jsonl"), DATA_URI),
             ("/spec/dataset/testUri", Value::Null, "spec.dataset.testUri: Required value"),
             ("/spec/dataset/maxExamples", json!(0), "should be greater than or equal to 1"),
             ("/spec/adaptation", json!({}), "adaptation needs exactly one of epochs and steps"),
@@ -197,12 +234,15 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/training", json!({"noiseSchedule": "Backwards"}), "supported values: \"Progressive\""),
             ("/spec/evaluation", json!({"metric": "SqlExecution"}), "databaseUri goes with metric SqlExecution"),
             ("/spec/evaluation", json!({"databaseUri": "pvc://data/x"}), "databaseUri goes with metric SqlExecution"),
-            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), URI),
+            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), VOLUME_URI),
+            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "s3://bucket/shop"}), VOLUME_URI),
             ("/spec/evaluation", json!({"minSpeedup": "fast"}), DECIMAL),
             ("/spec/evaluation", json!({"maxQualityDrop": "-1"}), DECIMAL),
             ("/spec/output/uri", json!("file:///output"), OUTPUT),
             ("/spec/output/uri", json!("pvc://models/"), OUTPUT),
             ("/spec/output/uri", json!("pvc://models/*"), OUTPUT),
+            ("/spec/output/uri", json!("s3://bucket/"), OUTPUT),
+            ("/spec/output/uri", json!("hf://org/name"), OUTPUT),
             ("/spec/workspace", json!({"claimName": "work", "size": "1Gi"}), "workspace is either an existing claim"),
             ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName in body should match"),
         ],
@@ -293,6 +333,11 @@ async fn models() -> anyhow::Result<()> {
             "minSpeedup": "0", "promptsFrom": {"configMapRef": {"name": "prompts.v1", "key": "questions.jsonl"}}, "onFailure": "Block",
         })),
         ("/spec/paused", json!(true)),
+        ("/spec/model/uri", json!("oci://registry/name")),
+        ("/spec/model", json!({"trainingRef": {"name": "text2sql"}, "secretRef": {"name": "store"}, "endpoint": "http://minio:9000"})),
+        ("/spec/model", json!({"uri": "hf://org/name@v1", "secretRef": {"name": "hub"}, "caBundleRef": {"name": "a", "key": "b.pem"}})),
+        ("/spec/cache", json!({"claimName": "models"})),
+        ("/spec/cache", json!({"size": "20Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"]})),
         ("/spec/device", json!("cuda")),
         ("/spec/replicas", json!(0)),
         autoscaling(json!({"maxReplicas": 8, "targetTokensPerSecond": 400, "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0}}})),
@@ -312,7 +357,17 @@ async fn models() -> anyhow::Result<()> {
                 json!({"name": "text2sql"}),
                 "model needs exactly one of uri (a checkpoint) and trainingRef",
             ),
-            ("/spec/model/uri", json!("oci://registry/name"), URI),
+            ("/spec/model/uri", json!("oci://registry"), MODEL_URI),
+            ("/spec/model/secretRef", json!({"name": "hub"}), ACCESS),
+            ("/spec/model", json!({"uri": "hf://org/name", "endpoint": "mirror"}), ADDRESS),
+            ("/spec/model", json!({"uri": "hf://org/name", "proxy": "proxy"}), PROXY),
+            ("/spec/model/digest", json!("sha256:12"), "must be sha256: and 64 hexadecimal digits"),
+            ("/spec/cache", json!({}), "cache needs claimName (an existing claim), or size"),
+            (
+                "/spec/cache",
+                json!({"claimName": "models", "size": "1Gi"}),
+                "cache is either an existing claim (claimName)",
+            ),
             ("/spec/model/servedName", json!("a b"), "must contain only letters, digits and ._:/-"),
             ("/spec/model", json!({"trainingRef": {"name": "A"}}), "spec.model.trainingRef.name in body should match"),
             ("/spec/model", json!({"trainingRef": {}}), TRAINING_REFERENCE),

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use cllm_crds::status_page::JobStage;
+use cllm_storage::{DatasetAccess, ModelAccess, OutputAccess};
 
 use crate::adapt::AdaptArguments;
 use crate::collect::CollectArguments;
 use crate::consistency::TrainArguments;
 use crate::evaluate::EvaluateArguments;
 use crate::init::InitArguments;
+use crate::remote::Input;
 
 /// Makes consistency language models: one subcommand for each stage.
 #[derive(Clone, Debug, Parser)]
@@ -39,6 +41,26 @@ pub struct CommonArguments {
     /// Threads; 0 for as many as there are processors.
     #[arg(long, global = true, default_value_t = 0)]
     pub threads: usize,
+    /// See [`StorageArguments`].
+    #[command(flatten)]
+    pub storage: StorageArguments,
+}
+
+/// For models that are hf://, s3:// or oci://, data that is s3://, and an output that is s3://.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StorageArguments {
+    /// Where downloads are kept, and results on their way out.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// The way to the model.
+    #[command(flatten)]
+    pub model: ModelAccess,
+    /// The way to the data.
+    #[command(flatten)]
+    pub dataset: DatasetAccess,
+    /// The way to the output.
+    #[command(flatten)]
+    pub output: OutputAccess,
 }
 
 impl CommonArguments {
@@ -72,6 +94,28 @@ pub enum Command {
 }
 
 impl Command {
+    /// The arguments that may name a place outside of this machine.
+    pub(crate) fn inputs(&mut self) -> Vec<(Input, &mut PathBuf)> {
+        match self {
+            Self::Init(_) => Vec::new(),
+            Self::Adapt(adapt) => {
+                let validation = adapt.validation.as_mut().map(|path| (Input::Dataset, path));
+                let required = [(Input::Model, &mut adapt.model), (Input::Dataset, &mut adapt.dataset)];
+                required.into_iter().chain(validation).collect()
+            }
+            Self::Collect(collect) => {
+                vec![(Input::Model, &mut collect.model), (Input::Dataset, &mut collect.dataset)]
+            }
+            Self::Train(train) => {
+                let validation = train.validation.as_mut().map(|path| (Input::Dataset, path));
+                std::iter::once((Input::Model, &mut train.model)).chain(validation).collect()
+            }
+            Self::Evaluate(evaluate) => {
+                vec![(Input::Model, &mut evaluate.target), (Input::Dataset, &mut evaluate.dataset)]
+            }
+        }
+    }
+
     /// The stage as the status page names it; making a random model counts to adaptation.
     pub fn stage(&self) -> JobStage {
         match self {

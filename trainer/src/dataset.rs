@@ -1,8 +1,8 @@
-//! Data sets: JSONL files, gzipped where the name ends in `.gz`. Reads and checks lines; does not tokenise.
+//! Data sets: a JSONL file, or a folder of them, gzipped where the name ends in `.gz`. Reads and checks lines; does not tokenise.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cllm_engine::tokenizer::{Message, Tokenizer};
 use flate2::read::MultiGzDecoder;
@@ -38,8 +38,8 @@ enum Line {
 /// Reads the first `limit` examples of a file. `tokenizer` renders `{"messages"}` lines by its chat template.
 pub fn read(path: &Path, tokenizer: &Tokenizer, limit: Option<usize>) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
-    for_each_line(path, limit, |number, line| {
-        examples.push(parse(line, tokenizer).map_err(|problem| bad_line(path, number, &problem))?);
+    for_each_line(path, limit, |file, number, line| {
+        examples.push(parse(line, tokenizer).map_err(|problem| bad_line(file, number, &problem))?);
         Ok(())
     })?;
     if examples.is_empty() {
@@ -54,8 +54,8 @@ pub fn read(path: &Path, tokenizer: &Tokenizer, limit: Option<usize>) -> Result<
 /// The texts of a file, before there is a tokenizer: prompt and completion, or the contents of the messages.
 pub fn read_texts(path: &Path) -> Result<Vec<String>> {
     let mut texts = Vec::new();
-    for_each_line(path, None, |number, line| {
-        match serde_json::from_str(line).map_err(|error| bad_line(path, number, &describe(&error)))? {
+    for_each_line(path, None, |file, number, line| {
+        match serde_json::from_str(line).map_err(|error| bad_line(file, number, &describe(&error)))? {
             Line::Pair { prompt, completion } => texts.extend([prompt, completion]),
             Line::Chat { messages } => texts.extend(messages.into_iter().map(|message| message.content)),
         }
@@ -73,22 +73,68 @@ pub fn tokenize(example: &Example, tokenizer: &Tokenizer, eos: u32) -> Result<To
     Ok(TokenizedExample { tokens, prompt_len })
 }
 
-fn for_each_line(path: &Path, limit: Option<usize>, mut visit: impl FnMut(usize, &str) -> Result<()>) -> Result<()> {
+/// The files of a data set, in the order of their names.
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(Failure::read(path))? {
+        let file = entry.map_err(Failure::read(path))?.path();
+        if is_data(&file) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::BadInput(format!(
+            "{} holds no *.jsonl or *.jsonl.gz: name the folder of the data",
+            path.display()
+        )));
+    }
+    Ok(files)
+}
+
+/// `*.jsonl` or `*.jsonl.gz`, and visible.
+fn is_data(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let plain = Path::new(name.strip_suffix(".gz").unwrap_or(&name));
+    !name.starts_with('.') && plain.extension().is_some_and(|extension| extension == "jsonl")
+}
+
+fn for_each_line(
+    path: &Path,
+    limit: Option<usize>,
+    mut visit: impl FnMut(&Path, usize, &str) -> Result<()>,
+) -> Result<()> {
+    let mut left = limit.unwrap_or(usize::MAX);
+    for file in files(path)? {
+        left -= for_each_line_of(&file, left, &mut visit)?;
+    }
+    Ok(())
+}
+
+/// At most `limit` lines of one file; answers how many there were.
+fn for_each_line_of(
+    path: &Path,
+    limit: usize,
+    visit: &mut impl FnMut(&Path, usize, &str) -> Result<()>,
+) -> Result<usize> {
     let file = File::open(path).map_err(Failure::read(path))?;
     let gzipped = path.extension().is_some_and(|extension| extension == "gz");
     let content: Box<dyn Read> = if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut seen = 0;
     for (index, line) in BufReader::new(content).lines().enumerate() {
-        if limit.is_some_and(|limit| seen >= limit) {
+        if seen >= limit {
             break;
         }
         let line = line.map_err(|error| bad_line(path, index + 1, &error.to_string()))?;
         if !line.trim().is_empty() {
-            visit(index + 1, &line)?;
+            visit(path, index + 1, &line)?;
             seen += 1;
         }
     }
-    Ok(())
+    Ok(seen)
 }
 
 fn parse(line: &str, tokenizer: &Tokenizer) -> std::result::Result<Example, String> {

@@ -29,6 +29,9 @@ pub enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A place outside of this machine.
+    #[error(transparent)]
+    Storage(#[from] cllm_storage::StorageError),
     /// The differentiable forward.
     #[error("the computation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -42,8 +45,9 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::BadInput(_) => 2,
+            Self::Storage(error) if !error.retry_helps() => 2,
             Self::Interrupted => 75,
-            Self::Locked(_) | Self::Write { .. } | Self::Tensor(_) | Self::Engine(_) => 1,
+            Self::Locked(_) | Self::Write { .. } | Self::Storage(_) | Self::Tensor(_) | Self::Engine(_) => 1,
         }
     }
 

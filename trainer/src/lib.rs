@@ -16,6 +16,7 @@ pub mod model_folder;
 mod optimizer;
 mod parallel;
 pub mod progress;
+mod remote;
 mod run;
 mod run_output;
 mod run_state;

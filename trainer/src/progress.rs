@@ -76,6 +76,11 @@ impl Reporter {
         lock(&self.status).progress = progress;
     }
 
+    /// What follows is counted in other units, so its pace is measured anew.
+    pub fn restart(&mut self) {
+        self.begun = None;
+    }
+
     /// Fails once SIGTERM or SIGINT has come.
     pub fn check_interruption(&self) -> Result<()> {
         if self.is_interrupted() { Err(Failure::Interrupted) } else { Ok(()) }

@@ -9,7 +9,7 @@ use cllm_crds::status_page::{JobStage, TERMINATION_MESSAGE_LIMIT, TerminationMes
 use crate::arguments::{Arguments, Command};
 use crate::failure::Result;
 use crate::progress::{Reporter, new_status};
-use crate::{adapt, background, collect, consistency, evaluate, init};
+use crate::{adapt, background, collect, consistency, init, remote};
 
 /// Runs the stage. Errors go to the log and the termination message.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -40,7 +40,7 @@ fn run_stage(arguments: &Arguments, stage: JobStage) -> Result<TerminationMessag
     let interrupted = background::start(status.clone(), common.host, common.metrics_port)?;
     let mut reporter = Reporter::new(status, interrupted, std::io::stderr().is_terminal());
     let threads = common.thread_count();
-    match &arguments.command {
+    match &remote::localize(&arguments.command, &common.storage, &mut reporter)? {
         Command::Init(init) => init::run(init).map(|()| empty(stage)),
         Command::Adapt(adapt) => adapt::run(adapt, threads, &mut reporter).map(|()| empty(stage)),
         Command::Collect(collect) => {
@@ -49,7 +49,7 @@ fn run_stage(arguments: &Arguments, stage: JobStage) -> Result<TerminationMessag
         }
         Command::Train(train) => consistency::run(train, threads, &mut reporter).map(|()| empty(stage)),
         Command::Evaluate(evaluate) => {
-            let evaluated = evaluate::run(evaluate, threads, &mut reporter)?;
+            let evaluated = remote::evaluate(evaluate, &common.storage, threads, &mut reporter)?;
             Ok(TerminationMessage {
                 speedup: Some(evaluated.report.speedup),
                 quality: Some(evaluated.report.quality),

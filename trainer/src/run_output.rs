@@ -7,6 +7,7 @@ use cllm_engine::differentiable::DifferentiableModel;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::dataset;
 use crate::failure::{Failure, Result};
 use crate::model_folder::{self, StoredDtype};
 use crate::run_state::other_settings;
@@ -41,10 +42,12 @@ pub(crate) fn write(
     model_folder::write(output, from, model, dtype, &[(NOTE, settings.clone())])
 }
 
-/// `sha256:<hex>` of a file.
+/// `sha256:<hex>` of the files of a data set, one after the other.
 pub(crate) fn file_digest(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
-    let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
-    copied.map_err(Failure::read(path))?;
+    for file in dataset::files(path)? {
+        let copied = File::open(&file).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+        copied.map_err(Failure::read(&file))?;
+    }
     Ok(format!("sha256:{:x}", hash.finalize()))
 }

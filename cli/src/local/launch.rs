@@ -15,7 +15,7 @@ use super::claims::Claims;
 use super::process::{Group, ProgramFolders, spawn};
 use super::state::create_folder;
 use super::supervise::{Ended, Phase, Supervised, supervise};
-use super::translate::{self, Folder, Places, translate};
+use super::translate::{self, Folder, MountedObjects, Places, translate};
 
 /// What Kubernetes gives a Pod between SIGTERM and SIGKILL when it does not say.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -27,6 +27,8 @@ pub(super) struct Host {
     pub programs: ProgramFolders,
     /// Where claims are.
     pub claims: Claims,
+    /// Where Secrets and `ConfigMaps` are.
+    pub objects: MountedObjects,
     /// Where output goes.
     pub logs: PathBuf,
     /// Where scratch space and termination messages are.
@@ -100,6 +102,7 @@ impl Host {
         let claims = translate::claims(request.template);
         let places = Places {
             claims: claims.into_iter().map(|claim| (claim.clone(), self.claims.folder(&claim))).collect(),
+            objects: self.objects.clone(),
             scratch,
             ports: ports.clone(),
             termination_message: termination_message.clone(),
@@ -127,6 +130,9 @@ impl Host {
         match &folder.claim {
             Some(claim) if folder.read_only && self.claims.is_named(claim) && !folder.path.is_dir() => {
                 Err(LocalError::ClaimFolder { claim: claim.clone(), path: folder.path.clone() })
+            }
+            None if folder.read_only && !folder.path.is_dir() => {
+                Err(LocalError::ObjectFolder { path: folder.path.clone() })
             }
             _ => create_folder(&folder.path),
         }

@@ -72,6 +72,12 @@ pub(crate) enum LocalError {
         /// Its folder.
         path: PathBuf,
     },
+    /// A Secret or `ConfigMap` that stands for a folder that is not there.
+    #[error("{path} stands for a Secret or ConfigMap, but does not exist; create it with one file for each key")]
+    ObjectFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A Pod that has no counterpart on this machine.
     #[error(transparent)]
     Translate(#[from] TranslateError),
@@ -109,7 +115,7 @@ impl LocalError {
     /// Wrong however often it is tried.
     pub(crate) fn is_input(&self) -> bool {
         match self {
-            Self::Translate(_) | Self::ClaimFolder { .. } => true,
+            Self::Translate(_) | Self::ClaimFolder { .. } | Self::ObjectFolder { .. } => true,
             Self::Folder { .. }
             | Self::Locked { .. }
             | Self::State { .. }

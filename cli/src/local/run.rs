@@ -12,6 +12,7 @@ use super::process::ProgramFolders;
 use super::reporter::Reporter;
 use super::session::Session;
 use super::state::Workdir;
+use super::translate::MountedObjects;
 use crate::CliError;
 use crate::args::UpArguments;
 use crate::documents;
@@ -31,6 +32,7 @@ pub(crate) async fn up(arguments: UpArguments) -> Result<ExitCode, CliError> {
     let host = Host {
         programs: ProgramFolders::new(arguments.bin_dir.as_deref()),
         claims: plan.claims.clone(),
+        objects: MountedObjects::new(&arguments.secrets, &arguments.config_maps),
         logs: workdir.logs(),
         scratch: workdir.scratch(),
     };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, Volume};
 
 use super::probe::{Probe, Probes};
 
@@ -17,6 +17,8 @@ const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 pub(super) struct Places {
     /// Folder of each persistent volume claim.
     pub claims: BTreeMap<String, PathBuf>,
+    /// Folders of Secrets and `ConfigMaps`.
+    pub objects: MountedObjects,
     /// Folder for the emptyDir volumes of this Pod.
     pub scratch: PathBuf,
     /// Local port of each named container port.
@@ -29,6 +31,26 @@ pub(super) struct Places {
     pub pod_name: String,
     /// See `pod_name`.
     pub pod_uid: String,
+}
+
+/// Which folder of this machine stands for a Secret or a `ConfigMap`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MountedObjects {
+    secrets: BTreeMap<String, PathBuf>,
+    config_maps: BTreeMap<String, PathBuf>,
+}
+
+impl MountedObjects {
+    /// As the command line names them.
+    pub(super) fn new(secrets: &[(String, PathBuf)], config_maps: &[(String, PathBuf)]) -> Self {
+        let absolute = |(name, folder): &(String, PathBuf)| {
+            (name.clone(), std::path::absolute(folder).unwrap_or_else(|_| folder.clone()))
+        };
+        Self {
+            secrets: secrets.iter().map(absolute).collect(),
+            config_maps: config_maps.iter().map(absolute).collect(),
+        }
+    }
 }
 
 /// A child process.
@@ -70,13 +92,27 @@ pub(crate) enum TranslateError {
     },
     /// A volume that has no counterpart here.
     #[error(
-        "the Pod of {pod} mounts the volume '{volume}', which is neither a persistentVolumeClaim nor an emptyDir; local mode has only these, so leave it out of the file that you run with `cllm up`"
+        "the Pod of {pod} mounts the volume '{volume}', which is no persistentVolumeClaim, emptyDir, Secret or ConfigMap; local mode has only these, so leave it out of the file that you run with `cllm up`"
     )]
     Volume {
         /// The Pod.
         pod: String,
         /// The volume.
         volume: String,
+    },
+    /// A Secret or `ConfigMap` without a folder.
+    #[error(
+        "no folder stands for the {kind} '{name}' of the Pod of {pod}: put each of its keys into a file of that name in a folder, and name the folder with --{flag} {name}=DIR"
+    )]
+    Object {
+        /// The Pod.
+        pod: String,
+        /// Secret or `ConfigMap`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The flag.
+        flag: &'static str,
     },
     /// A variable whose value only a cluster knows.
     #[error(
@@ -164,6 +200,9 @@ fn mounts(spec: &PodSpec, container: &Container, places: &Places) -> Result<Vec<
             (folder.clone(), Some(claim))
         } else if volume.empty_dir.is_some() {
             (places.scratch.join(&volume.name), None)
+        } else if let Some((kind, flag, name, folders)) = object(volume, places) {
+            let folder = folders.get(name).cloned();
+            (folder.ok_or_else(|| TranslateError::Object { pod: pod(), kind, name: name.to_owned(), flag })?, None)
         } else {
             return Err(refused());
         };
@@ -173,6 +212,18 @@ fn mounts(spec: &PodSpec, container: &Container, places: &Places) -> Result<Vec<
     }
     mounts.sort_by_key(|mount| std::cmp::Reverse(mount.path.len()));
     Ok(mounts)
+}
+
+/// The Secret or `ConfigMap` of a volume, with the folders among which it must be.
+fn object<'a>(
+    volume: &'a Volume,
+    places: &'a Places,
+) -> Option<(&'static str, &'static str, &'a str, &'a BTreeMap<String, PathBuf>)> {
+    if let Some(secret) = &volume.secret {
+        return Some(("Secret", "secret", secret.secret_name.as_deref()?, &places.objects.secrets));
+    }
+    let config_map = volume.config_map.as_ref()?;
+    Some(("ConfigMap", "config-map", &config_map.name, &places.objects.config_maps))
 }
 
 fn argument(arg: &str, container: &Container, mounts: &[Mount], places: &Places) -> String {
@@ -273,6 +324,9 @@ mod tests {
                 {"name": "other", "persistentVolumeClaim": {"claimName": "data-2"}},
                 {"name": "workspace", "persistentVolumeClaim": {"claimName": "shop-workspace"}},
                 {"name": "tmp", "emptyDir": {}},
+                {"name": "credentials-model", "secret": {"secretName": "hub"}},
+                {"name": "credentials-output", "secret": {"secretName": "store"}},
+                {"name": "certificates-model", "configMap": {"name": "authorities"}},
             ],
         }});
         let container = value.pointer_mut("/spec/containers/0").and_then(Value::as_object_mut).unwrap();
@@ -284,6 +338,7 @@ mod tests {
         let claims = [("data", "/folder/data"), ("data-2", "/elsewhere"), ("shop-workspace", "/folder/claims/shop")];
         Places {
             claims: claims.into_iter().map(|(name, folder)| (name.to_owned(), PathBuf::from(folder))).collect(),
+            objects: MountedObjects::new(&[("hub".to_owned(), "/keys/hub".into())], &[]),
             scratch: "/folder/pods/shop-0".into(),
             ports: [("http".to_owned(), 41_000), ("metrics".to_owned(), 41_001)].into(),
             termination_message: "/folder/pods/shop-0/termination-log".into(),
@@ -318,6 +373,18 @@ mod tests {
         let command = translate(&template(&json!({"args": arguments})), &places()).unwrap();
         assert_eq!(command.program, "cllm-trainer");
         assert_eq!(command.args, cases.map(|(_, after)| after));
+    }
+
+    #[test]
+    fn a_secret_is_a_folder_that_was_named() {
+        let command = translate(
+            &template(&json!({
+                "args": ["--credentials=/credentials/model"],
+                "volumeMounts": [{"name": "credentials-model", "mountPath": "/credentials/model", "readOnly": true}],
+            })),
+            &places(),
+        );
+        assert_eq!(command.unwrap().args, ["--credentials=/keys/hub"]);
     }
 
     #[test]
@@ -357,7 +424,10 @@ mod tests {
     fn what_has_no_counterpart_here_is_refused_with_a_sentence() {
         let secret = json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}});
         let unknown = json!([{"name": "missing", "mountPath": "/secrets"}]);
+        let mounted = |volume: &str| json!({"volumeMounts": [{"name": volume, "mountPath": "/mounted"}]});
         let cases = [
+            (mounted("credentials-output"), "--secret store=DIR"),
+            (mounted("certificates-model"), "--config-map authorities=DIR"),
             (json!({"env": [secret]}), "the variable KEY"),
             (json!({"volumeMounts": unknown}), "the volume 'missing'"),
             (json!({"command": ["sh", "-c"]}), "a command of 2 words"),

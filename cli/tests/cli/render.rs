@@ -80,7 +80,7 @@ fn input_that_is_wrong_is_refused_with_file_document_and_field() {
         ("{ maxBlockSize: 8 }", "{ strategy: jacobi }", "spec.decoding.strategy is \"jacobi\"; it must be one of"),
         ("output: { uri: pvc://models/shop }", "output: {}", "spec.output.uri is missing"),
         ("drainSeconds: 5", "drainSeconds: yes", "spec.server.drainSeconds is \"yes\"; it must be a whole number"),
-        ("pvc://data/target", "hf://org/name", "`hf://org/name` is not a place"),
+        ("pvc://data/target", "git://org/name", "`git://org/name` is not a place"),
         ("replicas: 2", "tolerations: [{ keys: x }]", "unknown field spec.tolerations[0].keys"),
         (
             "kind: CllmModel",

@@ -51,6 +51,7 @@ for argument in "$@"; do
   esac
 done
 echo serve >> "$FAKE/calls"
+printf '%s\n' "$@" > "$FAKE/arguments"
 echo $$ >> "$FAKE/pids"
 if [ -f "$FAKE/fail-serve" ]; then echo "cannot load"; exit "$(cat "$FAKE/fail-serve")"; fi
 exec "$FAKE_SERVER_BINARY" --exact up::fake_server --ignored --nocapture

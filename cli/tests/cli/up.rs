@@ -276,6 +276,34 @@ fn claims_of_the_command_line_win() {
 }
 
 #[test]
+fn a_downloaded_model_gets_a_cache_in_the_workdir_and_the_folder_of_its_secret() {
+    let playground = Playground::new();
+    playground.write(
+        "shop.yaml",
+        "apiVersion: cllm.dev/v1alpha1\nkind: CllmModel\nmetadata: { name: shop }\n\
+         spec: { model: { uri: hf://org/shop, secretRef: { name: hub } } }\n",
+    );
+    assert!(!playground.up(&["--exit-when-ready"]).wait().success());
+    let stderr = playground.read("stderr");
+    assert!(stderr.contains("the Secret 'hub'") && stderr.contains("--secret hub=DIR"), "{stderr}");
+    let named = format!("hub={}", playground.path("hub").display());
+    assert!(!playground.up(&["--exit-when-ready", "--secret", &named]).wait().success());
+    assert!(playground.read("stderr").contains("hub stands for a Secret or ConfigMap, but does not exist"));
+    std::fs::create_dir(playground.path("hub")).unwrap();
+    let status = playground.up(&["--exit-when-ready", "--secret", &named]).wait();
+    assert!(status.success(), "{}", playground.read("stderr"));
+    let arguments = playground.read("fake/arguments");
+    let folder = |name: &str| playground.path(name).canonicalize().unwrap().display().to_string();
+    for expected in [
+        "--model=hf://org/shop".to_owned(),
+        format!("--credentials={}", folder("hub")),
+        format!("--cache={}/", folder("work")),
+    ] {
+        assert!(arguments.lines().any(|line| line.starts_with(&expected)), "{expected} in {arguments}");
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_is_refused_at_once() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();

@@ -50,9 +50,17 @@ impl Applier {
 
     /// Brings a model's children to what is declared.
     pub(super) async fn model(&self, resources: ModelResources<Prepared>) -> Result<ModelResources<Applied>, Error> {
-        let ModelResources { network_policy, deployment, service, disruption_budget, autoscaler, state: PhantomData } =
-            resources;
+        let ModelResources {
+            cache,
+            network_policy,
+            deployment,
+            service,
+            disruption_budget,
+            autoscaler,
+            state: PhantomData,
+        } = resources;
         Ok(ModelResources {
+            cache: self.optional(cache).await?,
             network_policy: self.one(network_policy).await?,
             deployment: self.one(deployment).await?,
             service: self.one(service).await?,

@@ -12,10 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest, Sha256};
 
+use crate::access::{MountedAccess, Role};
+use crate::location::CACHE_FOLDER;
 use crate::model::render::child_name;
-use crate::model::{ResolvedModel, ValidModel};
+use crate::model::{ResolvedModel, ValidModel, cache};
 use crate::naming::{DIGEST_ANNOTATION, TEMPLATE_ANNOTATION, model_labels, selector_labels};
-use crate::pod::{Arguments, HTTP_PORT, METRICS_PORT, Mounts, Program, template};
+use crate::pod::{Arguments, HTTP_PORT, METRICS_PORT, Mounts, Program, TERMINATION_MESSAGE_PATH, template};
 
 /// Endpoints propagate before the server stops listening.
 const PRE_STOP_SLEEP_SECONDS: u32 = 10;
@@ -24,6 +26,8 @@ const SPARE_SECONDS: u32 = 5;
 const STARTUP_PERIOD_SECONDS: i32 = 5;
 /// A large checkpoint on a slow volume takes this long to load.
 const STARTUP_SECONDS: i32 = 3600;
+/// A download of hundreds of gigabytes comes on top.
+const DOWNLOAD_SECONDS: i32 = 6 * 3600;
 /// Where the prompts of the gate are mounted, under the name of their ConfigMap.
 const PROMPTS_FOLDER: &str = "/prompts";
 
@@ -39,7 +43,7 @@ pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Depl
             selector: LabelSelector { match_labels: Some(selector_labels(&labels)), match_expressions: None },
             strategy: Some(strategy(model)),
             // A long load is no failure.
-            progress_deadline_seconds: Some(STARTUP_SECONDS + 600),
+            progress_deadline_seconds: Some(startup_seconds(checkpoint) + 600),
             template: stamped_template(model, checkpoint),
             ..DeploymentSpec::default()
         }),
@@ -50,7 +54,8 @@ pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Depl
 fn strategy(model: &ValidModel) -> DeploymentStrategy {
     let in_place = match model.spec.rollout.strategy {
         // With one GPU a surge would wait forever for a second one.
-        RolloutStrategy::Auto => !model.extended_resources().is_empty(),
+        // With a volume for one node it would wait forever on another.
+        RolloutStrategy::Auto => !model.extended_resources().is_empty() || cache::may_hold_one_node(model),
         RolloutStrategy::Surge => false,
         RolloutStrategy::InPlace => true,
     };
@@ -93,6 +98,8 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
             workspace: None,
             read: checkpoint.location().claim().into_iter().collect(),
             written: BTreeSet::new(),
+            cache: checkpoint.location().remote().map(|_| cache::volume(model)),
+            access: access(model, checkpoint).into_iter().collect(),
         },
         resources: model.resources.clone(),
     };
@@ -101,7 +108,8 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
         let drain = model.spec.server.drain_seconds;
         pod.termination_grace_period_seconds = Some(i64::from(PRE_STOP_SLEEP_SECONDS + drain + SPARE_SECONDS));
         let startup_path = if may_block(model) { "/startupz" } else { "/readyz" };
-        pod.containers.iter_mut().for_each(|container| set_lifecycle(container, startup_path));
+        let seconds = startup_seconds(checkpoint);
+        pod.containers.iter_mut().for_each(|container| set_lifecycle(container, startup_path, seconds));
         if let Some(prompts) = prompts(model) {
             mount_prompts(pod, prompts);
         }
@@ -116,9 +124,8 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
 fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
     let server = &model.spec.server;
     let gate = model.spec.gates.as_ref().and_then(|gates| Some((gates.min_speedup.as_ref()?, gates.on_failure)));
-    Arguments::default()
-        .with("model", checkpoint.location().container_path())
-        .with_optional("digest", checkpoint.digest())
+    let arguments = Arguments::default()
+        .with("model", checkpoint.location().argument())
         .with("served-name", model.served_name())
         .with("host", "0.0.0.0")
         .with("http-port", HTTP_PORT)
@@ -129,9 +136,25 @@ fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
         .with("max-concurrent-requests", server.max_concurrent_requests)
         .with("max-queued-requests", server.max_queued_requests)
         .with("drain-seconds", server.drain_seconds)
+        .with("termination-message", TERMINATION_MESSAGE_PATH)
+        .with_optional("digest", model.spec.model.digest.as_deref().or(checkpoint.digest()))
         .with_optional("min-speedup", gate.map(|(bar, _)| bar))
         .with_optional("on-missed-gate", gate.map(|(_, on_failure)| on_failure.as_str()))
-        .with_optional("prompts", prompts(model).map(prompts_path))
+        .with_optional("prompts", prompts(model).map(prompts_path));
+    match access(model, checkpoint) {
+        Some(access) => access.add_to(arguments.with("cache", CACHE_FOLDER)),
+        None => arguments,
+    }
+}
+
+/// How the checkpoint is reached, if it is downloaded.
+fn access<'a>(model: &'a ValidModel, checkpoint: &ResolvedModel) -> Option<MountedAccess<'a>> {
+    let access = &model.spec.model.access;
+    checkpoint.location().remote().map(|_| MountedAccess { role: Role::Model, access })
+}
+
+fn startup_seconds(checkpoint: &ResolvedModel) -> i32 {
+    STARTUP_SECONDS + checkpoint.location().remote().map_or(0, |_| DOWNLOAD_SECONDS)
 }
 
 /// Nodes are reserved for those who ask for an extended resource by a taint with its name (as the admission plugin
@@ -185,9 +208,9 @@ fn mount_prompts(pod: &mut PodSpec, PromptsReference { name, key }: &PromptsRefe
     }
 }
 
-fn set_lifecycle(container: &mut Container, startup_path: &str) {
+fn set_lifecycle(container: &mut Container, startup_path: &str, startup_seconds: i32) {
     container.startup_probe =
-        Some(probe(startup_path, STARTUP_PERIOD_SECONDS, STARTUP_SECONDS / STARTUP_PERIOD_SECONDS));
+        Some(probe(startup_path, STARTUP_PERIOD_SECONDS, startup_seconds / STARTUP_PERIOD_SECONDS));
     container.readiness_probe = Some(probe("/readyz", 5, 2));
     container.liveness_probe = Some(probe("/livez", 10, 6));
     container.lifecycle = Some(Lifecycle {

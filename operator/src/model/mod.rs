@@ -1,6 +1,7 @@
 //! `CllmModel`: from a resource to its objects and to its status. Pure: nothing here holds a client.
 
 mod autoscaler;
+mod cache;
 mod deployment;
 mod disruption_budget;
 mod network_policy;

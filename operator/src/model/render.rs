@@ -2,13 +2,16 @@
 
 use std::marker::PhantomData;
 
-use crate::model::{ResolvedModel, ValidModel, autoscaler, deployment, disruption_budget, network_policy, service};
+use crate::model::{
+    ResolvedModel, ValidModel, autoscaler, cache, deployment, disruption_budget, network_policy, service,
+};
 use crate::resources::{ModelResources, Prepared};
 
 /// The objects of the model. Always the same for the same resource, checkpoint and images.
 pub fn render(model: &ValidModel, checkpoint: &ResolvedModel) -> ModelResources<Prepared> {
     ModelResources {
-        network_policy: network_policy::policy(model),
+        cache: cache::claim(model),
+        network_policy: network_policy::policy(model, checkpoint),
         deployment: deployment::deployment(model, checkpoint),
         service: service::service(model),
         disruption_budget: disruption_budget::budget(model),

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::conditions::is_true;
-use crate::location::{Location, LocationError};
+use crate::location::{Location, LocationError, Purpose};
 use crate::model::{ModelReference, ValidModel};
 
 /// A checkpoint that can be served.
@@ -23,7 +23,7 @@ pub struct ResolvedModel {
 impl ResolvedModel {
     /// A checkpoint folder; the digest where it is known before the weights are loaded.
     pub fn new(uri: &str, digest: Option<String>) -> Result<Self, LocationError> {
-        Ok(Self { uri: uri.to_owned(), location: Location::parse(uri)?, digest })
+        Ok(Self { uri: uri.to_owned(), location: Location::parse(uri, Purpose::Model)?, digest })
     }
 
     /// As the spec or the training wrote it.
@@ -168,7 +168,7 @@ fn no_result(query: &TrainingQuery, followed: &[&CllmTraining]) -> Resolution {
 fn no_result_of(name: &str, status: Option<&CllmTrainingStatus>) -> (&'static str, String) {
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let output = status.and_then(|status| status.output.as_ref()).filter(|_| is_true(conditions, types::COMPLETE));
-    if let Some(Err(error)) = output.map(|output| Location::parse(&output.uri)) {
+    if let Some(Err(error)) = output.map(|output| Location::parse(&output.uri, Purpose::Model)) {
         return (reasons::TRAINING_FAILED, format!("The output of CllmTraining {name}: {error}."));
     }
     if is_true(conditions, types::FAILED) {

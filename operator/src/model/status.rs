@@ -2,7 +2,7 @@
 
 use cllm_crds::conditions::{reasons, types};
 use cllm_crds::status_page::{MeasuredSpeedup, ServerStatus};
-use cllm_crds::{CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
+use cllm_crds::{ArtifactProgress, CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
@@ -60,6 +60,7 @@ pub fn status(
             _ => previous.model.clone(),
         },
         effective_strategy: strategy(resolution, observed).or_else(|| previous.effective_strategy.clone()),
+        artifact: artifact(observed, previous.artifact.as_ref()),
         throughput: throughput(observed).or_else(|| previous.throughput.clone()),
         speedup,
         conditions: conditions.into_list(),
@@ -108,6 +109,15 @@ pub fn refused(
     conditions.set(types::STALLED, true, reason, message);
     conditions.set(types::READY, false, reason, message);
     CllmModelStatus { observed_generation: generation, conditions: conditions.into_list(), ..previous.clone() }
+}
+
+/// Of the replicas that download, the one with the most left; renewed by whole percents.
+fn artifact(observed: &Observed, previous: Option<&ArtifactProgress>) -> Option<ArtifactProgress> {
+    let downloading = observed.pages().filter_map(|page| page.artifact.as_ref());
+    let next = downloading.max_by_key(|progress| progress.bytes_total.saturating_sub(progress.bytes_done))?;
+    let percent = |progress: &ArtifactProgress| (100 * progress.bytes_done).checked_div(progress.bytes_total);
+    let is_as_before = |old: &&ArtifactProgress| old.bytes_total == next.bytes_total && percent(old) == percent(next);
+    Some(previous.filter(is_as_before).unwrap_or(next).clone())
 }
 
 /// Selects the Pods of the replicas, as the scale subresource writes it.

@@ -2,7 +2,9 @@
 //!
 //! The API server has checked most of this before; local mode has no API server.
 
-use cllm_crds::{Autoscaling, CllmModel, CllmModelSpec, Device, NAME_MAX_LENGTH, TrainingReference};
+use cllm_crds::{
+    Access, Autoscaling, Cache, CllmModel, CllmModelSpec, Device, ModelSource, NAME_MAX_LENGTH, TrainingReference,
+};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -12,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decimal::{Decimal, DecimalError};
 use crate::images::Images;
-use crate::location::LocationError;
+use crate::location::{LocationError, is_claim_name};
 use crate::model::{Memory, ResolvedModel, TrainingQuery};
 use crate::naming::{Labels, Owner, queue_labels};
 use crate::training::is_name;
@@ -75,12 +77,6 @@ pub enum ValidationError {
         "spec.model.trainingRef needs exactly one of name (one training) and selector (the newest of several, by matchLabels): keep one of the two"
     )]
     TrainingReference,
-    /// No checkpoint has such a digest.
-    #[error("spec.model.digest `{found}` must be sha256: and 64 hexadecimal digits in lower case")]
-    Digest {
-        /// The digest.
-        found: String,
-    },
     /// A gate that no figure can be held against.
     #[error("spec.gates.minSpeedup: {source}")]
     Gate {
@@ -101,6 +97,24 @@ pub enum ValidationError {
         /// The name.
         found: String,
     },
+    /// No digest.
+    #[error("spec.model.digest `{found}` must be sha256: and 64 hexadecimal digits, as status.model.digest shows it")]
+    Digest {
+        /// What stands there.
+        found: String,
+    },
+    /// Access to a place that is mounted.
+    #[error(
+        "spec.model.secretRef, endpoint, region, caBundleRef and proxy go with a checkpoint that is downloaded (hf://, s3://, oci://): \
+         remove them, or correct spec.model.uri"
+    )]
+    Access,
+    /// An existing claim and a new one at once, or neither.
+    #[error(
+        "spec.cache needs either claimName (an existing claim) or size (of a new one, with storageClassName and accessModes): keep one of \
+         the two"
+    )]
+    Cache,
     /// The bounds contradict each other.
     #[error("spec.autoscaling.minReplicas ({min}) is above maxReplicas ({max}): lower the one or raise the other")]
     AutoscalingBounds {
@@ -122,6 +136,8 @@ pub fn validate(model: &CllmModel, images: &Images) -> Result<ValidModel, Valida
         return Err(ValidationError::Name { found: owner.name });
     }
     check_served_name(spec.model.served_name.as_deref())?;
+    check_access(&spec.model)?;
+    check_cache(spec.cache.as_ref())?;
     check_autoscaling(spec.autoscaling.as_ref())?;
     check_digest(spec.model.digest.as_deref())?;
     check_gate(spec)?;
@@ -185,6 +201,18 @@ fn check_served_name(name: Option<&str>) -> Result<(), ValidationError> {
     } else {
         Err(ValidationError::ServedName { found: name.to_owned() })
     }
+}
+
+fn check_access(source: &ModelSource) -> Result<(), ValidationError> {
+    let is_mounted = source.uri.as_ref().is_some_and(|uri| uri.starts_with("pvc://") || uri.starts_with("file://"));
+    if is_mounted && source.access != Access::default() { Err(ValidationError::Access) } else { Ok(()) }
+}
+
+fn check_cache(cache: Option<&Cache>) -> Result<(), ValidationError> {
+    let Some(Cache { claim_name, storage_class_name, size, access_modes }) = cache else { return Ok(()) };
+    let is_new = size.is_some() || storage_class_name.is_some() || access_modes.is_some();
+    let is_complete = claim_name.as_deref().map_or(size.is_some(), is_claim_name);
+    if claim_name.is_some() != is_new && is_complete { Ok(()) } else { Err(ValidationError::Cache) }
 }
 
 fn check_autoscaling(autoscaling: Option<&Autoscaling>) -> Result<(), ValidationError> {

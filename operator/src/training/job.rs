@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
 use sha2::{Digest, Sha256};
 
+use crate::access::{MountedAccess, Role};
 use crate::location::{Location, WORKSPACE_FOLDER};
 use crate::naming::{STAGE_LABEL, training_labels};
 use crate::pod::{Arguments, METRICS_PORT, Mounts, Program, TERMINATION_MESSAGE_PATH, template};
@@ -29,8 +30,9 @@ struct Stage<'a> {
     kind: JobStage,
     /// What decides over its result.
     arguments: Arguments,
-    reads: Vec<&'a Location>,
-    writes: Option<&'a str>,
+    /// With what each is: only remote places need an access.
+    reads: Vec<(Role, &'a Location)>,
+    writes: Option<&'a Location>,
     resources: Option<&'a ResourceRequirements>,
     /// Into how many Pods it is split, and how many run at once.
     shards: Option<(u32, u32)>,
@@ -74,7 +76,7 @@ fn subcommand(stage: JobStage) -> &'static str {
 fn target_path(training: &ValidTraining) -> String {
     match training.spec.adaptation {
         Some(_) => in_workspace("target"),
-        None => training.model.container_path(),
+        None => training.model.argument(),
     }
 }
 
@@ -85,8 +87,8 @@ fn in_workspace(folder: &str) -> String {
 fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
     let options = training.spec.adaptation.as_ref()?;
     let arguments = Arguments::subcommand(subcommand(JobStage::Adapting))
-        .with("model", training.model.container_path())
-        .with("dataset", training.dataset.container_path())
+        .with("model", training.model.argument())
+        .with("dataset", training.dataset.argument())
         .with("output", in_workspace("target"))
         .with("state", in_workspace("adapt"))
         .with_optional("epochs", options.epochs)
@@ -94,11 +96,14 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
         .with("batch-size", options.batch_size)
         .with("learning-rate", &options.learning_rate)
         .with("seed", training.spec.training.seed)
-        .with_optional("validation", training.validation.as_ref().map(Location::container_path));
+        .with_optional("validation", training.validation.as_ref().map(Location::argument));
     Some(Stage {
         kind: JobStage::Adapting,
         arguments,
-        reads: [&training.model, &training.dataset].into_iter().chain(&training.validation).collect(),
+        reads: [target(training), data(&training.dataset)]
+            .into_iter()
+            .chain(training.validation.iter().map(data))
+            .collect(),
         writes: None,
         resources: options.resources.as_ref(),
         shards: None,
@@ -109,7 +114,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
     let options = &training.spec.trajectories;
     let arguments = Arguments::subcommand(subcommand(JobStage::Collecting))
         .with("model", target_path(training))
-        .with("dataset", training.dataset.container_path())
+        .with("dataset", training.dataset.argument())
         .with("output", in_workspace("trajectories"))
         .with("shards", options.shards)
         .with("block-size", options.block_size)
@@ -119,7 +124,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
     Stage {
         kind: JobStage::Collecting,
         arguments,
-        reads: target_reads(training).into_iter().chain([&training.dataset]).collect(),
+        reads: target_reads(training).into_iter().chain([data(&training.dataset)]).collect(),
         writes: None,
         resources: options.resources.as_ref(),
         shards: Some((options.shards, options.parallelism)),
@@ -141,11 +146,11 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("states", options.states.as_str())
         .with("seed", options.seed)
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
-        .with_optional("validation", training.validation.as_ref().map(Location::container_path));
+        .with_optional("validation", training.validation.as_ref().map(Location::argument));
     Stage {
         kind: JobStage::Training,
         arguments,
-        reads: target_reads(training).into_iter().chain(&training.validation).collect(),
+        reads: target_reads(training).into_iter().chain(training.validation.iter().map(data)).collect(),
         writes: None,
         resources: options.resources.as_ref(),
         shards: None,
@@ -157,27 +162,47 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
     let arguments = Arguments::subcommand(subcommand(JobStage::Evaluating))
         .with("target", target_path(training))
         .with("model", in_workspace("cllm"))
-        .with("dataset", training.test.container_path())
+        .with("dataset", training.test.argument())
         .with("metric", options.metric.as_str())
-        .with_optional("database", training.database.as_ref().map(Location::container_path))
+        .with_optional("database", training.database.as_ref().map(Location::argument))
         .with("prompts", options.prompts)
         .with("block-size", training.spec.trajectories.block_size)
         .with("max-new-tokens", training.spec.trajectories.max_new_tokens)
-        .with("output", training.output.container_path())
+        .with("output", training.output.argument())
         .with("output-uri", &training.output);
     Stage {
         kind: JobStage::Evaluating,
         arguments,
-        reads: target_reads(training).into_iter().chain([&training.test]).chain(&training.database).collect(),
-        writes: Some(&training.output.claim),
+        reads: target_reads(training)
+            .into_iter()
+            .chain([data(&training.test)])
+            .chain(training.database.iter().map(data))
+            .collect(),
+        writes: Some(&training.output),
         resources: options.resources.as_ref(),
         shards: None,
     }
 }
 
 /// The target is read from its own place, unless an adapted one lies in the workspace.
-fn target_reads(training: &ValidTraining) -> Option<&Location> {
-    training.spec.adaptation.is_none().then_some(&training.model)
+fn target_reads(training: &ValidTraining) -> Option<(Role, &Location)> {
+    training.spec.adaptation.is_none().then(|| target(training))
+}
+
+fn target(training: &ValidTraining) -> (Role, &Location) {
+    (Role::Model, &training.model)
+}
+
+fn data(location: &Location) -> (Role, &Location) {
+    (Role::Dataset, location)
+}
+
+/// By which way the remote places of a stage are reached, one for each role.
+fn accesses<'a>(training: &'a ValidTraining, stage: &Stage<'_>) -> Vec<MountedAccess<'a>> {
+    let written = stage.writes.map(|output| (Role::Output, output));
+    let places = stage.reads.iter().copied().chain(written);
+    let roles: BTreeSet<Role> = places.filter(|(_, place)| place.remote().is_some()).map(|(role, _)| role).collect();
+    roles.into_iter().map(|role| MountedAccess { role, access: training.access(role) }).collect()
 }
 
 fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
@@ -209,11 +234,18 @@ fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
 }
 
 fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage: Stage<'_>) -> PodTemplateSpec {
-    let arguments = stage
+    let access = accesses(training, &stage);
+    let mut arguments = stage
         .arguments
         .with("host", "0.0.0.0")
         .with("metrics-port", METRICS_PORT)
         .with("termination-message", TERMINATION_MESSAGE_PATH);
+    if !access.is_empty() {
+        arguments = arguments.with("cache", in_workspace("cache"));
+    }
+    for access in &access {
+        arguments = access.add_to(arguments);
+    }
     let program = Program {
         container: CONTAINER,
         binary: "cllm-trainer",
@@ -222,8 +254,10 @@ fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage:
         ports: &[("metrics", METRICS_PORT)],
         mounts: Mounts {
             workspace: Some(&training.workspace.name),
-            read: stage.reads.iter().filter_map(|location| location.claim()).collect(),
-            written: BTreeSet::from_iter(stage.writes),
+            read: stage.reads.iter().filter_map(|(_, location)| location.claim()).collect(),
+            written: stage.writes.and_then(Location::claim).into_iter().collect(),
+            cache: None,
+            access,
         },
         resources: stage.resources.or(training.spec.pod.resources.as_ref()).cloned(),
     };

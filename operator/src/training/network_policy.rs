@@ -1,9 +1,10 @@
-//! Training Pods talk to nobody; only their metrics port may be reached.
+//! Training Pods talk to nobody but the remote places of the spec; only their metrics port may be reached.
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::access::egress;
 use crate::naming::{selector_labels, training_labels};
 use crate::pod::METRICS_PORT;
 use crate::training::ValidTraining;
@@ -18,7 +19,7 @@ pub(super) fn policy(training: &ValidTraining) -> NetworkPolicy {
             pod_selector: Some(LabelSelector { match_labels: Some(selector_labels(&labels)), match_expressions: None }),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: Some(vec![NetworkPolicyIngressRule { ports: Some(vec![tcp(METRICS_PORT)]), from: None }]),
-            egress: None,
+            egress: egress(training.remote_places()),
         }),
     }
 }

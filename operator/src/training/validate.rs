@@ -3,12 +3,13 @@
 //! The API server has checked most of this before; local mode has no API server.
 
 use cllm_crds::conditions::types;
-use cllm_crds::{CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, Workspace};
+use cllm_crds::{Access, CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, Workspace};
 
+use crate::access::Role;
 use crate::conditions::is_true;
 use crate::decimal::{Decimal, DecimalError};
 use crate::images::Images;
-use crate::location::{ClaimPath, Location, LocationError, is_claim_name};
+use crate::location::{Location, LocationError, Purpose, is_claim_name};
 use crate::naming::{Labels, Owner, queue_labels};
 
 /// A training that can be rendered.
@@ -24,7 +25,8 @@ pub struct ValidTraining {
     pub(crate) validation: Option<Location>,
     pub(crate) test: Location,
     pub(crate) database: Option<Location>,
-    pub(crate) output: ClaimPath,
+    /// A folder of a claim, or of S3.
+    pub(crate) output: Location,
     pub(crate) workspace: WorkspaceClaim,
     pub(crate) min_speedup: Option<Decimal>,
     pub(crate) max_quality_drop: Option<Decimal>,
@@ -65,11 +67,21 @@ pub enum ValidationError {
     },
     /// The result must outlive its Pod.
     #[error(
-        "spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH, a folder of a PersistentVolumeClaim"
+        "spec.output.uri `{found}` cannot keep a result: write pvc://CLAIM/PATH (a folder of a PersistentVolumeClaim) or \
+         s3://BUCKET/PREFIX"
     )]
     Output {
         /// The URI.
         found: String,
+    },
+    /// Access to a place that is mounted.
+    #[error(
+        "{field}.secretRef, endpoint, region, caBundleRef and proxy go with a place that is reached over the network (s3://; a model also \
+         hf:// and oci://): remove them, or correct the uri"
+    )]
+    Access {
+        /// The path of the object with the fields.
+        field: &'static str,
     },
     /// A string that is no decimal.
     #[error("{field}: {source}")]
@@ -114,17 +126,29 @@ pub fn validate(training: &CllmTraining, images: &Images) -> Result<ValidTrainin
     check_name(&owner.name)?;
     check_adaptation(spec)?;
     check_evaluation(spec)?;
+    check_access("spec.model", &spec.model.access, &[Some(&spec.model.uri)])?;
+    let data = [Some(&spec.dataset.uri), spec.dataset.validation_uri.as_ref(), Some(&spec.dataset.test_uri)];
+    check_access("spec.dataset", &spec.dataset.access, &data)?;
+    check_access("spec.output", &spec.output.access, &[Some(&spec.output.uri)])?;
     let status = training.status.as_ref();
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     Ok(ValidTraining {
         generation: training.metadata.generation,
         queue_labels: queue_labels(&training.metadata),
         image: pinned_image(training, images),
-        model: location("spec.model.uri", &spec.model.uri)?,
-        dataset: location("spec.dataset.uri", &spec.dataset.uri)?,
-        validation: optional_location("spec.dataset.validationUri", spec.dataset.validation_uri.as_deref())?,
-        test: location("spec.dataset.testUri", &spec.dataset.test_uri)?,
-        database: optional_location("spec.evaluation.databaseUri", spec.evaluation.database_uri.as_deref())?,
+        model: location("spec.model.uri", &spec.model.uri, Purpose::Model)?,
+        dataset: location("spec.dataset.uri", &spec.dataset.uri, Purpose::Data)?,
+        validation: optional_location(
+            "spec.dataset.validationUri",
+            spec.dataset.validation_uri.as_deref(),
+            Purpose::Data,
+        )?,
+        test: location("spec.dataset.testUri", &spec.dataset.test_uri, Purpose::Data)?,
+        database: optional_location(
+            "spec.evaluation.databaseUri",
+            spec.evaluation.database_uri.as_deref(),
+            Purpose::Volume,
+        )?,
         output: output(&spec.output.uri)?,
         workspace: workspace(&owner.name, spec.workspace.as_ref())?,
         min_speedup: optional_decimal("spec.evaluation.minSpeedup", spec.evaluation.min_speedup.as_deref())?,
@@ -137,6 +161,24 @@ pub fn validate(training: &CllmTraining, images: &Images) -> Result<ValidTrainin
         spec: spec.clone(),
         owner,
     })
+}
+
+impl ValidTraining {
+    /// By which way the places of a role are reached.
+    pub(crate) fn access(&self, role: Role) -> &Access {
+        match role {
+            Role::Model => &self.spec.model.access,
+            Role::Dataset => &self.spec.dataset.access,
+            Role::Output => &self.spec.output.access,
+        }
+    }
+
+    /// All places that are reached over the network, with the way there.
+    pub(crate) fn remote_places(&self) -> impl Iterator<Item = (&str, &Access)> {
+        let data = [&self.dataset, &self.test].into_iter().chain(&self.validation).map(|place| (Role::Dataset, place));
+        let places = [(Role::Model, &self.model), (Role::Output, &self.output)].into_iter().chain(data);
+        places.filter_map(|(role, place)| Some((place.remote()?, self.access(role))))
+    }
 }
 
 /// Children are named after their owner.
@@ -186,19 +228,31 @@ fn workspace(training: &str, workspace: Option<&Workspace>) -> Result<WorkspaceC
     Ok(WorkspaceClaim { name: claim.clone(), is_new: false })
 }
 
-fn output(uri: &str) -> Result<ClaimPath, ValidationError> {
-    match location("spec.output.uri", uri)? {
-        Location::Claim(place) if !place.path.is_empty() => Ok(place),
-        Location::Claim(_) | Location::File(_) => Err(ValidationError::Output { found: uri.to_owned() }),
+fn output(uri: &str) -> Result<Location, ValidationError> {
+    match location("spec.output.uri", uri, Purpose::Output)? {
+        Location::Claim(place) if place.path.is_empty() => Err(ValidationError::Output { found: uri.to_owned() }),
+        Location::File(_) => Err(ValidationError::Output { found: uri.to_owned() }),
+        place => Ok(place),
     }
 }
 
-fn location(field: &'static str, uri: &str) -> Result<Location, ValidationError> {
-    Location::parse(uri).map_err(|source| ValidationError::Location { field, source })
+/// The fields of an access say nothing about a place that is mounted.
+fn check_access(field: &'static str, access: &Access, uris: &[Option<&String>]) -> Result<(), ValidationError> {
+    let is_mounted = |uri: &String| uri.starts_with("pvc://") || uri.starts_with("file://");
+    let are_mounted = uris.iter().flatten().all(|uri| is_mounted(uri));
+    if are_mounted && *access != Access::default() { Err(ValidationError::Access { field }) } else { Ok(()) }
 }
 
-fn optional_location(field: &'static str, uri: Option<&str>) -> Result<Option<Location>, ValidationError> {
-    uri.map(|uri| location(field, uri)).transpose()
+fn location(field: &'static str, uri: &str, purpose: Purpose) -> Result<Location, ValidationError> {
+    Location::parse(uri, purpose).map_err(|source| ValidationError::Location { field, source })
+}
+
+fn optional_location(
+    field: &'static str,
+    uri: Option<&str>,
+    purpose: Purpose,
+) -> Result<Option<Location>, ValidationError> {
+    uri.map(|uri| location(field, uri, purpose)).transpose()
 }
 
 fn decimal(field: &'static str, text: &str) -> Result<Decimal, ValidationError> {

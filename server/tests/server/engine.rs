@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cllm_engine::{ModelConfig, checkpoint, random::random_checkpoint};
-use cllm_server::{Args, ServeError, engine::load};
+use cllm_server::{ServeError, engine::load};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn serve_random_with(config: &ModelConfig, extra: &[&str]) -> Served {
 async fn start(model: &Path, extra: &[&str]) -> Server {
     let model = model.to_owned();
     let extra: Vec<&str> = extra.iter().copied().chain(["--threads=2"]).collect();
-    Server::start(&extra, move |args| load(&Args { model, ..args.clone() })).await
+    Server::start(&extra, move |args| load(args, &model)).await
 }
 
 fn text(answer: &Value) -> &str {

@@ -7,4 +7,5 @@ mod run;
 mod sql;
 
 pub use metric::Metric;
-pub use run::{EvaluateArguments, run};
+pub use run::{EvaluateArguments, Evaluated, run};
+pub(crate) use run::{REPORT, read_report};

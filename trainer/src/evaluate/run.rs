@@ -28,7 +28,8 @@ const CURVE_PROMPTS: usize = 100;
 /// Rows of the forwards that are timed.
 const COST_ROWS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const COST_REPETITIONS: usize = 50;
-const REPORT: &str = "report.json";
+/// The file that makes a folder a result.
+pub(crate) const REPORT: &str = "report.json";
 
 /// Arguments of `evaluate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -103,15 +104,19 @@ pub fn run(arguments: &EvaluateArguments, threads: usize, reporter: &mut Reporte
 /// An output is never overwritten, so one against another target cannot be replaced either.
 fn existing(folder: &Path, target_digest: &str) -> Result<Report> {
     let path = folder.join(REPORT);
-    let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;
-    let report: Report = serde_json::from_str(&text)
-        .map_err(|error| Failure::BadInput(format!("{} is no report ({error}); remove its folder", path.display())))?;
+    let text = fs::read(&path).map_err(Failure::read(&path))?;
+    read_report(&text, &folder.display().to_string(), target_digest)
+}
+
+/// The report of the result at `place`, which must be about this target.
+pub(crate) fn read_report(text: &[u8], place: &str, target_digest: &str) -> Result<Report> {
+    let report: Report = serde_json::from_slice(text)
+        .map_err(|error| Failure::BadInput(format!("{place} has no readable {REPORT} ({error}); remove it")))?;
     if report.target.digest == target_digest {
         return Ok(report);
     }
     Err(Failure::BadInput(format!(
-        "{} holds this checkpoint measured against another target ({}); remove it or name another --output",
-        folder.display(),
+        "{place} holds this checkpoint measured against another target ({}); remove it or name another --output",
         report.target.digest
     )))
 }

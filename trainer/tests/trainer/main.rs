@@ -5,4 +5,5 @@
 mod agreement;
 mod pipeline;
 mod resume;
+mod s3;
 mod support;
