@@ -10,11 +10,12 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// True when nothing more happens until a person changes something.
     pub const STALLED: &str = "Stalled";
+    /// True while a Pod shows a failure, or a CllmModel serves something other than was asked for; the message names the Pod and the next
+    /// step. A Pod that is only starting shows none.
+    pub const DEGRADED: &str = "Degraded";
 
     /// CllmModel: a replica has loaded the weights that the spec names.
     pub const MODEL_LOADED: &str = "ModelLoaded";
-    /// CllmModel: it serves, but not all is well; the message says what to do.
-    pub const DEGRADED: &str = "Degraded";
     /// CllmModel with `spec.autoscaling`: the autoscaler can read its metrics.
     pub const SCALING_ACTIVE: &str = "ScalingActive";
 
@@ -48,8 +49,8 @@ pub mod reasons {
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
     /// The spec contradicts itself; the message says what to change.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// An object of that name belongs to someone else; rename one of the two.
-    pub const NAME_TAKEN: &str = "NameTaken";
+    /// An object of that name belongs to someone else and is left alone; rename or delete one of the two.
+    pub const NAME_CONFLICT: &str = "NameConflict";
     /// The API server refused or did not answer; the operator tries again.
     pub const API_ERROR: &str = "ApiError";
     /// `spec.model.trainingRef` names a training that does not exist; create it, or correct the name.
@@ -72,6 +73,31 @@ pub mod reasons {
     pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
     /// The autoscaler has no metrics; the message is its own.
     pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
+
+    /// An image cannot be pulled; correct `spec.image`, or name credentials in `spec.imagePullSecrets`.
+    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
+    /// A Secret, ConfigMap or key of one is missing; create it, or correct its name in the spec.
+    pub const CONTAINER_CONFIG_ERROR: &str = "ContainerConfigError";
+    /// The node could not start a container; check that `spec.image` is an image of cllm for this processor.
+    pub const CONTAINER_NOT_STARTED: &str = "ContainerNotStarted";
+    /// A container ended with an error; the message has its exit code and last words.
+    pub const CONTAINER_FAILED: &str = "ContainerFailed";
+    /// A container that prepares the Pod ended with an error; the message has its exit code and last words.
+    pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
+    /// A container needed more memory than it may have; raise `resources.limits.memory`.
+    pub const OUT_OF_MEMORY: &str = "OutOfMemory";
+    /// No node takes a Pod; add or free one, or ask for less.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// A Pod had to leave its node; another takes its place.
+    pub const EVICTED: &str = "Evicted";
+    /// The node refused a Pod that it was given; look at the node.
+    pub const REJECTED_BY_NODE: &str = "RejectedByNode";
+    /// A volume cannot be attached or mounted; look at the claim or what else the message names.
+    pub const MOUNT_FAILED: &str = "MountFailed";
+    /// A node does not answer and holds its Pods: bring it back, delete the Node, or taint it out-of-service.
+    pub const NODE_LOST: &str = "NodeLost";
+    /// A quota, pod security or a webhook refuses the Pods; allow them, or ask for less.
+    pub const PODS_REFUSED: &str = "PodsRefused";
 
     /// No stage has started; wait.
     pub const PENDING: &str = "Pending";

@@ -24,7 +24,9 @@ pub use model::{
     NetworkPolicyOptions, PodDisruptionBudgetOptions, PromptsReference, PromptsSource, Rollout, RolloutStrategy,
     ServerOptions, ServiceOptions, Strategy, TrainingReference, TrainingSelector,
 };
-pub use model_status::{ArtifactProgress, CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
+pub use model_status::{
+    ArtifactProgress, CheckpointReference, CllmModelStatus, Failure, Rejection, ServedModel, Throughput,
+};
 pub use pod::{ImagePullPolicy, PodOptions};
 pub use rules::NAME_MAX_LENGTH;
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};

@@ -2,7 +2,7 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema makes private copies of the public structs")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,10 @@ pub struct CllmModelStatus {
     /// What Jacobi decoding gains, as the slowest of the replicas measured it before it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speedup: Option<MeasuredSpeedup>,
+
+    /// The last failure of a Pod, also when it has recovered since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
 
     /// What is true now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -119,6 +123,33 @@ pub struct Rejection {
 
     /// In a sentence.
     pub message: String,
+}
+
+/// A failure of a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The Pod; absent when it could not even be created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+
+    /// The container, unless it is the Pod as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+
+    /// One word, as in the condition Degraded.
+    pub reason: String,
+
+    /// How the container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+
+    /// What happened, and what to do next.
+    pub message: String,
+
+    /// When it ended, or since when it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
 }
 
 /// What the replicas deliver; decimals are strings.

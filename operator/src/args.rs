@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
 
+use crate::controller::LeaderElection;
+use crate::election::Timing;
 use crate::images::Images;
 
 /// Keeps CllmModels served and CllmTrainings running.
@@ -33,6 +35,22 @@ pub struct RunArgs {
     #[arg(long, env = "CLLM_METRICS_ADDRESS", default_value = "0.0.0.0:9090", value_name = "ADDRESS")]
     pub metrics_address: SocketAddr,
 
+    /// Let only one of several operators act: the one that holds a Lease.
+    #[arg(long, env = "CLLM_LEADER_ELECTION")]
+    pub leader_election: bool,
+
+    /// The namespace of the Lease [default: that of this Pod].
+    #[arg(long, env = "CLLM_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
+    pub leader_election_namespace: Option<String>,
+
+    /// The name of the Lease.
+    #[arg(long, env = "CLLM_LEADER_ELECTION_NAME", default_value = "cllm-operator", value_name = "NAME")]
+    pub leader_election_name: String,
+
+    /// The name of this process, as the Lease shows it; a random part is added.
+    #[arg(long, env = "HOSTNAME", default_value = "cllm-operator", value_name = "NAME")]
+    pub host_name: String,
+
     /// The image of replicas whose spec names none [default: cllm-server of this version].
     #[arg(long, env = "CLLM_SERVER_IMAGE", value_name = "IMAGE")]
     pub server_image: Option<String>,
@@ -43,6 +61,17 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Which Lease to compete for, if any; `namespace` is that of this Pod.
+    pub fn leader_election(&self, namespace: &str) -> Option<LeaderElection> {
+        self.leader_election.then(|| LeaderElection {
+            namespace: self.leader_election_namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+            name: self.leader_election_name.clone(),
+            // A container that restarts in its Pod is another one.
+            identity: format!("{}-{:08x}", self.host_name, rand::random::<u32>()),
+            timing: Timing::default(),
+        })
+    }
+
     /// The default images.
     pub fn images(&self) -> Images {
         let of_this_version = Images::of_this_version();

@@ -65,6 +65,11 @@ impl Conditions {
         }
     }
 
+    /// The condition of that type, as it is so far.
+    pub fn get(&self, type_: &str) -> Option<&Condition> {
+        find(&self.list, type_)
+    }
+
     /// Removes a condition that does not apply to this spec.
     pub fn remove(&mut self, type_: &str) {
         self.list.retain(|condition| condition.type_ != type_);

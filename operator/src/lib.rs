@@ -8,6 +8,8 @@ pub mod args;
 pub mod conditions;
 pub mod controller;
 pub mod decimal;
+pub mod election;
+pub mod failure;
 pub mod images;
 pub mod location;
 pub mod model;

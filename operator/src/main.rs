@@ -29,8 +29,9 @@ async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     let images = arguments.images();
-    tracing::info!(%address, ?images, namespace = ?arguments.namespace, "running");
-    run(Settings { client, namespace: arguments.namespace, images }, listener, stop).await
+    let leader_election = arguments.leader_election(client.default_namespace());
+    tracing::info!(%address, ?images, namespace = ?arguments.namespace, ?leader_election, "running");
+    run(Settings { client, namespace: arguments.namespace, images, leader_election }, listener, stop).await
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {

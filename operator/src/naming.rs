@@ -101,3 +101,74 @@ impl Owner {
         }
     }
 }
+
+/// By what the children of a resource are recognized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerKey {
+    /// [`MODEL_LABEL`] or [`TRAINING_LABEL`].
+    pub label: &'static str,
+    /// The name of the resource.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Whose an object is that has the name of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// It refers to the resource.
+    Ours,
+    /// The operator made it for a resource of that name, and the owner reference was removed.
+    Stripped,
+    /// It refers to an earlier resource of that name.
+    Predecessors,
+    /// Someone else's.
+    Foreign,
+}
+
+/// Whose an object is. Labels alone prove nothing, since anyone can write them: without a reference, the API server's own record of who
+/// wrote the object decides.
+pub fn ownership(metadata: &ObjectMeta, owner: &OwnerKey) -> Ownership {
+    let references = metadata.owner_references.as_deref().unwrap_or_default();
+    if references.iter().any(|reference| reference.uid == owner.uid) {
+        return Ownership::Ours;
+    }
+    let labels = metadata.labels.as_ref();
+    let has = |key: &str, value: &str| labels.and_then(|labels| labels.get(key)).is_some_and(|found| found == value);
+    let is_marked = has("app.kubernetes.io/managed-by", FIELD_MANAGER) && has(owner.label, &owner.name);
+    let mut managers = metadata.managed_fields.iter().flatten();
+    let is_written_by_us = managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+    match references {
+        _ if !is_marked || !is_written_by_us => Ownership::Foreign,
+        [] => Ownership::Stripped,
+        [..] => Ownership::Predecessors,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_is_ours_by_its_reference_or_by_who_wrote_it() {
+        let owner = OwnerKey { label: MODEL_LABEL, name: "text2sql".to_owned(), uid: "1".to_owned() };
+        let reference = |uid: &str| json!([{"apiVersion": "cllm.dev/v1alpha1", "kind": "CllmModel", "name": "text2sql", "uid": uid}]);
+        let (marked, theirs) = (json!(model_labels("text2sql")), json!(model_labels("other")));
+        let written = |manager: &str| json!([{"manager": manager, "operation": "Apply"}]);
+        for (labels, references, managers, expected) in [
+            (&marked, reference("1"), written("cllm-operator"), Ownership::Ours),
+            (&json!({}), reference("1"), written("kubectl"), Ownership::Ours),
+            (&marked, json!([]), written("cllm-operator"), Ownership::Stripped),
+            (&marked, json!([]), written("kubectl"), Ownership::Foreign),
+            (&json!({}), json!([]), written("cllm-operator"), Ownership::Foreign),
+            (&theirs, json!([]), written("cllm-operator"), Ownership::Foreign),
+            (&marked, reference("2"), written("cllm-operator"), Ownership::Predecessors),
+            (&json!({}), reference("2"), written("kubectl"), Ownership::Foreign),
+        ] {
+            let metadata = json!({"labels": labels, "ownerReferences": references, "managedFields": managers});
+            let metadata = serde_json::from_value(metadata.clone()).unwrap();
+            assert_eq!(ownership(&metadata, &owner), expected, "{metadata:?}");
+        }
+    }
+}

@@ -143,7 +143,7 @@ fn ready_is_what_the_deployment_reached() {
         assert_eq!(format!("{} {}", word(&status, "Ready"), word(&status, "Stalled")), expected, "{observed:?}");
     }
     let none = with(fixture("model_minimal"), "/spec/replicas", json!(0));
-    assert_eq!(word(&derive(none, &deployment(&json!({"observedGeneration": 2}))), "Ready"), "True/ScaledToZero");
+    assert_eq!(word(&derive(none, &deployment(&json!({"observedGeneration": 2}))), "Ready"), "False/ScaledToZero");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use cllm_crds::TrainingStage;
 use cllm_crds::status_page::JobStage::{self, Adapting, Collecting, Evaluating, Training};
-use cllm_operator::training::{Observed, due, parallelism_changes, suspensions};
+use cllm_operator::training::{Observed, changes, due};
 use common::{Executor, collected, error, evaluated, fixture, training, with, without_hash};
 use proptest::prelude::*;
 use serde_json::json;
@@ -75,6 +75,7 @@ fn a_training_goes_through_its_stages_one_at_a_time() {
     SpeedupVerified=True/GatePassed
     QualityVerified=True/GatePassed
     Suspended=False/Resumed
+    Degraded=False/AsDeclared
     Complete=True/Succeeded
     Failed=False/Succeeded
     Reconciling=False/Succeeded
@@ -175,7 +176,7 @@ fn a_job_that_waits_in_a_queue_is_queued() {
     executor.reconcile();
     assert_eq!(executor.status().stage, Some(TrainingStage::Queued));
     assert_eq!(executor.condition("Reconciling").1, "Queued");
-    assert!(suspensions(&executor.valid(), &executor.observed).is_empty(), "its queue decides over it");
+    assert!(changes(&executor.valid(), &executor.observed).is_empty(), "its queue decides over it");
 }
 
 #[test]
@@ -183,27 +184,45 @@ fn suspending_and_resuming_changes_the_running_job_only() {
     let mut executor = gated();
     executor.reconcile();
     let job = executor.job_name(Adapting);
-    assert!(suspensions(&executor.valid(), &executor.observed).is_empty());
+    assert!(changes(&executor.valid(), &executor.observed).is_empty());
 
     executor.training.spec.suspend = true;
-    assert_eq!(suspensions(&executor.valid(), &executor.observed), [(job.clone(), true)]);
+    assert_eq!(changes(&executor.valid(), &executor.observed), [(job.clone(), json!({"spec": {"suspend": true}}))]);
     executor.is_suspended(Adapting, true);
-    assert!(suspensions(&executor.valid(), &executor.observed).is_empty());
+    assert!(changes(&executor.valid(), &executor.observed).is_empty());
     executor.reconcile();
     assert_eq!(executor.status().stage, Some(TrainingStage::Adapting));
 
     executor.training.spec.suspend = false;
-    assert_eq!(suspensions(&executor.valid(), &executor.observed), [(job, false)]);
+    assert_eq!(changes(&executor.valid(), &executor.observed), [(job, json!({"spec": {"suspend": false}}))]);
 }
 
 #[test]
 fn parallelism_follows_the_spec_while_collecting() {
     let mut executor = gated();
     run_to(&mut executor, Collecting);
-    assert!(parallelism_changes(&executor.valid(), &executor.observed).is_empty());
+    assert!(changes(&executor.valid(), &executor.observed).is_empty());
     executor.training.spec.trajectories.parallelism = 4;
     let job = executor.job_name(Collecting);
-    assert_eq!(parallelism_changes(&executor.valid(), &executor.observed), [(job, 4)]);
+    assert_eq!(changes(&executor.valid(), &executor.observed), [(job, json!({"spec": {"parallelism": 4}}))]);
+}
+
+#[test]
+fn what_people_take_away_from_a_job_is_put_back() {
+    let mut executor = gated();
+    run_to(&mut executor, Training);
+    let [collecting, training] = [Collecting, Training].map(|stage| executor.job_name(stage));
+    for job in &mut executor.observed.jobs {
+        job.metadata.labels.as_mut().unwrap().remove("cllm.dev/training");
+        job.spec.as_mut().unwrap().backoff_limit = Some(99);
+        job.spec.as_mut().unwrap().ttl_seconds_after_finished = Some(1);
+    }
+    let changes = changes(&executor.valid(), &executor.observed);
+    let labels = json!({"labels": {"cllm.dev/training": "text2sql"}});
+    let of = |name: &str| changes.iter().find(|(job, _)| job == name).unwrap().1.clone();
+    assert_eq!(of(&collecting), json!({"metadata": labels}), "what has ended is only kept recognizable");
+    let spec = json!({"ttlSecondsAfterFinished": null, "backoffLimit": executor.training.spec.backoff_limit});
+    assert_eq!(of(&training), json!({"metadata": labels, "spec": spec}));
 }
 
 #[test]

@@ -10,10 +10,11 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precon
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::controller::diff::{covers, stamp};
 use crate::controller::error::Error;
-use crate::naming::FIELD_MANAGER;
+use crate::naming::{FIELD_MANAGER, OwnerKey, Ownership, ownership};
 use crate::resources::{Applied, ModelResources, Prepared, TrainingResources, object};
 
 /// Applies the children of one resource.
@@ -22,8 +23,7 @@ pub(super) struct Applier {
     namespace: String,
     /// Selects the children.
     selector: String,
-    /// The owner.
-    uid: String,
+    owner: OwnerKey,
 }
 
 /// What is applied: everything but Jobs.
@@ -38,14 +38,10 @@ impl<K> Child for K where
 }
 
 impl Applier {
-    /// For the children with that label of that owner.
-    pub(super) fn new(client: Client, namespace: &str, label: (&str, &str), uid: &str) -> Self {
-        Self {
-            client,
-            namespace: namespace.to_owned(),
-            selector: format!("{}={}", label.0, label.1),
-            uid: uid.to_owned(),
-        }
+    /// For the children of that owner.
+    pub(super) fn new(client: Client, namespace: &str, owner: OwnerKey) -> Self {
+        let selector = format!("{}={}", owner.label, owner.name);
+        Self { client, namespace: namespace.to_owned(), selector, owner }
     }
 
     /// Brings a model's children to what is declared.
@@ -92,34 +88,26 @@ impl Applier {
         match self.api::<Job>().create(&parameters, job).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let existing = self.api::<Job>().get_opt(&name).await.map_err(Error::api("read", &described))?;
-                existing.map_or(Ok(()), |existing| self.check_owner(&existing))
+                self.find_own::<Job>(&name).await.map(|_| ())
             }
             Err(error) => Err(Error::api("create", described)(error)),
         }
     }
 
-    /// Changes `spec.suspend` of a Job.
-    pub(super) async fn suspend(&self, name: &str, suspend: bool) -> Result<(), Error> {
-        self.merge_job(name, &serde_json::json!({"spec": {"suspend": suspend}})).await
-    }
-
-    /// Changes `spec.parallelism` of a Job.
-    pub(super) async fn parallelism(&self, name: &str, parallelism: i32) -> Result<(), Error> {
-        self.merge_job(name, &serde_json::json!({"spec": {"parallelism": parallelism}})).await
-    }
-
-    /// The children of a kind.
-    pub(super) async fn children<K: Child>(&self) -> Result<Vec<K>, Error> {
-        let parameters = ListParams::default().labels(&self.selector);
-        let list = self.api::<K>().list(&parameters).await.map_err(Error::api("list", K::plural(&())))?;
-        Ok(list.items.into_iter().filter(|child| self.is_ours(child)).collect())
-    }
-
-    async fn merge_job(&self, name: &str, change: &serde_json::Value) -> Result<(), Error> {
+    /// Changes fields of a Job.
+    pub(super) async fn change(&self, name: &str, change: &Value) -> Result<(), Error> {
+        tracing::info!(job = %name, %change, "changing");
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patched = self.api::<Job>().patch(name, &parameters, &Patch::Merge(change)).await;
         patched.map(|_| ()).map_err(Error::api("change", describe::<Job>(name)))
+    }
+
+    /// The children of a kind, also those whose owner reference was removed.
+    pub(super) async fn children<K: Child>(&self) -> Result<Vec<K>, Error> {
+        let parameters = ListParams::default().labels(&self.selector);
+        let list = self.api::<K>().list(&parameters).await.map_err(Error::api("list", K::plural(&())))?;
+        let is_ours = |child: &K| matches!(self.ownership(child), Ownership::Ours | Ownership::Stripped);
+        Ok(list.items.into_iter().filter(is_ours).collect())
     }
 
     async fn one<K: Child>(&self, declared: K) -> Result<K, Error> {
@@ -139,37 +127,52 @@ impl Applier {
 
     async fn apply<K: Child>(&self, declared: K, children: &[K]) -> Result<K, Error> {
         let name = declared.name_any();
-        let declared = stamp(object(&declared));
-        match children.iter().find(|child| child.name_any() == name) {
-            Some(live) if covers(&object(live), &declared) => return Ok(live.clone()),
-            Some(_) => {}
-            None => self.check_name_is_free::<K>(&name).await?,
+        let mut declared = stamp(object(&declared));
+        let known = children.iter().find(|child| child.name_any() == name);
+        if let Some(live) = known.filter(|live| covers(&object(*live), &declared)) {
+            return Ok(live.clone());
         }
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let found = match known {
+            Some(known) => Some(known.clone()),
+            // It may have lost the label by which children are listed.
+            None => self.find_own::<K>(&name).await?,
+        };
+        let parameters = PatchParams::apply(FIELD_MANAGER);
+        let parameters = match &found {
+            Some(live) => {
+                // Another object that took the name meanwhile is refused.
+                declared["metadata"]["uid"] = json!(live.uid());
+                parameters.force()
+            }
+            // Without force what someone else made meanwhile is not taken over.
+            None => parameters,
+        };
         tracing::info!(kind = %K::kind(&()), %name, "applying");
         let applied = self.api::<K>().patch(&name, &parameters, &Patch::Apply(&declared)).await;
         applied.map_err(Error::api("apply", describe::<K>(&name)))
     }
 
-    /// Server-side apply would take over an object that someone else made.
-    async fn check_name_is_free<K: Child>(&self, name: &str) -> Result<(), Error> {
+    /// The object of that name, if there is one and it is ours.
+    async fn find_own<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
         let existing = self.api::<K>().get_opt(name).await.map_err(Error::api("read", describe::<K>(name)))?;
-        existing.map_or(Ok(()), |existing| self.check_owner(&existing))
+        existing.map(|existing| self.check_owner(&existing).map(|()| existing)).transpose()
     }
 
     fn check_owner<K: Child>(&self, existing: &K) -> Result<(), Error> {
         let object = describe::<K>(&existing.name_any());
-        match (self.is_ours(existing), existing.meta().deletion_timestamp.is_some()) {
-            (_, true) => Err(Error::BeingDeleted { object }),
-            (false, false)
-                if existing.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == FIELD_MANAGER) =>
-            {
-                // The garbage collector removes what an earlier resource of that name left.
-                Err(Error::BeingDeleted { object })
-            }
-            (false, false) => Err(Error::NameTaken { object }),
-            (true, false) => Ok(()),
+        if existing.meta().deletion_timestamp.is_some() {
+            return Err(Error::BeingDeleted { object });
         }
+        match self.ownership(existing) {
+            Ownership::Ours | Ownership::Stripped => Ok(()),
+            // The garbage collector removes what an earlier resource of that name left.
+            Ownership::Predecessors => Err(Error::BeingDeleted { object }),
+            Ownership::Foreign => Err(Error::NameConflict { object }),
+        }
+    }
+
+    fn ownership<K: Child>(&self, existing: &K) -> Ownership {
+        ownership(existing.meta(), &self.owner)
     }
 
     async fn prune<K: Child>(&self, children: &[K], declared: Option<&str>) -> Result<(), Error> {
@@ -188,10 +191,6 @@ impl Applier {
             }
         }
         Ok(())
-    }
-
-    fn is_ours<K: Child>(&self, child: &K) -> bool {
-        child.owner_references().iter().any(|owner| owner.uid == self.uid)
     }
 
     fn api<K: Child>(&self) -> Api<K> {

@@ -27,7 +27,7 @@ pub enum Error {
     InvalidModel(#[from] model::ValidationError),
     /// An object of that name belongs to someone else.
     #[error("{object} exists and does not belong to this resource: rename or delete one of the two")]
-    NameTaken {
+    NameConflict {
         /// `Kind name`.
         object: String,
     },
@@ -61,7 +61,7 @@ impl Error {
     pub fn handling(&self) -> Handling {
         match self {
             Self::InvalidTraining(_) | Self::InvalidModel(_) => Handling::Stalled { reason: reasons::INVALID_SPEC },
-            Self::NameTaken { .. } => Handling::Stalled { reason: reasons::NAME_TAKEN },
+            Self::NameConflict { .. } => Handling::Stalled { reason: reasons::NAME_CONFLICT },
             Self::Api { source, .. } if is_refusal(source) => Handling::Stalled { reason: reasons::API_ERROR },
             Self::BeingDeleted { .. } => Handling::Waiting(Duration::from_secs(5)),
             Self::Api { .. } | Self::Nameless => Handling::Failed,

@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics` of the operator itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -12,23 +12,31 @@ use tokio::net::TcpListener;
 
 use crate::controller::metrics::Metrics;
 
-/// How many controllers have yet to read the resources that exist.
+/// How many controllers have yet to read the resources that exist; one that stands by for the leader is ready too.
 #[derive(Clone, Debug)]
-pub(super) struct Readiness(Arc<AtomicUsize>);
+pub(super) struct Readiness {
+    waiting: Arc<AtomicUsize>,
+    stands_by: Arc<AtomicBool>,
+}
 
 impl Readiness {
     /// That many controllers.
     pub(super) fn waiting_for(controllers: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(controllers)))
+        Self { waiting: Arc::new(AtomicUsize::new(controllers)), stands_by: Arc::default() }
     }
 
     /// One controller has read its resources.
     pub(super) fn one_is_ready(&self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The Lease was read: if another operator leads, this one is as ready as it can be.
+    pub(super) fn stands_by(&self) {
+        self.stands_by.store(true, Ordering::Release);
     }
 
     fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
+        self.stands_by.load(Ordering::Acquire) || self.waiting.load(Ordering::Acquire) == 0
     }
 }
 

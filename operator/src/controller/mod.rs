@@ -5,6 +5,7 @@ mod context;
 mod diff;
 mod error;
 mod health;
+mod leader;
 mod metrics;
 mod model;
 mod pods;
@@ -15,4 +16,5 @@ mod training;
 
 pub use diff::DECLARATION_ANNOTATION;
 pub use error::{Error, Handling};
+pub use leader::{LeaderElection, LeadershipError};
 pub use run::{Settings, run};

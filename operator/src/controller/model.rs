@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
@@ -16,11 +15,12 @@ use crate::controller::apply::Applier;
 use crate::controller::context::Context;
 use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
+use crate::failure::PodFailure;
 use crate::model::{
     Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, refused, render,
     validate,
 };
-use crate::naming::MODEL_LABEL;
+use crate::naming::{MODEL_LABEL, OwnerKey};
 
 const KIND: &str = "CllmModel";
 /// The replicas' pages are read this often.
@@ -86,9 +86,11 @@ async fn steps(
     let autoscaler = if model.spec.autoscaling.is_some() { only(applier.children().await?) } else { None };
     let valid = validate(model, &context.images)?.holding(model, autoscaler.as_ref());
     let trainings = dereference_trainings(&valid, namespace, context).await?;
-    let replicas = replicas(model, namespace, context).await?;
+    let pods = pods::labelled(&context.client, namespace, MODEL_LABEL, &model.name_any()).await?;
+    let replicas = pods::replicas(&context.pages, &pods).await;
+    let failures = pods::failures(&context.client, namespace, &pods, &[], Timestamp::now()).await?;
     let decision = decide(&valid, &trainings, &replicas);
-    let observed = Box::pin(act(&applier, model, &valid, &decision, replicas)).await?;
+    let observed = Box::pin(act(&applier, model, &valid, &decision, (replicas, failures))).await?;
     let next = crate::model::status(&valid, &decision, &observed, previous, Timestamp::now());
     let next = telemetry::settle_model(next, previous);
     status::write(api, model, previous, &next).await?;
@@ -102,7 +104,7 @@ async fn act(
     model: &CllmModel,
     valid: &ValidModel,
     decision: &Decision,
-    replicas: Vec<Replica>,
+    (replicas, failures): (Vec<Replica>, Vec<PodFailure>),
 ) -> Result<Observed, Error> {
     match &decision.resolution {
         Resolution::Waiting { .. } => Ok(Observed::default()),
@@ -110,10 +112,12 @@ async fn act(
             deployment: only(applier.children::<Deployment>().await?),
             autoscaler: only(applier.children::<HorizontalPodAutoscaler>().await?),
             replicas,
+            failures,
         }),
         Resolution::Resolved(checkpoint) => {
             let applied = Box::pin(applier.model(render(valid, checkpoint))).await?;
-            Ok(Observed { deployment: Some(applied.deployment), autoscaler: applied.autoscaler, replicas })
+            let (deployment, autoscaler) = (Some(applied.deployment), applied.autoscaler);
+            Ok(Observed { deployment, autoscaler, replicas, failures })
         }
     }
 }
@@ -124,7 +128,8 @@ fn only<K>(children: Vec<K>) -> Option<K> {
 }
 
 fn applier(model: &CllmModel, namespace: &str, context: &Context) -> Applier {
-    Applier::new(context.client.clone(), namespace, (MODEL_LABEL, &model.name_any()), &model.uid().unwrap_or_default())
+    let owner = OwnerKey { label: MODEL_LABEL, name: model.name_any(), uid: model.uid().unwrap_or_default() };
+    Applier::new(context.client.clone(), namespace, owner)
 }
 
 async fn dereference_trainings(
@@ -144,11 +149,4 @@ async fn dereference_trainings(
             Ok(api.list(&parameters).await.map_err(Error::api("list", "CllmTrainings"))?.items)
         }
     }
-}
-
-async fn replicas(model: &CllmModel, namespace: &str, context: &Context) -> Result<Vec<Replica>, Error> {
-    let api = Api::<Pod>::namespaced(context.client.clone(), namespace);
-    let selector = format!("{MODEL_LABEL}={}", model.name_any());
-    let pods = api.list(&ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
-    Ok(pods::replicas(&context.pages, &pods.items).await)
 }

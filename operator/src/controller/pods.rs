@@ -5,18 +5,24 @@ use std::time::Duration;
 
 use cllm_crds::status_page::{JobStage, TerminationMessage};
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Event, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::controller::error::Error;
+use crate::failure::{self, JOB_LABEL, PodFailure, last_words};
 use crate::model::Replica;
-use crate::naming::{STAGE_LABEL, TEMPLATE_ANNOTATION};
+use crate::naming::{FIELD_MANAGER, STAGE_LABEL, TEMPLATE_ANNOTATION};
 use crate::pod::METRICS_PORT;
 
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
-const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
 /// A replica set of this size says what there is to say.
 const MOST_PAGES: usize = 64;
+/// One Pod that waits for its volumes says what there is to say of a replica set.
+const MOST_EVENT_LISTS: usize = 4;
 
 /// The client for `/status` pages: short timeouts, no proxy, no redirect.
 pub(super) fn page_client() -> reqwest::Result<reqwest::Client> {
@@ -48,12 +54,8 @@ fn refusal(pod: &Pod) -> Option<String> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
     let ends = containers.iter().flat_map(|container| [&container.state, &container.last_state]);
     let refused = ends.flatten().filter_map(|state| state.terminated.as_ref()).find(|end| end.exit_code == 2)?;
-    let last_line = last_line(refused.message.as_deref().unwrap_or_default());
-    Some(last_line.map_or("it ended with exit code 2.", |line| line.trim_start_matches("error: ")).to_owned())
-}
-
-fn last_line(text: &str) -> Option<&str> {
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty())
+    let words = last_words(refused).unwrap_or_else(|| "it ended with exit code 2".to_owned());
+    Some(format!("{}.", words.trim_start_matches("error: ")))
 }
 
 async fn page<P: DeserializeOwned>(client: &reqwest::Client, address: String) -> Option<P> {
@@ -70,6 +72,38 @@ fn is_running(pod: &Pod) -> bool {
 fn pod_address(pod: &Pod) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.clone()?;
     Some(if address.contains(':') { format!("[{address}]") } else { address })
+}
+
+/// The Pods with that label that the operator's children made.
+pub(super) async fn labelled(client: &Client, namespace: &str, label: &str, name: &str) -> Result<Vec<Pod>, Error> {
+    let selector = format!("{label}={name},app.kubernetes.io/managed-by={FIELD_MANAGER}");
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let list = pods.list(&ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    Ok(list.items)
+}
+
+/// What goes wrong with Pods, and with making those of Jobs. Events are read only of what waits without saying for what.
+pub(super) async fn failures(
+    client: &Client,
+    namespace: &str,
+    pods: &[Pod],
+    jobs: &[Job],
+    now: Timestamp,
+) -> Result<Vec<PodFailure>, Error> {
+    let waiting = pods.iter().filter(|pod| failure::waits_for_volumes(pod, now)).filter_map(ResourceExt::uid);
+    let lacking = jobs.iter().filter(|job| failure::lacks_pods(job, now)).filter_map(ResourceExt::uid);
+    let mut events = Vec::new();
+    for uid in waiting.take(MOST_EVENT_LISTS).chain(lacking) {
+        events.extend(events_of(client, namespace, &uid).await?);
+    }
+    let refusals = jobs.iter().filter_map(|job| failure::job_refusal(job, &events, now));
+    Ok(refusals.chain(failure::failures(pods, &events, now)).collect())
+}
+
+async fn events_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Event>, Error> {
+    let api = Api::<Event>::namespaced(client.clone(), namespace);
+    let parameters = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    Ok(api.list(&parameters).await.map_err(Error::api("list", "events"))?.items)
 }
 
 /// The last words of Pods that ended, by the name of their Job, oldest first.
@@ -108,7 +142,7 @@ fn message(stage: JobStage, state: &ContainerStateTerminated) -> Option<Terminat
     if state.exit_code == 0 {
         return None;
     }
-    let last_line = last_line(text);
+    let last_line = last_words(state);
     let reason = state.reason.as_deref().unwrap_or("Error");
     let error = match last_line {
         Some(line) if reason == "Error" => format!("{line} (exit code {})", state.exit_code),

@@ -1,5 +1,6 @@
 //! Starts the controllers of both kinds and the operator's own pages, and stops them together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -16,10 +17,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::context::Context;
 use crate::controller::health::{Readiness, serve};
+use crate::controller::leader::{Elector, Fence, LeaderElection};
 use crate::controller::metrics::Metrics;
 use crate::controller::{model, pods, training};
 use crate::images::Images;
@@ -37,19 +40,74 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// What runs when a spec names no image.
     pub images: Images,
+    /// Of several operators only the leader acts; absent: there is only this one.
+    pub leader_election: Option<LeaderElection>,
 }
 
-/// Runs until `stop` is cancelled: both controllers, and `/livez`, `/readyz` and `/metrics` on the listener.
+/// Runs until `stop` is cancelled, or leadership is lost: both controllers, and `/livez`, `/readyz` and `/metrics` on the listener.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot make the metrics")?;
+    let readiness = Readiness::waiting_for(2);
+    let health = async {
+        let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
+        served.context("cannot serve /livez, /readyz and /metrics")
+    };
+    match &settings.leader_election {
+        None => {
+            metrics.leads(true);
+            tokio::try_join!(health, run_controllers(&settings, &metrics, &readiness, &stop))?;
+        }
+        Some(election) => {
+            let lead = lead(election, &settings, &metrics, &readiness, &stop);
+            tokio::try_join!(health, lead)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the controllers while this process leads. When it loses the Lease, they are dropped where they are.
+async fn lead(
+    election: &LeaderElection,
+    settings: &Settings,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let fence = Fence::new();
+    let elector = Elector::new(settings.client.clone(), election, fence.clone());
+    let settings = Settings { client: fence.around(settings.client.clone()), ..settings.clone() };
+    let (leads, mut is_leader) = watch::channel(false);
+    let finished = CancellationToken::new();
+    let work = async {
+        tokio::select! {
+            result = async { is_leader.wait_for(|leads| *leads).await.map(drop) } => {
+                result.context("the election ended")?;
+                run_controllers(&settings, metrics, readiness, stop).await?;
+            }
+            () = stop.cancelled() => {}
+        }
+        finished.cancel();
+        anyhow::Ok(())
+    };
+    let keep = async {
+        let kept = elector.run(leads, readiness.clone(), metrics.clone(), finished.clone()).await;
+        kept.map_err(anyhow::Error::from)
+    };
+    tokio::try_join!(keep, work).map(|_| ())
+}
+
+async fn run_controllers(
+    settings: &Settings,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let pages = pods::page_client().context("cannot make the HTTP client")?;
     let context = Arc::new(Context::new(settings.client.clone(), pages, settings.images.clone(), metrics.clone()));
-    let readiness = Readiness::waiting_for(2);
-    let health = serve(listener, metrics, readiness.clone(), stop.clone().cancelled_owned());
-    let models = run_models(&settings, context.clone(), &readiness, stop.clone());
-    let trainings = run_trainings(&settings, context, &readiness, stop.clone());
-    let (health, (), ()) = tokio::join!(health, models, trainings);
-    health.context("cannot serve /livez, /readyz and /metrics")
+    let models = run_models(settings, context.clone(), readiness, stop.clone());
+    let trainings = run_trainings(settings, context, readiness, stop.clone());
+    tokio::join!(models, trainings);
+    Ok(())
 }
 
 async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Readiness, stop: CancellationToken) {
@@ -58,15 +116,15 @@ async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Read
     let store = controller.store();
     let models = store.clone();
     let stream = controller
-        .owns(api::<Deployment>(settings), children())
-        .owns(api::<Service>(settings), children())
-        .owns(api::<PodDisruptionBudget>(settings), children())
-        .owns(api::<NetworkPolicy>(settings), children())
-        .owns(api::<HorizontalPodAutoscaler>(settings), children())
+        .watches(api::<Deployment>(settings), children(), |child| owners(&child, MODEL_LABEL))
+        .watches(api::<Service>(settings), children(), |child| owners(&child, MODEL_LABEL))
+        .watches(api::<PodDisruptionBudget>(settings), children(), |child| owners(&child, MODEL_LABEL))
+        .watches(api::<NetworkPolicy>(settings), children(), |child| owners(&child, MODEL_LABEL))
+        .watches(api::<HorizontalPodAutoscaler>(settings), children(), |child| owners(&child, MODEL_LABEL))
         .watches(api::<CllmTraining>(settings), watcher::Config::default(), move |training| {
             followers(&models, &training)
         })
-        .watches(api::<Pod>(settings), children(), |pod| labelled::<CllmModel>(&pod, MODEL_LABEL))
+        .watches(api::<Pod>(settings), children(), |pod| owners(&pod, MODEL_LABEL))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(model::reconcile, model::error_policy, context);
     tokio::join!(stream.for_each(async |_| ()), ready(store, readiness));
@@ -77,10 +135,10 @@ async fn run_trainings(settings: &Settings, context: Arc<Context>, readiness: &R
         .with_config(Config::default().concurrency(CONCURRENCY));
     let store = controller.store();
     let stream = controller
-        .owns(api::<Job>(settings), children())
-        .owns(api::<PersistentVolumeClaim>(settings), children())
-        .owns(api::<NetworkPolicy>(settings), children())
-        .watches(api::<Pod>(settings), children(), |pod| labelled::<CllmTraining>(&pod, TRAINING_LABEL))
+        .watches(api::<Job>(settings), children(), |child| owners(&child, TRAINING_LABEL))
+        .watches(api::<PersistentVolumeClaim>(settings), children(), |child| owners(&child, TRAINING_LABEL))
+        .watches(api::<NetworkPolicy>(settings), children(), |child| owners(&child, TRAINING_LABEL))
+        .watches(api::<Pod>(settings), children(), |pod| owners(&pod, TRAINING_LABEL))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(training::reconcile, training::error_policy, context);
     tokio::join!(stream.for_each(async |_| ()), ready(store, readiness));
@@ -123,11 +181,17 @@ fn followers(models: &Store<CllmModel>, training: &CllmTraining) -> Vec<ObjectRe
     models.state().iter().filter(|model| follows(model)).map(|model| ObjectRef::from_obj(model.as_ref())).collect()
 }
 
-/// The resource whose name stands in the label of a Pod.
-fn labelled<K>(pod: &Pod, label: &str) -> Option<ObjectRef<K>>
+/// The resources that a child may belong to: by the label, which says it also when the owner reference was removed, and by the reference,
+/// which says it also when the label was.
+fn owners<C, K>(child: &C, label: &str) -> Vec<ObjectRef<K>>
 where
+    C: Resource,
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let name = pod.labels().get(label)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
+    let Some(namespace) = child.namespace() else { return Vec::new() };
+    let by_label = child.labels().get(label).cloned();
+    let references = child.owner_references().iter();
+    let by_reference = references.filter(|owner| owner.kind == K::kind(&())).map(|owner| owner.name.clone());
+    let names: BTreeSet<_> = by_label.into_iter().chain(by_reference).collect();
+    names.iter().map(|name| ObjectRef::new(name).within(&namespace)).collect()
 }

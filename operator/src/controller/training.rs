@@ -17,8 +17,8 @@ use crate::controller::apply::Applier;
 use crate::controller::context::Context;
 use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
-use crate::naming::TRAINING_LABEL;
-use crate::training::{Observed, ValidTraining, due, parallelism_changes, refused, render, suspensions, validate};
+use crate::naming::{OwnerKey, TRAINING_LABEL};
+use crate::training::{Observed, ValidTraining, changes, due, refused, render, validate};
 
 const KIND: &str = "CllmTraining";
 /// A running Pod's page is read this often.
@@ -101,8 +101,8 @@ async fn steps(
 }
 
 fn applier(training: &CllmTraining, namespace: &str, context: &Context) -> Applier {
-    let label = (TRAINING_LABEL, training.name_any());
-    Applier::new(context.client.clone(), namespace, (label.0, &label.1), &training.uid().unwrap_or_default())
+    let owner = OwnerKey { label: TRAINING_LABEL, name: training.name_any(), uid: training.uid().unwrap_or_default() };
+    Applier::new(context.client.clone(), namespace, owner)
 }
 
 fn is_terminal(status: &CllmTrainingStatus) -> bool {
@@ -117,16 +117,14 @@ async fn dereference(
     context: &Context,
 ) -> Result<Observed, Error> {
     let jobs = applier.children::<Job>().await?;
-    let pods_api = Api::<Pod>::namespaced(context.client.clone(), namespace);
-    let selector = format!("{TRAINING_LABEL}={}", training.name_any());
-    let pods =
-        pods_api.list(&kube::api::ListParams::default().labels(&selector)).await.map_err(Error::api("list", "pods"))?;
+    let pods = pods::labelled(&context.client, namespace, TRAINING_LABEL, &training.name_any()).await?;
     let is_of_our_job = |pod: &Pod| {
         pod.owner_references().iter().any(|owner| jobs.iter().any(|job| job.metadata.uid.as_ref() == Some(&owner.uid)))
     };
-    let pods: Vec<_> = pods.items.into_iter().filter(is_of_our_job).collect();
+    let pods: Vec<_> = pods.into_iter().filter(is_of_our_job).collect();
     let page = pods::pages::<TrainerStatus>(&context.pages, &pods).await.into_iter().next();
-    Ok(Observed { messages: pods::termination_messages(&pods), page, jobs })
+    let failures = pods::failures(&context.client, namespace, &pods, &jobs, Timestamp::now()).await?;
+    Ok(Observed { messages: pods::termination_messages(&pods), page, failures, jobs })
 }
 
 async fn start_and_change_jobs(applier: &Applier, valid: &ValidTraining, observed: &mut Observed) -> Result<(), Error> {
@@ -135,11 +133,8 @@ async fn start_and_change_jobs(applier: &Applier, valid: &ValidTraining, observe
         applier.create(&job).await?;
         observed.jobs.push(job);
     }
-    for (name, suspend) in suspensions(valid, observed) {
-        applier.suspend(&name, suspend).await?;
-    }
-    for (name, parallelism) in parallelism_changes(valid, observed) {
-        applier.parallelism(&name, parallelism).await?;
+    for (name, change) in changes(valid, observed) {
+        applier.change(&name, &change).await?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ use cllm_crds::status_page::ServerStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 
+use crate::failure::PodFailure;
+
 pub use deployment::template_hash;
 pub use promotion::{Decision, Memory, Replica, decide};
 pub use render::render;
@@ -33,6 +35,8 @@ pub struct Observed {
     pub autoscaler: Option<HorizontalPodAutoscaler>,
     /// The replicas' own words, from before it acted.
     pub replicas: Vec<Replica>,
+    /// What goes wrong with the Pods of the replicas.
+    pub failures: Vec<PodFailure>,
 }
 
 impl Observed {

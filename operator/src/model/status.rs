@@ -8,6 +8,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::conditions::{Conditions, Truth};
+use crate::failure::{self, PodFailure};
 use crate::model::promotion::{Rejected, Standing};
 use crate::model::service::url;
 use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, speedup, template_hash};
@@ -22,6 +23,8 @@ enum Phase {
     Progressing { reason: &'static str, message: String },
     /// Nothing more happens until a person changes something.
     Stuck { reason: String, message: String },
+    /// The spec wants no replica.
+    AtZero { message: String },
     /// All replicas answer, with the weights that the spec names.
     Ready { reason: &'static str, message: String },
     /// `spec.paused`: whatever there is stays.
@@ -42,11 +45,12 @@ pub fn status(
     let rollout = rollout(model, resolution, observed.deployment.as_ref());
     let is_good = matches!(rollout, Phase::Ready { reason: reasons::AS_DECLARED, .. });
     let speedup = measured_speedup(model, resolution, observed, previous);
+    let failures = failures(observed);
     let mut conditions = Conditions::from_previous(&previous.conditions, model.generation, now);
     set_loaded(&mut conditions, resolution, loaded, &replicas);
     set_scaling(&mut conditions, model, observed.autoscaler.as_ref());
     speedup::set_verified(&mut conditions, model, speedup.as_ref());
-    set_degraded(&mut conditions, standing);
+    set_degraded(&mut conditions, standing, &failures);
     let phase = if model.spec.paused { paused(&replicas) } else { phase(rollout, standing) };
     set_summary(&mut conditions, &phase);
     CllmModelStatus {
@@ -63,6 +67,7 @@ pub fn status(
         artifact: artifact(observed, previous.artifact.as_ref()),
         throughput: throughput(observed).or_else(|| previous.throughput.clone()),
         speedup,
+        last_failure: failure::last(&failures, previous.last_failure.as_ref()),
         conditions: conditions.into_list(),
     }
 }
@@ -120,6 +125,12 @@ fn artifact(observed: &Observed, previous: Option<&ArtifactProgress>) -> Option<
     Some(previous.filter(is_as_before).unwrap_or(next).clone())
 }
 
+/// Of the Pods, and of those that may not even be created.
+fn failures(observed: &Observed) -> Vec<PodFailure> {
+    let refusal = observed.deployment.as_ref().and_then(failure::refusal);
+    refusal.into_iter().chain(observed.failures.iter().cloned()).collect()
+}
+
 /// Selects the Pods of the replicas, as the scale subresource writes it.
 fn selector(model: &ValidModel) -> String {
     let labels = selector_labels(&model_labels(&model.owner.name));
@@ -145,14 +156,14 @@ fn paused(replicas: &DeploymentStatus) -> Phase {
     Phase::Paused { answers: ready > 0, message }
 }
 
-fn set_degraded(conditions: &mut Conditions, standing: &Standing) {
+/// What goes wrong with Pods now, or else why something other than what was asked for is served.
+fn set_degraded(conditions: &mut Conditions, standing: &Standing, failures: &[PodFailure]) {
+    let is_failing = failures.iter().any(|found| found.is_current);
     match standing {
-        Standing::AsAsked | Standing::Kept { .. } => {
-            conditions.set(types::DEGRADED, false, reasons::AS_DECLARED, "Nothing is known to be wrong.");
-        }
-        Standing::RolledBack { reason, message } | Standing::Unmet { reason, message } => {
+        Standing::RolledBack { reason, message } | Standing::Unmet { reason, message } if !is_failing => {
             conditions.set(types::DEGRADED, true, reason, message.clone());
         }
+        _ => failure::set_degraded(conditions, failures),
     }
 }
 
@@ -176,7 +187,7 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
     if wanted == 0 && total == 0 {
         let message = "spec.replicas is 0; raise it to serve.".to_owned();
-        return Phase::Ready { reason: reasons::SCALED_TO_ZERO, message };
+        return Phase::AtZero { message };
     }
     if updated < wanted || total > updated {
         let message = format!("{updated} of {wanted} replicas are as the spec says.");
@@ -355,10 +366,12 @@ fn set_summary(conditions: &mut Conditions, phase: &Phase) {
             (true, false, false, *reason, message)
         }
         Phase::Stuck { reason, message } => (false, true, false, reason.as_str(), message),
+        Phase::AtZero { message } => (false, false, false, reasons::SCALED_TO_ZERO, message),
         Phase::Ready { reason, message } => (false, false, true, *reason, message),
         Phase::Paused { answers, message } => (false, false, *answers, reasons::PAUSED, message),
     };
     conditions.set(types::RECONCILING, is_reconciling, reason, message.clone());
     conditions.set(types::STALLED, is_stalled, reason, message.clone());
+    // Never without a replica that answers.
     conditions.set(types::READY, is_ready, reason, message.clone());
 }

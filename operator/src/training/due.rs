@@ -1,6 +1,9 @@
 //! Which Job is to be created now, and what is to be changed on a running one: one stage at a time, and none after the end.
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
 
 use crate::resources::StagedJob;
 use crate::training::outcome::find;
@@ -17,28 +20,66 @@ pub fn due(training: &ValidTraining, observed: &Observed) -> Vec<Job> {
     }
 }
 
-/// The Jobs whose `spec.suspend` is to be changed, and to what. Jobs in a queue belong to Kueue and are left alone.
-pub fn suspensions(training: &ValidTraining, observed: &Observed) -> Vec<(String, bool)> {
-    if training.is_terminal || !training.queue_labels.is_empty() {
-        return Vec::new();
-    }
-    match current(training, observed) {
-        Some((staged, StageOutcome::Running { is_suspended })) if is_suspended != training.spec.suspend => {
-            vec![(staged.job.metadata.name.unwrap_or_default(), training.spec.suspend)]
+/// What is to be changed on Jobs, as merge patches: the running one follows the spec, and what people took away from any of them is put
+/// back. Whether and how wide a Job in a queue runs belongs to Kueue and is left alone.
+pub fn changes(training: &ValidTraining, observed: &Observed) -> Vec<(String, Value)> {
+    let running = match current(training, observed) {
+        Some((staged, StageOutcome::Running { .. })) if !training.is_terminal => staged.job.metadata.name,
+        _ => None,
+    };
+    let of_job = |declared: Job| {
+        let name = declared.metadata.name.clone().unwrap_or_default();
+        let live = find(&observed.jobs, &name)?;
+        let mut change = Map::new();
+        let metadata = metadata_change(&declared, live);
+        change.extend((!metadata.is_empty()).then(|| ("metadata".to_owned(), Value::Object(metadata))));
+        if running.as_ref() == Some(&name) {
+            let spec = spec_change(training, &declared, live);
+            change.extend((!spec.is_empty()).then(|| ("spec".to_owned(), Value::Object(spec))));
         }
-        _ => Vec::new(),
-    }
+        (!change.is_empty()).then(|| (name, Value::Object(change)))
+    };
+    job::jobs(training).into_iter().filter_map(|staged| of_job(staged.job)).collect()
 }
 
-/// The Jobs whose `spec.parallelism` is to be changed, and to what.
-pub fn parallelism_changes(training: &ValidTraining, observed: &Observed) -> Vec<(String, i32)> {
-    let Some((staged, StageOutcome::Running { .. })) = current(training, observed) else { return Vec::new() };
-    let name = staged.job.metadata.name.unwrap_or_default();
-    let parallelism = |job: &Job| job.spec.as_ref().and_then(|spec| spec.parallelism);
-    match (staged.job.spec.and_then(|spec| spec.parallelism), find(&observed.jobs, &name).and_then(parallelism)) {
-        (Some(wanted), Some(found)) if wanted != found && training.queue_labels.is_empty() => vec![(name, wanted)],
-        _ => Vec::new(),
+/// Labels and the owner reference, if they are gone.
+fn metadata_change(declared: &Job, live: &Job) -> Map<String, Value> {
+    let mut change = Map::new();
+    let is_missing = |(key, value): &(&String, &String)| live.labels().get(*key) != Some(*value);
+    let labels: Map<_, _> =
+        declared.labels().iter().filter(is_missing).map(|(key, value)| (key.clone(), json!(value))).collect();
+    if !labels.is_empty() {
+        change.insert("labels".to_owned(), Value::Object(labels));
     }
+    let is_owned = |owner: &OwnerReference| live.owner_references().iter().any(|found| found.uid == owner.uid);
+    if !declared.owner_references().iter().all(is_owned) {
+        change.insert("ownerReferences".to_owned(), json!(declared.owner_references()));
+    }
+    change
+}
+
+/// The fields of a Job that can change once it exists.
+fn spec_change(training: &ValidTraining, declared: &Job, live: &Job) -> Map<String, Value> {
+    let (Some(declared), Some(live)) = (&declared.spec, &live.spec) else { return Map::new() };
+    let mut fields = vec![
+        ("activeDeadlineSeconds", json!(declared.active_deadline_seconds), json!(live.active_deadline_seconds)),
+        ("ttlSecondsAfterFinished", Value::Null, json!(live.ttl_seconds_after_finished)),
+    ];
+    if declared.backoff_limit.is_some() {
+        fields.push(("backoffLimit", json!(declared.backoff_limit), json!(live.backoff_limit)));
+    }
+    if training.queue_labels.is_empty() {
+        let is_suspended = live.suspend.unwrap_or_default();
+        fields.push(("suspend", json!(training.spec.suspend), json!(is_suspended)));
+    }
+    if training.queue_labels.is_empty() && declared.parallelism.is_some() {
+        fields.push(("parallelism", json!(declared.parallelism), json!(live.parallelism)));
+    }
+    fields
+        .into_iter()
+        .filter(|(_, wanted, found)| wanted != found)
+        .map(|(name, wanted, _)| (name.to_owned(), wanted))
+        .collect()
 }
 
 /// The first stage that has not ended well, and what became of it; none when all did.

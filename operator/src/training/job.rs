@@ -21,7 +21,7 @@ const CONTAINER: &str = "trainer";
 /// The trainer's exit code for input that no retry makes better.
 const EXIT_BAD_INPUT: i32 = 2;
 /// The trainer's exit code after SIGTERM and a checkpoint.
-const EXIT_INTERRUPTED: i32 = 75;
+pub(crate) const EXIT_INTERRUPTED: i32 = 75;
 /// Time for a checkpoint after SIGTERM.
 const GRACE_SECONDS: i64 = 120;
 

@@ -15,10 +15,13 @@ use std::collections::BTreeMap;
 use cllm_crds::status_page::{TerminationMessage, TrainerStatus};
 use k8s_openapi::api::batch::v1::Job;
 
+use crate::failure::PodFailure;
+
+pub(crate) use job::EXIT_INTERRUPTED;
 pub(crate) use network_policy::tcp;
 pub(crate) use validate::is_name;
 
-pub use due::{due, parallelism_changes, suspensions};
+pub use due::{changes, due};
 pub use outcome::{StageOutcome, outcome};
 pub use render::render;
 pub use status::{refused, status};
@@ -33,4 +36,6 @@ pub struct Observed {
     pub messages: BTreeMap<String, Vec<TerminationMessage>>,
     /// The `/status` page of a running Pod, if it answered.
     pub page: Option<TrainerStatus>,
+    /// What goes wrong with the Pods, and with making them.
+    pub failures: Vec<PodFailure>,
 }

@@ -7,7 +7,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::conditions::{Conditions, Truth};
+use crate::conditions::{Conditions, Truth, find as find_condition};
+use crate::failure::{self, PodFailure};
 use crate::resources::StagedJob;
 use crate::training::gates::{self, Verdict};
 use crate::training::outcome::find;
@@ -65,6 +66,7 @@ pub fn status(
     conditions.set(types::SPEEDUP_VERIFIED, speedup.truth, speedup.reason, speedup.message);
     conditions.set(types::QUALITY_VERIFIED, quality.truth, quality.reason, quality.message);
     set_suspended(&mut conditions, training);
+    failure::set_degraded(&mut conditions, &current_failures(training, &jobs, &phase, observed));
     set_summary(&mut conditions, training, &phase);
     next.conditions = conditions.into_list();
     next
@@ -172,12 +174,14 @@ fn phase(
     verdicts: [&Verdict; 2],
     now: Timestamp,
 ) -> Phase {
+    let degraded = find_condition(&next.conditions, types::DEGRADED).filter(|condition| condition.status == "True");
+    let held_up = degraded.map(|condition| condition.message.as_str());
     for staged in jobs {
         match outcome(training, staged, observed) {
             StageOutcome::Complete => {}
             StageOutcome::Missing => return Phase::Waiting(staged.stage),
             StageOutcome::Running { is_suspended } => return Phase::Running { stage: staged.stage, is_suspended },
-            StageOutcome::Failed { reason, message } => return failure(staged, observed, &reason, &message),
+            StageOutcome::Failed { reason, message } => return ended(staged, observed, &reason, &message, held_up),
         }
     }
     if next.output.is_none() || next.speedup.is_none() || next.quality.is_none() {
@@ -195,14 +199,42 @@ fn missed(verdicts: [&Verdict; 2]) -> String {
     format!("{} The output is kept, and never served.", sentences.join(" "))
 }
 
-fn failure(staged: &StagedJob, observed: &Observed, reason: &str, message: &str) -> Phase {
+/// A stage that will not be tried again. The Pods say best why; when the Job has deleted them, what held it up before.
+fn ended(staged: &StagedJob, observed: &Observed, reason: &str, message: &str, held_up: Option<&str>) -> Phase {
     let reason = match reason {
         "PodFailurePolicy" => reasons::BAD_INPUT,
         "DeadlineExceeded" => reasons::DEADLINE_EXCEEDED,
         _ => reasons::STAGE_FAILED,
     };
-    let last_words = messages(observed, staged).iter().rev().find_map(|message| message.error.as_deref());
-    Phase::Failed { reason, message: format!("{:?} failed: {}", staged.stage, last_words.unwrap_or(message)) }
+    let of_pod = failure::last(&of_job(observed, staged), None).map(|failure| failure::sentence(&failure));
+    let last_words = || messages(observed, staged).iter().rev().find_map(|message| message.error.clone());
+    let of_job = || match held_up {
+        Some(before) => format!("{message}. {before}"),
+        None => message.to_owned(),
+    };
+    let message = of_pod.or_else(last_words).unwrap_or_else(of_job);
+    Phase::Failed { reason, message: format!("{:?} failed: {message}", staged.stage) }
+}
+
+/// The failures of the Pods of a stage.
+fn of_job(observed: &Observed, staged: &StagedJob) -> Vec<PodFailure> {
+    let is_of = |found: &&PodFailure| found.job == staged.job.metadata.name;
+    observed.failures.iter().filter(is_of).cloned().collect()
+}
+
+/// The failures of the stage that runs; those of stages that ended are history.
+fn current_failures(
+    training: &ValidTraining,
+    jobs: &[StagedJob],
+    phase: &Phase,
+    observed: &Observed,
+) -> Vec<PodFailure> {
+    match phase {
+        Phase::Running { stage, is_suspended: false } if !training.spec.suspend => {
+            jobs.iter().filter(|staged| staged.stage == *stage).flat_map(|staged| of_job(observed, staged)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn awaiting_report(training: &ValidTraining, jobs: &[StagedJob], observed: &Observed, now: Timestamp) -> Phase {
@@ -310,6 +342,13 @@ fn set_suspended(conditions: &mut Conditions, training: &ValidTraining) {
     conditions.set(types::SUSPENDED, true, reasons::SUSPENDED, message);
 }
 
+fn running(stage: JobStage, conditions: &Conditions) -> String {
+    match conditions.get(types::DEGRADED).filter(|condition| condition.status == Truth::True.as_str()) {
+        Some(degraded) => format!("{stage:?} is held up: {}", degraded.message),
+        None => format!("{stage:?} is running."),
+    }
+}
+
 /// Complete, Failed, Reconciling, Stalled, and from them Ready.
 fn set_summary(conditions: &mut Conditions, training: &ValidTraining, phase: &Phase) {
     let (reason, message) = match phase {
@@ -318,7 +357,7 @@ fn set_summary(conditions: &mut Conditions, training: &ValidTraining, phase: &Ph
         }
         Phase::Waiting(stage) => (reasons::PENDING, format!("{stage:?} is about to start.")),
         Phase::Running { stage, is_suspended: true } => (reasons::QUEUED, format!("{stage:?} waits in a queue.")),
-        Phase::Running { stage, is_suspended: false } => (reasons::RUNNING, format!("{stage:?} is running.")),
+        Phase::Running { stage, is_suspended: false } => (reasons::RUNNING, running(*stage, conditions)),
         Phase::AwaitingReport => (reasons::RUNNING, "The summary of the last stage is awaited.".to_owned()),
         Phase::Succeeded => (reasons::SUCCEEDED, "Every stage ended well and every gate passed.".to_owned()),
         Phase::Failed { reason, message } => (*reason, message.clone()),

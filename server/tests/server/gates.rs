@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cllm_engine::{checkpoint, random::random_checkpoint};
-use cllm_server::{Args, ServeError, engine::load};
+use cllm_server::{ServeError, engine::load};
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,7 +32,7 @@ async fn loaded(model: &Path, extra: &[&str]) -> Server {
 async fn start(model: &Path, extra: &[&str]) -> Server {
     let model: PathBuf = model.to_owned();
     let extra: Vec<&str> = extra.iter().copied().chain(["--threads=2"]).collect();
-    Server::start(&extra, move |args| load(&Args { model, ..args.clone() })).await
+    Server::start(&extra, move |args| load(args, &model)).await
 }
 
 async fn answer(server: &Server) -> Value {

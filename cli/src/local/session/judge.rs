@@ -59,7 +59,9 @@ impl Session {
 
     fn standing(&self) -> Result<Standing, LocalError> {
         let is_complete = |training: &CheckedTraining| is_true(&training_status(training).conditions, types::COMPLETE);
-        let is_ready = |model: &CheckedModel| is_true(&model_status(model).conditions, types::READY);
+        let is_ready = |model: &CheckedModel| {
+            model.valid.replicas() == 0 || is_true(&model_status(model).conditions, types::READY)
+        };
         if self.plan.trainings.iter().all(is_complete) && self.plan.models.iter().all(is_ready) {
             return Ok(Standing::Ready);
         }

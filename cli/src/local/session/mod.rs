@@ -210,8 +210,12 @@ impl Session {
                 let deployment = model::render(&model.valid, checkpoint).deployment;
                 self.servers.submit(&name, deployment, if index == 0 { self.http_port } else { PortChoice::Free });
             }
-            let observed =
-                model::Observed { deployment: self.servers.observe(&name), autoscaler: None, replicas: vec![replica] };
+            let observed = model::Observed {
+                deployment: self.servers.observe(&name),
+                autoscaler: None,
+                replicas: vec![replica],
+                failures: Vec::new(),
+            };
             let previous = model.resource.status.clone().unwrap_or_default();
             let mut status = model::status(&model.valid, &decision, &observed, &previous, Timestamp::now());
             status.url = self.servers.http_port(&name).map(|port| format!("http://127.0.0.1:{port}"));
@@ -280,6 +284,7 @@ async fn observe(executor: &Executor, jobs: &BTreeSet<String>, client: &reqwest:
         jobs: executor.observe(jobs),
         messages: executor.messages(jobs),
         page: merge(executor.pages(jobs, client).await),
+        failures: Vec::new(),
     }
 }
 

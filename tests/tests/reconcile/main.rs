@@ -1,0 +1,11 @@
+//! The operator on a real control plane: what it renders is accepted, what is deleted comes back, a training runs to its end, and at rest
+//! nothing is written. There is no kubelet: the tests write the status of Pods as one would.
+
+mod children;
+mod failures;
+mod leader;
+mod model;
+mod promotion;
+mod render;
+mod support;
+mod training;
