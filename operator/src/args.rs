@@ -22,6 +22,11 @@ pub struct Args {
 pub enum Command {
     /// Reconciles both kinds until it is told to stop (SIGTERM or Ctrl-C).
     Run(RunArgs),
+    /// Checks that an operator answers and is ready: `helm test` runs this.
+    Check {
+        /// Where its metrics port is, as http://cllm-operator.cllm.svc:9090.
+        url: String,
+    },
 }
 
 /// How to run.

@@ -15,6 +15,7 @@ pub mod location;
 pub mod model;
 pub mod naming;
 pub mod pod;
+pub mod rbac;
 pub mod resources;
 pub mod training;
 

@@ -16,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     match command {
         Command::Run(arguments) => run_until_signal(arguments).await,
+        Command::Check { url } => check(&url).await,
     }
 }
 
@@ -42,4 +43,12 @@ async fn cancel_on_signal(stop: CancellationToken) {
         }
     }
     stop.cancel();
+}
+
+async fn check(url: &str) -> anyhow::Result<()> {
+    let url = format!("{}/readyz", url.trim_end_matches('/'));
+    let answer = reqwest::get(&url).await.and_then(reqwest::Response::error_for_status);
+    answer.with_context(|| format!("no operator is ready at {url}: look at its Pods"))?;
+    tracing::info!(%url, "ready");
+    Ok(())
 }

@@ -24,6 +24,10 @@ pub(crate) fn artifacts(definitions: &[Artifact]) -> anyhow::Result<Vec<Artifact
         Artifact::new("charts/cllm/values.schema.json", serde_json::to_string_pretty(&schema)? + "\n"),
         Artifact::new("charts/cllm/README.md", README.replace("@VALUES@\n", &table)),
     ];
+    for (file, rules) in [("resources", cllm_operator::rbac::resources()), ("leader", cllm_operator::rbac::leader())] {
+        let yaml = serde_saphyr::to_string(&rules).with_context(|| format!("cannot write the rules of {file}"))?;
+        artifacts.push(Artifact::new(format!("charts/cllm/files/rbac/{file}.yaml"), yaml));
+    }
     for definition in definitions {
         let path = definition.path.replace("crds/", "charts/cllm/files/crds/");
         artifacts.push(Artifact::new(path, definition.content.clone()));
