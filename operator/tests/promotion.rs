@@ -362,8 +362,12 @@ fn with_nothing_to_go_back_to_it_says_what_to_do_and_recovers_by_itself() {
             message.contains("There is no earlier checkpoint to go back to") && message.ends_with(step),
             "{message}"
         );
-        // The checkpoint was put back, and the kubelet started the server again.
-        story.then(ANSWER);
+        // The checkpoint was put back, and the kubelet started the server again: that is seen at once.
+        let template = story.replicas[0].template.clone().unwrap();
+        story.replicas = vec![replica(&template, &digest("a"), ANSWER)];
+        story.reconcile();
+        assert_eq!(story.line(), format!("a - {FINE}"));
+        story.settle();
         assert_eq!(story.line(), format!("a - {FINE}"));
     }
 }
@@ -543,6 +547,9 @@ fn a_paused_model_is_left_as_it_is() {
     story.spec("/spec/paused", json!(true)).trained(&[training("text2sql", "b", 2)]).settle();
     assert_eq!(story.line(), "a - True/Paused False/Paused False/AsDeclared");
     assert_eq!(story.word("Reconciling"), "False/Paused");
+    story.replicas.clear();
+    story.reconcile();
+    assert!(story.status().speedup.is_some(), "what was measured stays");
     story.spec("/spec/image", json!("other:1")).settle();
     assert_eq!(story.known().image, "registry.example/cllm-server:test");
     story.replicas.clear();

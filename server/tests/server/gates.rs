@@ -1,6 +1,9 @@
 //! What a server measures of itself before it answers, and what it does when that is too little.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cllm_engine::{checkpoint, random::random_checkpoint};
 use cllm_server::{ServeError, engine::load};
@@ -33,6 +36,12 @@ async fn start(model: &Path, extra: &[&str]) -> Server {
     let model: PathBuf = model.to_owned();
     let extra: Vec<&str> = extra.iter().copied().chain(["--threads=2"]).collect();
     Server::start(&extra, move |args| load(args, &model)).await
+}
+
+/// The error with which it ends.
+async fn refusal(model: &Path, extra: &str) -> ServeError {
+    let ended = start(model, &[extra]).await.ended;
+    tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap().unwrap().unwrap_err()
 }
 
 async fn answer(server: &Server) -> Value {
@@ -134,7 +143,7 @@ async fn prompts_are_lines_of_text_or_of_json() {
         ("\n \n", "no prompts"),
     ] {
         std::fs::write(&prompts, text).unwrap();
-        let error = start(folder.path(), &[&argument]).await.ended.await.unwrap().unwrap_err();
+        let error = refusal(folder.path(), &argument).await;
         assert!(matches!(&error, ServeError::Prompts(why) if why.contains(told)), "{text:?}: {error}");
         // A file that somebody corrects: to be started again, unlike a checkpoint that is not what it should be.
         assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", std::process::ExitCode::FAILURE));
@@ -148,7 +157,7 @@ async fn another_digest_than_asked_for_is_refused() {
     let status = loaded(folder.path(), &[&format!("--digest={digest}")]).await.status().await;
     assert_eq!(status["digest"], digest);
     let other = format!("sha256:{}", "0".repeat(64));
-    let error = start(folder.path(), &[&format!("--digest={other}")]).await.ended.await.unwrap().unwrap_err();
+    let error = refusal(folder.path(), &format!("--digest={other}")).await;
     let ServeError::Load(sentence) = &error else { panic!("{error}") };
     assert!(sentence.contains(&digest) && sentence.contains(&other), "{sentence}");
     assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", std::process::ExitCode::from(2)));
