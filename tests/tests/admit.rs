@@ -382,7 +382,6 @@ async fn models() -> anyhow::Result<()> {
                 json!({"trainingRef": {"selector": {"matchLabels": {}}}}),
                 "should have at least 1 properties",
             ),
-            ("/spec/model/digest", json!("sha256:abc"), "spec.model.digest in body should match"),
             ("/spec/gates", json!({"minSpeedup": "fast"}), DECIMAL),
             ("/spec/gates", json!({"minSpeedup": "1.5", "onFailure": "Explode"}), "supported values: \"FallBackTo"),
             ("/spec/gates", json!({"promptsFrom": {}}), "promptsFrom.configMapRef: Required value"),
