@@ -127,6 +127,6 @@ pub mod reasons {
     pub const NO_GATE: &str = "NoGate";
     /// Not measured yet; wait.
     pub const NOT_EVALUATED: &str = "NotEvaluated";
-    /// The Pods of a finished stage are gone and their summary was not read; `report.json` lies beside the checkpoint.
+    /// The Pod of the last stage was gone before its summary was read, and reading the report again failed; it lies beside the checkpoint.
     pub const REPORT_LOST: &str = "ReportLost";
 }

@@ -124,6 +124,12 @@ pub struct CllmTrainingSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub backoff_limit: u32,
 
+    /// The seconds after the end at which the Jobs, with their Pods and logs, and the claim that was made between the stages are deleted;
+    /// absent: with the training. The training and its output stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds_after_finished: Option<u32>,
+
     /// Where and how the Pods of all stages run.
     #[serde(flatten)]
     pub pod: PodOptions,

@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod controller;
 pub mod decimal;
 pub mod election;
+pub mod events;
 pub mod failure;
 pub mod images;
 pub mod location;

@@ -1,40 +1,44 @@
-//! Exactly what the operator may do: the chart's roles are generated from this, and a missing verb fails the tests on a cluster.
+//! The rights that the operator needs, and no more: what the chart grants and what the tests run it with.
+//!
+//! In one namespace all of [`rules`] fit into a Role; for all namespaces they are a ClusterRole. [`lease_rules`] are a Role in the
+//! namespace of the Lease. Nothing is read of Secrets, ConfigMaps or Nodes.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-/// What is needed in every namespace that is looked after: as a ClusterRole for all of them, or as a Role in one.
-pub fn resources() -> Vec<PolicyRule> {
-    const READ: [&str; 3] = ["get", "list", "watch"];
-    const OWN: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
+const APPLIED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+
+/// What reconciling both kinds takes.
+pub fn rules() -> Vec<PolicyRule> {
     vec![
-        rule("cllm.dev", &["cllmmodels", "cllmtrainings"], &READ),
+        rule("cllm.dev", &["cllmmodels", "cllmtrainings"], &["get", "list", "watch"]),
         rule("cllm.dev", &["cllmmodels/status", "cllmtrainings/status"], &["patch"]),
-        // Where owner references are policed, to make children of a resource one must be allowed to block its deletion.
+        // Where OwnerReferencesPermissionEnforcement is on, owner references that block a deletion need it.
         rule("cllm.dev", &["cllmmodels/finalizers", "cllmtrainings/finalizers"], &["update"]),
-        rule("", &["services", "persistentvolumeclaims"], &OWN),
-        rule("apps", &["deployments"], &OWN),
-        rule("batch", &["jobs"], &OWN),
-        rule("autoscaling", &["horizontalpodautoscalers"], &OWN),
-        rule("networking.k8s.io", &["networkpolicies"], &OWN),
-        rule("policy", &["poddisruptionbudgets"], &OWN),
-        // Never Secrets or ConfigMaps: Pods mount them, the operator does not read them.
-        rule("", &["pods"], &READ),
+        rule("apps", &["deployments"], APPLIED),
+        rule("", &["services", "persistentvolumeclaims"], APPLIED),
+        rule("networking.k8s.io", &["networkpolicies"], APPLIED),
+        rule("policy", &["poddisruptionbudgets"], APPLIED),
+        rule("autoscaling", &["horizontalpodautoscalers"], APPLIED),
+        // Created, changed in a few fields, never applied.
+        rule("batch", &["jobs"], APPLIED),
+        rule("", &["pods"], &["list", "watch"]),
+        // Why a Pod waits for its volumes, and why a Job has no Pods, stands only there.
         rule("", &["events"], &["list"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]
 }
 
-/// What is needed in the operator's own namespace, to agree with others on who acts.
-pub fn leader() -> Vec<PolicyRule> {
+/// What leader election takes.
+pub fn lease_rules() -> Vec<PolicyRule> {
     vec![rule("coordination.k8s.io", &["leases"], &["get", "create", "update"])]
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     PolicyRule {
-        api_groups: Some(vec![group.to_owned()]),
-        resources: Some(owned(resources)),
-        verbs: owned(verbs),
+        api_groups: Some(words(&[group])),
+        resources: Some(words(resources)),
+        verbs: words(verbs),
         ..PolicyRule::default()
     }
 }

@@ -4,12 +4,14 @@
 
 mod common;
 
-use cllm_crds::TrainingStage;
 use cllm_crds::status_page::JobStage::{self, Adapting, Collecting, Evaluating, Training};
-use cllm_operator::training::{Observed, changes, due};
-use common::{Executor, collected, error, evaluated, fixture, training, with, without_hash};
+use cllm_crds::{CllmTrainingSpec, CllmTrainingStatus, TrainingStage};
+use cllm_operator::training::{Expiry, Observed, changes, due, expiry};
+use common::{Executor, at, collected, error, evaluated, fixture, training, with, without_hash};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
+use std::time::Duration;
 
 fn ungated() -> Executor {
     Executor::new(training("training_minimal"))
@@ -226,18 +228,61 @@ fn what_people_take_away_from_a_job_is_put_back() {
 }
 
 #[test]
-fn the_summary_of_the_last_pod_is_awaited_for_a_while() {
+fn a_summary_that_was_missed_is_read_again_by_a_job() {
     let mut executor = gated();
     run_to(&mut executor, Evaluating);
     executor.succeed(Evaluating, vec![]);
-    executor.reconcile();
+    let created = executor.reconcile();
+    assert_eq!(created.iter().map(|name| without_hash(name)).collect::<Vec<_>>(), ["text2sql-report"]);
     assert_eq!(executor.status().stage, Some(TrainingStage::Evaluating));
-    for _ in 0..301 {
-        executor.reconcile();
-    }
+    assert!(executor.reconcile().is_empty(), "one such Job is enough");
+    executor.observed.messages.insert(created[0].clone(), vec![evaluated("1.3", "2.00")]);
+    assert!(executor.reconcile().is_empty());
+    assert_eq!(executor.status().stage, Some(TrainingStage::Succeeded));
+    assert_eq!(executor.status().output.unwrap().digest, "sha256:abc");
+    assert_eq!(executor.status().jobs.len(), 4, "it is no stage");
+}
+
+#[test]
+fn a_report_that_cannot_be_read_again_is_a_failure_that_says_where_it_lies() {
+    let mut executor = gated();
+    run_to(&mut executor, Evaluating);
+    executor.succeed(Evaluating, vec![]);
+    let report = executor.reconcile().remove(0);
+    let job = executor.observed.jobs.iter_mut().find(|job| job.metadata.name.as_ref() == Some(&report)).unwrap();
+    let failed = json!({"conditions": [{"type": "Failed", "status": "True", "message": "it took too long"}]});
+    job.status = Some(serde_json::from_value(failed).unwrap());
+    executor.reconcile();
     let (truth, reason, message) = executor.condition("Failed");
     assert_eq!((truth.as_str(), reason.as_str()), ("True", "ReportLost"));
-    assert!(message.contains("report.json") && message.contains("pvc://models/text2sql"), "{message}");
+    assert!(
+        message.contains("did not help: it took too long. report.json") && message.contains("pvc://models/text2sql")
+    );
+}
+
+#[test]
+fn a_job_that_was_made_and_not_recorded_is_the_stage_also_for_a_newer_operator() {
+    let resource = with(fixture("training_minimal"), "/metadata/uid", json!("1"));
+    let mut executor = Executor::new(serde_json::from_value(resource).unwrap());
+    executor.reconcile();
+    executor.training.status = None;
+    let mut older = executor.observed.jobs.remove(0);
+    older.metadata.name = Some("text2sql-collect-0ther1".to_owned());
+    let mut valid = executor.valid();
+    valid.remember(std::slice::from_ref(&older));
+    executor.observed.jobs.push(older);
+    assert!(due(&valid, &executor.observed).is_empty(), "a second Job");
+}
+
+#[test]
+fn what_is_left_of_a_training_is_deleted_when_its_time_is_over() {
+    let spec = |ttl| CllmTrainingSpec { ttl_seconds_after_finished: ttl, ..training("training_minimal").spec };
+    let ended = CllmTrainingStatus { completion_time: Some(Time(at(100))), ..CllmTrainingStatus::default() };
+    assert_eq!(expiry(&spec(None), &ended, at(1_000_000)), Expiry::Never);
+    assert_eq!(expiry(&spec(Some(60)), &CllmTrainingStatus::default(), at(1_000_000)), Expiry::Never);
+    assert_eq!(expiry(&spec(Some(60)), &ended, at(130)), Expiry::In(Duration::from_secs(30)));
+    assert_eq!(expiry(&spec(Some(60)), &ended, at(160)), Expiry::Now);
+    assert_eq!(expiry(&spec(Some(0)), &ended, at(100)), Expiry::Now);
 }
 
 #[test]

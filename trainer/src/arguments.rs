@@ -10,7 +10,7 @@ use cllm_storage::{DatasetAccess, ModelAccess, OutputAccess};
 use crate::adapt::AdaptArguments;
 use crate::collect::CollectArguments;
 use crate::consistency::TrainArguments;
-use crate::evaluate::EvaluateArguments;
+use crate::evaluate::{EvaluateArguments, ReportArguments};
 use crate::init::InitArguments;
 use crate::remote::Input;
 
@@ -91,6 +91,9 @@ pub enum Command {
     /// Measure speed and quality against the target, and write checkpoint and report.
     #[command(args_override_self = true)]
     Evaluate(EvaluateArguments),
+    /// Read what `evaluate` has written, for a caller that missed its last words.
+    #[command(args_override_self = true)]
+    Report(ReportArguments),
 }
 
 impl Command {
@@ -113,6 +116,7 @@ impl Command {
             Self::Evaluate(evaluate) => {
                 vec![(Input::Model, &mut evaluate.target), (Input::Dataset, &mut evaluate.dataset)]
             }
+            Self::Report(report) => vec![(Input::Model, &mut report.target)],
         }
     }
 
@@ -122,7 +126,7 @@ impl Command {
             Self::Init(_) | Self::Adapt(_) => JobStage::Adapting,
             Self::Collect(_) => JobStage::Collecting,
             Self::Train(_) => JobStage::Training,
-            Self::Evaluate(_) => JobStage::Evaluating,
+            Self::Evaluate(_) | Self::Report(_) => JobStage::Evaluating,
         }
     }
 }

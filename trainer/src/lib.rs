@@ -1,5 +1,5 @@
 //! The trainer: `init`, `adapt`, `collect`, `train` and `evaluate`, each a stage that runs to its end, survives being killed, and
-//! says how far it is. It must not know of Kubernetes but for the termination message and the completion index.
+//! says how far it is; and `report`, which reads what `evaluate` has written. It must not know of Kubernetes but for the termination message and the completion index.
 
 pub mod adapt;
 pub mod arguments;

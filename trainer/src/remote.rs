@@ -9,7 +9,7 @@ use cllm_crds::status_page::Output;
 use cllm_storage::{Fetched, Freshness, Meter, Request, ResultStore, Source, StorageError, is_remote};
 
 use crate::arguments::{Command, StorageArguments};
-use crate::evaluate::{self, EvaluateArguments, Evaluated, REPORT};
+use crate::evaluate::{self, EvaluateArguments, Evaluated, REPORT, ReportArguments};
 use crate::failure::{Failure, Result};
 use crate::progress::Reporter;
 
@@ -65,7 +65,8 @@ pub(crate) fn evaluate(
     let store = ResultStore::open(uri, &storage.output.access())?;
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let result = digest.trim_start_matches("sha256:");
-    if let Some(evaluated) = stored(arguments, &store, uri, &digest, reporter)? {
+    let target_digest = || Ok(cllm_engine::checkpoint::digest(&arguments.target)?);
+    if let Some(evaluated) = stored(&store, uri, (&digest, target_digest), reporter)? {
         return Ok(evaluated);
     }
     let local = EvaluateArguments { output: staging(storage, uri)?, ..arguments.clone() };
@@ -77,12 +78,28 @@ pub(crate) fn evaluate(
     Ok(evaluated)
 }
 
+/// `report`, whose output may be in S3.
+pub(crate) fn report(
+    arguments: &ReportArguments,
+    storage: &StorageArguments,
+    reporter: &mut Reporter,
+) -> Result<Evaluated> {
+    let uri = match arguments.output.to_str() {
+        Some(uri) if is_remote(uri) => uri,
+        _ => return evaluate::stored(arguments),
+    };
+    let store = ResultStore::open(uri, &storage.output.access())?;
+    let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
+    let target_digest = || Ok(cllm_engine::checkpoint::digest(&arguments.target)?);
+    let missing = || Failure::BadInput(format!("{uri} has no result of the checkpoint {digest}: evaluate it"));
+    stored(&store, uri, (&digest, target_digest), reporter)?.ok_or_else(missing)
+}
+
 /// What an earlier run has put there already.
 fn stored(
-    arguments: &EvaluateArguments,
     store: &ResultStore,
     uri: &str,
-    digest: &str,
+    (digest, target_digest): (&str, impl Fn() -> Result<String>),
     reporter: &mut Reporter,
 ) -> Result<Option<Evaluated>> {
     let result = digest.trim_start_matches("sha256:");
@@ -91,8 +108,7 @@ fn stored(
     let (report, size_bytes) = wait_for(look, &Meter::default(), reporter)?;
     let Some(report) = report else { return Ok(None) };
     reporter.note(&format!("{place} is complete already"));
-    let target_digest = cllm_engine::checkpoint::digest(&arguments.target)?;
-    let report = evaluate::read_report(&report, &place, &target_digest)?;
+    let report = evaluate::read_report(&report, &place, &target_digest()?)?;
     Ok(Some(Evaluated { report, output: Output { uri: place, digest: digest.to_owned(), size_bytes } }))
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use cllm_crds::status_page::{JobStage, TERMINATION_MESSAGE_LIMIT, TerminationMessage};
 
 use crate::arguments::{Arguments, Command};
+use crate::evaluate::Evaluated;
 use crate::failure::Result;
 use crate::progress::{Reporter, new_status};
 use crate::{adapt, background, collect, consistency, init, remote};
@@ -48,15 +49,20 @@ fn run_stage(arguments: &Arguments, stage: JobStage) -> Result<TerminationMessag
             Ok(TerminationMessage { trajectories: Some(trajectories), ..empty(stage) })
         }
         Command::Train(train) => consistency::run(train, threads, &mut reporter).map(|()| empty(stage)),
-        Command::Evaluate(evaluate) => {
-            let evaluated = remote::evaluate(evaluate, &common.storage, threads, &mut reporter)?;
-            Ok(TerminationMessage {
-                speedup: Some(evaluated.report.speedup),
-                quality: Some(evaluated.report.quality),
-                output: Some(evaluated.output),
-                ..empty(stage)
-            })
+        Command::Evaluate(evaluate) => remote::evaluate(evaluate, &common.storage, threads, &mut reporter)
+            .map(|evaluated| measured(evaluated, stage)),
+        Command::Report(report) => {
+            remote::report(report, &common.storage, &mut reporter).map(|evaluated| measured(evaluated, stage))
         }
+    }
+}
+
+fn measured(evaluated: Evaluated, stage: JobStage) -> TerminationMessage {
+    TerminationMessage {
+        speedup: Some(evaluated.report.speedup),
+        quality: Some(evaluated.report.quality),
+        output: Some(evaluated.output),
+        ..empty(stage)
     }
 }
 

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -108,6 +109,12 @@ impl Applier {
         let list = self.api::<K>().list(&parameters).await.map_err(Error::api("list", K::plural(&())))?;
         let is_ours = |child: &K| matches!(self.ownership(child), Ownership::Ours | Ownership::Stripped);
         Ok(list.items.into_iter().filter(is_ours).collect())
+    }
+
+    /// Deletes the Jobs and the claim of a training that has ended.
+    pub(super) async fn remove_workings(&self) -> Result<(), Error> {
+        self.prune(&self.children::<Job>().await?, None).await?;
+        self.prune(&self.children::<PersistentVolumeClaim>().await?, None).await
     }
 
     async fn one<K: Child>(&self, declared: K) -> Result<K, Error> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::controller::Action;
+use kube::runtime::events::{Recorder, Reporter};
 
 use crate::controller::error::{Error, Handling};
 use crate::controller::metrics::Metrics;
@@ -22,6 +23,8 @@ pub(super) struct Context {
     pub pages: reqwest::Client,
     /// What runs when a spec names no image.
     pub images: Images,
+    /// Tells people what happened.
+    pub recorder: Recorder,
     /// Counters and durations.
     pub metrics: Metrics,
     failures: Mutex<HashMap<String, u32>>,
@@ -30,7 +33,9 @@ pub(super) struct Context {
 impl Context {
     /// With no failure counted yet.
     pub(super) fn new(client: Client, pages: reqwest::Client, images: Images, metrics: Metrics) -> Self {
-        Self { client, pages, images, metrics, failures: Mutex::default() }
+        let reporter = Reporter { controller: "cllm.dev/operator".to_owned(), instance: None };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, pages, images, recorder, metrics, failures: Mutex::default() }
     }
 
     /// Forgets the failures of a resource (`Kind namespace/name`).

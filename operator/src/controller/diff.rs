@@ -9,6 +9,10 @@ use sha2::{Digest, Sha256};
 /// The annotation with the hash of what was declared.
 pub const DECLARATION_ANNOTATION: &str = "cllm.dev/declaration";
 
+/// Maps that the API server takes as one value (`x-kubernetes-map-type: atomic`): one label more in a selector selects something else.
+const ATOMIC: [&str; 6] =
+    ["selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector", "scaleTargetRef"];
+
 /// Writes the hash of the object into its annotations.
 pub(super) fn stamp(mut declared: Value) -> Value {
     let hash = format!("{:x}", Sha256::digest(declared.to_string()))[..16].to_owned();
@@ -25,6 +29,7 @@ pub(super) fn stamp(mut declared: Value) -> Value {
 pub(super) fn covers(live: &Value, declared: &Value) -> bool {
     match (live, declared) {
         (Value::Object(live), Value::Object(declared)) => declared.iter().all(|(key, value)| match live.get(key) {
+            Some(live) if ATOMIC.contains(&key.as_str()) => covers(live, value) && covers(value, live),
             Some(live) => covers(live, value),
             None => is_empty(value),
         }),
@@ -111,6 +116,14 @@ mod tests {
         ] {
             assert!(!covers(&live, &declared), "{live}");
         }
+    }
+
+    #[test]
+    fn a_selector_may_not_say_more_than_was_declared() {
+        let declared = json!({"podSelector": {"matchLabels": {"a": "1"}}, "labels": {"a": "1"}});
+        let live = |selector: serde_json::Value| json!({"podSelector": selector, "labels": {"a": "1", "b": "2"}});
+        assert!(covers(&live(json!({"matchLabels": {"a": "1"}, "matchExpressions": []})), &declared));
+        assert!(!covers(&live(json!({"matchLabels": {"a": "1", "b": "2"}})), &declared));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::controller::apply::Applier;
 use crate::controller::context::Context;
 use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
+use crate::events;
 use crate::failure::PodFailure;
 use crate::model::{
     Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, refused, render,
@@ -66,7 +67,7 @@ async fn observe_and_act(cached: &CllmModel, context: &Context) -> Result<Action
         Err(error) => {
             if let Handling::Stalled { reason } = error.handling() {
                 let next = refused(&previous, model.metadata.generation, reason, &error.to_string(), Timestamp::now());
-                status::write(&api, &model, &previous, &next).await?;
+                status::write(&api, &model, (&previous, &next), events::of_model, context).await?;
             }
             Err(error)
         }
@@ -93,7 +94,7 @@ async fn steps(
     let observed = Box::pin(act(&applier, model, &valid, &decision, (replicas, failures))).await?;
     let next = crate::model::status(&valid, &decision, &observed, previous, Timestamp::now());
     let next = telemetry::settle_model(next, previous);
-    status::write(api, model, previous, &next).await?;
+    status::write(api, model, (previous, &next), events::of_model, context).await?;
     let is_serving = matches!(decision.resolution, Resolution::Resolved(_)) && valid.replicas() > 0;
     Ok(Action::requeue(if is_serving { SERVING_INTERVAL } else { RESTING_INTERVAL }))
 }

@@ -17,6 +17,7 @@ use crate::failure::{self, JOB_LABEL, PodFailure, last_words};
 use crate::model::Replica;
 use crate::naming::{FIELD_MANAGER, STAGE_LABEL, TEMPLATE_ANNOTATION};
 use crate::pod::METRICS_PORT;
+use crate::training::stage_of;
 
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A replica set of this size says what there is to say.
@@ -123,14 +124,10 @@ fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
     containers.iter().find_map(|container| container.state.as_ref()?.terminated.as_ref())
 }
 
+/// The Pod that reads the report again speaks for the last stage.
 fn stage(pod: &Pod) -> Option<JobStage> {
-    match pod.labels().get(STAGE_LABEL)?.as_str() {
-        "adapt" => Some(JobStage::Adapting),
-        "collect" => Some(JobStage::Collecting),
-        "train" => Some(JobStage::Training),
-        "evaluate" => Some(JobStage::Evaluating),
-        _ => None,
-    }
+    let is_report = pod.labels().get(STAGE_LABEL).is_some_and(|word| word == "report");
+    if is_report { Some(JobStage::Evaluating) } else { stage_of(pod.labels()) }
 }
 
 /// The message of a trainer; of a program that was killed or crashed, what the kubelet knows.

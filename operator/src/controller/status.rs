@@ -1,23 +1,33 @@
-//! Writes a status, if it differs from the one that the API server has.
+//! Writes a status, if it differs from the one that the API server has, and tells what changed.
 
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::controller::context::Context;
 use crate::controller::error::Error;
+use crate::events::Notice;
 use crate::naming::FIELD_MANAGER;
 
-/// Writes the status by server-side apply on the status subresource.
-pub(super) async fn write<K, S>(api: &Api<K>, resource: &K, previous: &S, next: &S) -> Result<(), Error>
+/// Writes the status by server-side apply on the status subresource. Events follow a write: a change that was not written is found again.
+pub(super) async fn write<K, S>(
+    api: &Api<K>,
+    resource: &K,
+    (previous, next): (&S, &S),
+    told: fn(&S, &S) -> Vec<Notice>,
+    context: &Context,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     S: Serialize,
 {
+    let notices = told(previous, next);
     let (previous, next) = (json!(previous), json!(next));
     if previous == next {
         return Ok(());
@@ -31,5 +41,20 @@ where
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let written = api.patch_status(&name, &parameters, &Patch::Apply(&patch)).await;
-    written.map(|_| ()).map_err(Error::api("write the status of", format!("{} {name}", K::kind(&()))))
+    written.map_err(Error::api("write the status of", format!("{} {name}", K::kind(&()))))?;
+    context.metrics.wrote_status(&K::kind(&()));
+    for notice in notices {
+        publish(resource, notice, context).await;
+    }
+    Ok(())
+}
+
+/// An Event is for people: that it could not be written holds nothing up.
+async fn publish<K: Resource<DynamicType = ()>>(resource: &K, notice: Notice, context: &Context) {
+    let Notice { is_warning, reason, action, note } = notice;
+    let type_ = if is_warning { EventType::Warning } else { EventType::Normal };
+    let event = Event { type_, reason, note: Some(note), action: action.to_owned(), secondary: None };
+    if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
+        tracing::warn!(reason = %event.reason, %error, "an Event was not written");
+    }
 }

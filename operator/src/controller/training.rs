@@ -17,8 +17,9 @@ use crate::controller::apply::Applier;
 use crate::controller::context::Context;
 use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
+use crate::events;
 use crate::naming::{OwnerKey, TRAINING_LABEL};
-use crate::training::{Observed, ValidTraining, changes, due, refused, render, validate};
+use crate::training::{Expiry, Observed, ValidTraining, changes, due, expiry, refused, render, validate};
 
 const KIND: &str = "CllmTraining";
 /// A running Pod's page is read this often.
@@ -65,7 +66,7 @@ async fn observe_and_act(cached: &CllmTraining, context: &Context) -> Result<Act
             if let Handling::Stalled { reason } = error.handling() {
                 let next =
                     refused(&previous, training.metadata.generation, reason, &error.to_string(), Timestamp::now());
-                status::write(&api, &training, &previous, &next).await?;
+                status::write(&api, &training, (&previous, &next), events::of_training, context).await?;
             }
             Err(error)
         }
@@ -83,21 +84,42 @@ async fn steps(
 ) -> Result<Action, Error> {
     let applier = applier(training, namespace, context);
     let mut observed = dereference(&applier, namespace, training, context).await?;
-    let valid = validate(training, &context.images)?;
-    let resources = render(&valid);
-    if !is_terminal(previous) {
-        if previous.image.is_none() {
-            // The image is pinned before the first Job exists.
-            let next = crate::training::status(&valid, &observed, previous, Timestamp::now());
-            status::write(api, training, previous, &next).await?;
-        }
-        applier.training(resources).await?;
-        start_and_change_jobs(&applier, &valid, &mut observed).await?;
+    let mut valid = validate(training, &context.images)?;
+    valid.remember(&observed.jobs);
+    if is_terminal(previous) {
+        let next = crate::training::status(&valid, &observed, previous, Timestamp::now());
+        status::write(api, training, (previous, &next), events::of_training, context).await?;
+        return clean_up(&applier, training, &next).await;
     }
-    let next = crate::training::status(&valid, &observed, previous, Timestamp::now());
-    let next = telemetry::settle_training(next, previous);
-    status::write(api, training, previous, &next).await?;
-    Ok(Action::requeue(if is_terminal(&next) || training.spec.suspend { RESTING_INTERVAL } else { RUNNING_INTERVAL }))
+    let mut previous = previous.clone();
+    if previous.image.is_none() {
+        // The image is pinned before the first Job exists.
+        let pinned = crate::training::status(&valid, &observed, &previous, Timestamp::now());
+        status::write(api, training, (&previous, &pinned), events::of_training, context).await?;
+        previous = pinned;
+    }
+    applier.training(render(&valid)).await?;
+    start_and_change_jobs(&applier, &valid, &mut observed).await?;
+    let next = crate::training::status(&valid, &observed, &previous, Timestamp::now());
+    let next = telemetry::settle_training(next, &previous);
+    status::write(api, training, (&previous, &next), events::of_training, context).await?;
+    let is_resting = is_terminal(&next) || training.spec.suspend;
+    Ok(if is_terminal(&next) && training.spec.ttl_seconds_after_finished.is_some() {
+        // The end stands in the status now; the next look cleans up.
+        Action::requeue(Duration::ZERO)
+    } else {
+        Action::requeue(if is_resting { RESTING_INTERVAL } else { RUNNING_INTERVAL })
+    })
+}
+
+/// After the end, when that stands in the status.
+async fn clean_up(applier: &Applier, training: &CllmTraining, status: &CllmTrainingStatus) -> Result<Action, Error> {
+    match expiry(&training.spec, status, Timestamp::now()) {
+        Expiry::Never => {}
+        Expiry::In(left) => return Ok(Action::requeue(left.min(RESTING_INTERVAL))),
+        Expiry::Now => applier.remove_workings().await?,
+    }
+    Ok(Action::requeue(RESTING_INTERVAL))
 }
 
 fn applier(training: &CllmTraining, namespace: &str, context: &Context) -> Applier {

@@ -9,15 +9,25 @@ use crate::resources::StagedJob;
 use crate::training::outcome::find;
 use crate::training::{Observed, StageOutcome, ValidTraining, job, outcome};
 
-/// The Jobs to create now: the first stage that has not ended well, if its Job is missing. Nothing while suspended or after the end.
+/// The Jobs to create now: the first stage that has not ended well, or at last the one that reads the report again, if its Job is
+/// missing. Nothing while suspended or after the end.
 pub fn due(training: &ValidTraining, observed: &Observed) -> Vec<Job> {
     if training.is_terminal || training.spec.suspend {
         return Vec::new();
     }
     match current(training, observed) {
         Some((staged, StageOutcome::Missing)) => vec![staged.job],
+        None if !has_result(training, observed) => job::report(training)
+            .filter(|report| find(&observed.jobs, report.metadata.name.as_deref().unwrap_or_default()).is_none())
+            .into_iter()
+            .collect(),
         _ => Vec::new(),
     }
+}
+
+/// Whether the summary of the last stage has been read, now or before.
+fn has_result(training: &ValidTraining, observed: &Observed) -> bool {
+    training.has_result || observed.messages.values().flatten().any(|message| message.output.is_some())
 }
 
 /// What is to be changed on Jobs, as merge patches: the running one follows the spec, and what people took away from any of them is put

@@ -55,11 +55,46 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
         .collect()
 }
 
+/// The Job that reads the stored report, for when the Pod of the last stage was gone before its summary was read.
+pub fn report(training: &ValidTraining) -> Option<Job> {
+    let evaluation = jobs(training).pop().filter(|staged| staged.stage == JobStage::Evaluating)?;
+    let name = evaluation.job.metadata.name?;
+    let name = format!("{}-report-{}", training.owner.name, name.rsplit_once('-')?.1);
+    let mut report = job(training, &name, read_report(training));
+    let labels = [&mut report.metadata.labels, &mut report.spec.as_mut()?.template.metadata.as_mut()?.labels];
+    for labels in labels {
+        labels.get_or_insert_default().insert(STAGE_LABEL.to_owned(), "report".to_owned());
+    }
+    Some(report)
+}
+
+fn read_report(training: &ValidTraining) -> Stage<'_> {
+    Stage {
+        kind: JobStage::Evaluating,
+        arguments: Arguments::subcommand("report")
+            .with("target", target_path(training))
+            .with("model", in_workspace("cllm"))
+            .with("output", training.output.argument())
+            .with("output-uri", &training.output),
+        reads: target_reads(training).into_iter().collect(),
+        writes: Some(&training.output),
+        resources: training.spec.evaluation.resources.as_ref(),
+        shards: None,
+    }
+}
+
 /// A name stays what it is once its Job was made, also when a newer operator would compute another. In a cluster the spec cannot have
 /// changed since; in local mode it can, and then the stage is another one.
 fn recorded_name(training: &ValidTraining, stage: JobStage) -> Option<String> {
     let recorded = training.recorded_jobs.iter().find(|summary| summary.stage == stage)?;
     training.owner.is_in_cluster().then(|| recorded.name.clone())
+}
+
+/// The stage of a Job or Pod by its label.
+pub(crate) fn stage_of(labels: &crate::naming::Labels) -> Option<JobStage> {
+    let stages = [JobStage::Adapting, JobStage::Collecting, JobStage::Training, JobStage::Evaluating];
+    let word = labels.get(STAGE_LABEL)?;
+    stages.into_iter().find(|stage| subcommand(*stage) == word)
 }
 
 /// The trainer's word for a stage.

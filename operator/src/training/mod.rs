@@ -1,6 +1,7 @@
 //! `CllmTraining`: from a resource to its objects, to the Job that is due, to its status. Pure: nothing here holds a client.
 
 mod due;
+mod expiry;
 mod gates;
 mod job;
 mod network_policy;
@@ -17,11 +18,13 @@ use k8s_openapi::api::batch::v1::Job;
 
 use crate::failure::PodFailure;
 
-pub(crate) use job::EXIT_INTERRUPTED;
+pub(crate) use job::{EXIT_INTERRUPTED, stage_of};
 pub(crate) use network_policy::tcp;
 pub(crate) use validate::is_name;
 
 pub use due::{changes, due};
+pub use expiry::{Expiry, expiry};
+pub use job::report;
 pub use outcome::{StageOutcome, outcome};
 pub use render::render;
 pub use status::{refused, status};

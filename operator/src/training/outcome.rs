@@ -42,7 +42,8 @@ pub(super) fn find<'a>(jobs: &'a [Job], name: &str) -> Option<&'a Job> {
     jobs.iter().find(|job| job.metadata.name.as_deref() == Some(name))
 }
 
-fn of_job(job: &Job) -> StageOutcome {
+/// What became of a Job that exists.
+pub(super) fn of_job(job: &Job) -> StageOutcome {
     let holds = |type_: &str| {
         let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
         conditions.find(|condition| condition.type_ == type_ && condition.status == "True")

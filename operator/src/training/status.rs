@@ -11,11 +11,8 @@ use crate::conditions::{Conditions, Truth, find as find_condition};
 use crate::failure::{self, PodFailure};
 use crate::resources::StagedJob;
 use crate::training::gates::{self, Verdict};
-use crate::training::outcome::find;
+use crate::training::outcome::{find, of_job as of_single_job};
 use crate::training::{Observed, StageOutcome, ValidTraining, job, outcome};
-
-/// How long the summary of a finished Pod is waited for.
-const REPORT_PATIENCE_SECONDS: i64 = 300;
 
 /// Where a training stands as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +49,11 @@ pub fn status(
     if !observed.jobs.is_empty() {
         next.start_time.get_or_insert(Time(now));
     }
-    take_results(&mut next, &jobs, observed);
+    let report_name = job::report(training).and_then(|report| report.metadata.name);
+    take_results(&mut next, &jobs, report_name, observed);
     let speedup = gates::speedup(training, next.speedup.as_ref());
     let quality = gates::quality(training, next.quality.as_ref());
-    let phase = phase(training, &jobs, observed, &next, [&speedup, &quality], now);
+    let phase = phase(training, &jobs, observed, &next, [&speedup, &quality]);
     next.stage = Some(stage_word(training, &phase, next.start_time.is_some()));
     next.progress = progress(training, &phase, observed, previous, now);
     if matches!(phase, Phase::Succeeded | Phase::Failed { .. }) {
@@ -115,8 +113,9 @@ fn summary(name: &str, stage: JobStage, job: &Job) -> JobSummary {
 }
 
 /// Copies what the Pods said at their end.
-fn take_results(next: &mut CllmTrainingStatus, jobs: &[StagedJob], observed: &Observed) {
-    let words = jobs.iter().flat_map(|staged| messages(observed, staged));
+fn take_results(next: &mut CllmTrainingStatus, jobs: &[StagedJob], report_name: Option<String>, observed: &Observed) {
+    let report = report_name.and_then(|name| observed.messages.get(&name)).into_iter().flatten();
+    let words = jobs.iter().flat_map(|staged| messages(observed, staged)).chain(report);
     let collected: Vec<_> = words.clone().filter_map(|message| message.trajectories.as_ref()).collect();
     let sum = total(&collected);
     // Pods of finished shards may be gone: what was counted once is kept.
@@ -172,7 +171,6 @@ fn phase(
     observed: &Observed,
     next: &CllmTrainingStatus,
     verdicts: [&Verdict; 2],
-    now: Timestamp,
 ) -> Phase {
     let degraded = find_condition(&next.conditions, types::DEGRADED).filter(|condition| condition.status == "True");
     let held_up = degraded.map(|condition| condition.message.as_str());
@@ -185,7 +183,7 @@ fn phase(
         }
     }
     if next.output.is_none() || next.speedup.is_none() || next.quality.is_none() {
-        return awaiting_report(training, jobs, observed, now);
+        return awaiting_report(training, observed);
     }
     match verdicts.iter().find(|verdict| verdict.is_missed()) {
         Some(_) => Phase::Failed { reason: reasons::GATE_FAILED, message: missed(verdicts) },
@@ -233,24 +231,37 @@ fn current_failures(
         Phase::Running { stage, is_suspended: false } if !training.spec.suspend => {
             jobs.iter().filter(|staged| staged.stage == *stage).flat_map(|staged| of_job(observed, staged)).collect()
         }
+        Phase::AwaitingReport => {
+            let report = job::report(training).and_then(|report| report.metadata.name);
+            observed.failures.iter().filter(|found| found.job == report).cloned().collect()
+        }
         _ => Vec::new(),
     }
 }
 
-fn awaiting_report(training: &ValidTraining, jobs: &[StagedJob], observed: &Observed, now: Timestamp) -> Phase {
-    let last =
-        jobs.last().and_then(|staged| find(&observed.jobs, staged.job.metadata.name.as_deref().unwrap_or_default()));
-    let ended = last.and_then(|job| job.status.as_ref()?.completion_time.as_ref());
-    let is_patient = ended.is_some_and(|ended| now.as_second() - ended.0.as_second() < REPORT_PATIENCE_SECONDS);
-    if is_patient {
-        return Phase::AwaitingReport;
-    }
+/// All stages ended well, but the Pod of the last one was gone before its summary was read: a Job reads the stored report.
+fn awaiting_report(training: &ValidTraining, observed: &Observed) -> Phase {
+    let report = job::report(training).and_then(|report| report.metadata.name).unwrap_or_default();
+    let ended = match find(&observed.jobs, &report).map(of_single_job) {
+        None | Some(StageOutcome::Running { .. } | StageOutcome::Missing) => return Phase::AwaitingReport,
+        Some(StageOutcome::Complete) => "its Pod was gone before it was read, too".to_owned(),
+        Some(StageOutcome::Failed { reason: _, message }) => {
+            let failures: Vec<_> =
+                observed.failures.iter().filter(|found| found.job.as_ref() == Some(&report)).cloned().collect();
+            failure::last(&failures, None).map_or(message, |failure| failure::sentence(&failure))
+        }
+    };
     let message = format!(
-        "The last stage ended well, but its Pod was gone before its summary was read: report.json lies beside the checkpoint, in a new \
-         folder of {}.",
+        "The last stage ended well, but its Pod was gone before its summary was read, and Job {report}, which reads the stored report, \
+         did not help: {} report.json lies beside the checkpoint, in a new folder of {}.",
+        as_sentence(&ended),
         training.output
     );
     Phase::Failed { reason: reasons::REPORT_LOST, message }
+}
+
+fn as_sentence(text: &str) -> String {
+    if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
 }
 
 fn stage_word(training: &ValidTraining, phase: &Phase, has_started: bool) -> TrainingStage {
@@ -358,7 +369,7 @@ fn set_summary(conditions: &mut Conditions, training: &ValidTraining, phase: &Ph
         Phase::Waiting(stage) => (reasons::PENDING, format!("{stage:?} is about to start.")),
         Phase::Running { stage, is_suspended: true } => (reasons::QUEUED, format!("{stage:?} waits in a queue.")),
         Phase::Running { stage, is_suspended: false } => (reasons::RUNNING, running(*stage, conditions)),
-        Phase::AwaitingReport => (reasons::RUNNING, "The summary of the last stage is awaited.".to_owned()),
+        Phase::AwaitingReport => (reasons::RUNNING, "The report of the last stage is read again.".to_owned()),
         Phase::Succeeded => (reasons::SUCCEEDED, "Every stage ended well and every gate passed.".to_owned()),
         Phase::Failed { reason, message } => (*reason, message.clone()),
     };

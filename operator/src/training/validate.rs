@@ -4,6 +4,8 @@
 
 use cllm_crds::conditions::types;
 use cllm_crds::{Access, CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, Workspace};
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
 
 use crate::access::Role;
 use crate::conditions::is_true;
@@ -11,6 +13,7 @@ use crate::decimal::{Decimal, DecimalError};
 use crate::images::Images;
 use crate::location::{Location, LocationError, Purpose, is_claim_name};
 use crate::naming::{Labels, Owner, queue_labels};
+use crate::training::job::stage_of;
 
 /// A training that can be rendered.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,8 @@ pub struct ValidTraining {
     pub(crate) max_quality_drop: Option<Decimal>,
     /// The status says Complete or Failed: it never runs again.
     pub(crate) is_terminal: bool,
+    /// The status has the figures of the last stage.
+    pub(crate) has_result: bool,
     /// The Jobs that the status remembers, also when they are gone.
     pub(crate) recorded_jobs: Vec<JobSummary>,
 }
@@ -157,6 +162,8 @@ pub fn validate(training: &CllmTraining, images: &Images) -> Result<ValidTrainin
             spec.evaluation.max_quality_drop.as_deref(),
         )?,
         is_terminal: [types::COMPLETE, types::FAILED].iter().any(|type_| is_true(conditions, type_)),
+        has_result: status
+            .is_some_and(|status| status.output.is_some() && status.speedup.is_some() && status.quality.is_some()),
         recorded_jobs: status.map(|status| status.jobs.clone()).unwrap_or_default(),
         spec: spec.clone(),
         owner,
@@ -178,6 +185,17 @@ impl ValidTraining {
         let data = [&self.dataset, &self.test].into_iter().chain(&self.validation).map(|place| (Role::Dataset, place));
         let places = [(Role::Model, &self.model), (Role::Output, &self.output)].into_iter().chain(data);
         places.filter_map(|(role, place)| Some((place.remote()?, self.access(role))))
+    }
+
+    /// Remembers the Jobs that exist too: the operator may have ended between the making of a Job and its record, and a newer one may
+    /// compute another name.
+    pub fn remember(&mut self, jobs: &[Job]) {
+        for (job, stage) in jobs.iter().filter_map(|job| Some((job, stage_of(job.labels())?))) {
+            if self.owner.is_in_cluster() && !self.recorded_jobs.iter().any(|summary| summary.stage == stage) {
+                let name = job.name_any();
+                self.recorded_jobs.push(JobSummary { name, stage, active: 0, succeeded: 0, failed: 0 });
+            }
+        }
     }
 }
 

@@ -98,7 +98,7 @@ async fn a_leader_that_is_cut_off_stops_before_another_one_acts() -> anyhow::Res
         let cut = cut.clone();
         async move {
             if cut.load(Ordering::SeqCst) {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     });

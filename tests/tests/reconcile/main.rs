@@ -7,5 +7,7 @@ mod leader;
 mod model;
 mod promotion;
 mod render;
+mod rights;
+mod specs;
 mod support;
 mod training;

@@ -1,4 +1,4 @@
-//! A CllmModel from its creation to its end.
+//! A `CllmModel` from its creation to its end.
 
 use cllm_crds::CllmModel;
 use cllm_tests::{TestNamespace, eventually, eventually_object};

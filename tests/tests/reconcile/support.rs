@@ -324,3 +324,53 @@ where
     });
     Ok(found.await?)
 }
+
+/// The last words of an evaluation that passes its gates.
+pub(crate) fn evaluated() -> Value {
+    json!({
+        "stage": "Evaluating",
+        "speedup": {
+            "overTarget": "2.10", "overTargetWithLookup": "1.90", "overOwnAutoregressive": "2.10", "overTargetEndToEnd": "2.00",
+            "tokensPerForwardBefore": "1.00", "tokensPerForward": "3.10", "bestBlockSize": 16, "hardware": "test",
+        },
+        "quality": {"metric": "ExactMatch", "target": "90.0", "cllm": "89.5", "drop": "0.5"},
+        "output": {"uri": "pvc://models/text2sql/abc", "digest": "sha256:abc", "sizeBytes": 7},
+    })
+}
+
+/// The first Pod, once there is one.
+pub(crate) async fn pod(namespace: &TestNamespace) -> anyhow::Result<String> {
+    let pods = namespace.api::<Pod>();
+    let found = eventually("a Pod", SOON, async || {
+        let list = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        list.iter().next().map(ResourceExt::name_any).ok_or_else(|| "none".to_owned())
+    });
+    Ok(found.await?)
+}
+
+pub(crate) fn waiting(container: &str, reason: &str, message: &str) -> Value {
+    json!({"status": {"phase": "Pending", "containerStatuses": [{
+        "name": container, "image": "registry.example/cllm-server:test", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": reason, "message": message}},
+    }]}})
+}
+
+/// Gives a Pod a node that cannot mount its volumes, and says so in an Event, as scheduler and kubelet would.
+pub(crate) async fn hang_on_mount(namespace: &TestNamespace, name: &str) -> anyhow::Result<()> {
+    let pods = namespace.api::<Pod>();
+    let node = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": "node-1"}});
+    let request = http::Request::post(format!("/api/v1/namespaces/{}/pods/{name}/binding", namespace.name()));
+    namespace.client().request_text(request.body(node.to_string().into_bytes())?).await?;
+    let mut status = waiting("trainer", "ContainerCreating", "");
+    status["status"]["conditions"] =
+        json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let pod = pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"generateName": "mount-", "namespace": namespace.name()},
+        "type": "Warning", "reason": "FailedMount", "message": "MountVolume.SetUp failed for volume \"x\" : timed out",
+        "involvedObject": {"kind": "Pod", "namespace": namespace.name(), "name": name, "uid": pod.uid()},
+        "firstTimestamp": "2026-01-01T00:00:10Z", "lastTimestamp": "2026-01-01T00:00:10Z",
+    });
+    let event: k8s_openapi::api::core::v1::Event = serde_json::from_value(event)?;
+    create(namespace, &event).await.map(|_| ())
+}

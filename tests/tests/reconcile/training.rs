@@ -1,4 +1,4 @@
-//! A CllmTraining from its creation to its end.
+//! A `CllmTraining` from its creation to its end.
 
 use anyhow::{Context, ensure};
 use cllm_crds::{CllmTraining, TrainingStage};
@@ -11,7 +11,9 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::{Operator, SOON, cluster, create, exists, finish_pods, model_resource, rests, training_resource};
+use crate::support::{
+    Operator, SOON, cluster, create, evaluated, exists, finish_pods, model_resource, rests, training_resource,
+};
 
 #[tokio::test]
 async fn a_training_runs_to_its_end_and_its_result_is_served() -> anyhow::Result<()> {
@@ -28,15 +30,7 @@ async fn a_training_runs_to_its_end_and_its_result_is_served() -> anyhow::Result
     let shard = json!({"stage": "Collecting", "trajectories": {
         "examples": 5, "blocks": 10, "states": 50, "tokens": 100, "dropped": 0, "tokensPerForward": "1.0",
     }});
-    let result = json!({
-        "stage": "Evaluating",
-        "speedup": {
-            "overTarget": "2.10", "overTargetWithLookup": "1.90", "overOwnAutoregressive": "2.10", "overTargetEndToEnd": "2.00",
-            "tokensPerForwardBefore": "1.00", "tokensPerForward": "3.10", "bestBlockSize": 16, "hardware": "test",
-        },
-        "quality": {"metric": "ExactMatch", "target": "90.0", "cllm": "89.5", "drop": "0.5"},
-        "output": {"uri": "pvc://models/text2sql/abc", "digest": "sha256:abc", "sizeBytes": 7},
-    });
+    let result = evaluated();
     for (stage, pods, words) in
         [("collect", 2, &shard), ("train", 1, &json!({"stage": "Training"})), ("evaluate", 1, &result)]
     {

@@ -5,7 +5,9 @@ mod metric;
 mod report;
 mod run;
 mod sql;
+mod stored;
 
 pub use metric::Metric;
-pub use run::{EvaluateArguments, Evaluated, run};
-pub(crate) use run::{REPORT, read_report};
+pub use run::{EvaluateArguments, run};
+pub use stored::{Evaluated, ReportArguments, stored};
+pub(crate) use stored::{REPORT, read_report};

@@ -8,13 +8,13 @@ use std::time::Instant;
 use cllm_crds::report::{
     ArmCheckpoint, BlockSizePoint, CheckpointSummary, Conditions, ForwardCost, PromptResult, REPORT_VERSION, Report,
 };
-use cllm_crds::status_page::Output;
 use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Workspace, forward_cost};
 use rand::seq::SliceRandom;
 
 use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, prompt_arm, ratio};
 use super::metric::{Judge, Metric, Reference};
 use super::report::{quality, speedup};
+use super::stored::{Evaluated, REPORT, evaluated, existing, folder};
 use crate::data_order::random;
 use crate::dataset::{self, Example};
 use crate::failure::{Failure, Result};
@@ -28,8 +28,6 @@ const CURVE_PROMPTS: usize = 100;
 /// Rows of the forwards that are timed.
 const COST_ROWS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const COST_REPETITIONS: usize = 50;
-/// The file that makes a folder a result.
-pub(crate) const REPORT: &str = "report.json";
 
 /// Arguments of `evaluate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,21 +67,12 @@ pub struct EvaluateArguments {
     pub seed: u64,
 }
 
-/// The report, and where it is.
-#[derive(Debug)]
-pub struct Evaluated {
-    /// What was measured.
-    pub report: Report,
-    /// Where it lies.
-    pub output: Output,
-}
-
 /// Measures and writes; reads the report where it is there already.
 pub fn run(arguments: &EvaluateArguments, threads: usize, reporter: &mut Reporter) -> Result<Evaluated> {
     let _lock = FolderLock::take(&arguments.output)?;
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let target_digest = cllm_engine::checkpoint::digest(&arguments.target)?;
-    let folder = arguments.output.join(digest.trim_start_matches("sha256:"));
+    let folder = folder(&arguments.output, &digest);
     let report = if folder.exists() {
         reporter.note(&format!("{} is complete already", folder.display()));
         existing(&folder, &target_digest)?
@@ -92,33 +81,7 @@ pub fn run(arguments: &EvaluateArguments, threads: usize, reporter: &mut Reporte
         write(&folder, &arguments.model, &report)?;
         report
     };
-    let uri = arguments.output_uri.clone().unwrap_or_else(|| arguments.output.display().to_string());
-    let output = Output {
-        uri: format!("{}/{}", uri.trim_end_matches('/'), digest.trim_start_matches("sha256:")),
-        digest,
-        size_bytes: size(&folder)?,
-    };
-    Ok(Evaluated { report, output })
-}
-
-/// An output is never overwritten, so one against another target cannot be replaced either.
-fn existing(folder: &Path, target_digest: &str) -> Result<Report> {
-    let path = folder.join(REPORT);
-    let text = fs::read(&path).map_err(Failure::read(&path))?;
-    read_report(&text, &folder.display().to_string(), target_digest)
-}
-
-/// The report of the result at `place`, which must be about this target.
-pub(crate) fn read_report(text: &[u8], place: &str, target_digest: &str) -> Result<Report> {
-    let report: Report = serde_json::from_slice(text)
-        .map_err(|error| Failure::BadInput(format!("{place} has no readable {REPORT} ({error}); remove it")))?;
-    if report.target.digest == target_digest {
-        return Ok(report);
-    }
-    Err(Failure::BadInput(format!(
-        "{place} holds this checkpoint measured against another target ({}); remove it or name another --output",
-        report.target.digest
-    )))
+    evaluated(report, &arguments.output, arguments.output_uri.as_deref(), digest)
 }
 
 fn write(folder: &Path, model: &Path, report: &Report) -> Result<()> {
@@ -133,15 +96,6 @@ fn write(folder: &Path, model: &Path, report: &Report) -> Result<()> {
         let text = serde_json::to_string_pretty(report).map_err(Failure::engine)?;
         storage::write_bytes(&inside.join(REPORT), text.as_bytes())
     })
-}
-
-fn size(folder: &Path) -> Result<u64> {
-    let entries = fs::read_dir(folder).map_err(Failure::read(folder))?;
-    Ok(entries
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .filter(fs::Metadata::is_file)
-        .map(|file| file.len())
-        .sum())
 }
 
 struct Evaluation<'a> {

@@ -16,7 +16,7 @@ fn from_nothing_to_a_report() {
     let mut train = workshop.train_command("cllm", "train", 20);
     succeed(train.arg(workshop.flag("validation", "data.jsonl")));
     let words = last_words(&workshop, &mut evaluate(&workshop));
-    let output = words.output.unwrap();
+    let output = words.output.clone().unwrap();
     assert_eq!(output.digest, digest(&workshop.path("cllm")));
     let name = output.digest.trim_start_matches("sha256:").to_owned();
     assert_eq!(output.uri, format!("pvc://models/shop/{name}"));
@@ -26,7 +26,17 @@ fn from_nothing_to_a_report() {
     check_report(&report);
     assert_eq!(digest(&workshop.path("result").join(&name)), output.digest, "a report does not change the checkpoint");
     // again: nothing is measured twice, the same is said
-    assert_eq!(last_words(&workshop, &mut evaluate(&workshop)).speedup, Some(report.speedup));
+    assert_eq!(last_words(&workshop, &mut evaluate(&workshop)).speedup, Some(report.speedup.clone()));
+    let mut read_again = trainer("report");
+    read_again.args([
+        workshop.flag("target", "target"),
+        workshop.flag("model", "cllm"),
+        workshop.flag("output", "result"),
+        "--output-uri=pvc://models/shop".to_owned(),
+    ]);
+    let again = last_words(&workshop, &mut read_again);
+    assert_eq!((again.speedup, again.quality), (Some(report.speedup), Some(report.quality)));
+    assert_eq!(again.output, Some(output));
 }
 
 fn check_report(report: &Report) {

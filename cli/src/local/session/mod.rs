@@ -301,7 +301,8 @@ fn merge(pages: Vec<TrainerStatus>) -> Option<TrainerStatus> {
 }
 
 fn job_names(training: &CheckedTraining) -> BTreeSet<String> {
-    training::render(&training.valid).jobs.into_iter().filter_map(|staged| staged.job.metadata.name).collect()
+    let staged = training::render(&training.valid).jobs.into_iter().map(|staged| staged.job);
+    staged.chain(training::report(&training.valid)).filter_map(|job| job.metadata.name).collect()
 }
 
 fn training_status(training: &CheckedTraining) -> CllmTrainingStatus {
