@@ -28,7 +28,7 @@ impl Playground {
     fn new() -> Self {
         let playground = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(playground.path("train.jsonl"), questions(0..120)).unwrap();
-        fs::write(playground.path("test.jsonl"), questions(120..200)).unwrap();
+        fs::write(playground.path("test.jsonl"), questions(120..1120)).unwrap();
         fs::write(playground.path("config.json"), include_str!("data/tiny.config.json")).unwrap();
         fs::write(playground.path("tiny.yaml"), include_str!("data/tiny.yaml")).unwrap();
         let output = Command::new(binary("cllm-trainer"))
@@ -67,11 +67,10 @@ impl Playground {
         self.up(workdir).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Whether a process of this stage has said something.
+    /// Whether a process of this stage was started: each has a log from its start.
     fn has_begun(&self, workdir: &str, stage: &str) -> bool {
-        let logs = fs::read_dir(self.path(workdir).join("logs")).into_iter().flatten().flatten();
-        logs.filter(|log| log.file_name().to_string_lossy().starts_with(&format!("tiny-{stage}-")))
-            .any(|log| log.metadata().is_ok_and(|metadata| metadata.len() > 0))
+        let mut logs = fs::read_dir(self.path(workdir).join("logs")).into_iter().flatten().flatten();
+        logs.any(|log| log.file_name().to_string_lossy().starts_with(&format!("tiny-{stage}-")))
     }
 
     /// Processes that work in the folder.
