@@ -210,3 +210,26 @@ impl Elector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Pod;
+
+    #[tokio::test]
+    async fn a_fence_lets_requests_through_until_the_time_has_come() {
+        let answers = tower::service_fn(async |_: http::Request<Body>| {
+            let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}"#;
+            Ok::<_, BoxError>(http::Response::new(Body::from(pod.as_bytes().to_vec())))
+        });
+        let fence = Fence::new();
+        let pods = Api::<Pod>::namespaced(fence.around(Client::new(answers, "team")), "team");
+        let refused = async || pods.get("a").await.is_err_and(|error| format!("{error:?}").contains("RunOut"));
+        assert!(refused().await, "never led");
+        fence.set(Some(Instant::now() + Duration::from_secs(60)));
+        pods.get("a").await.unwrap();
+        // As after a long sleep of the process: nothing has told it that it leads no more.
+        fence.set(Some(Instant::now()));
+        assert!(refused().await, "the time is over");
+    }
+}
