@@ -1,4 +1,5 @@
-//! Which changes of a status are worth a write: figures at most every 30 seconds and on more than 5 % change, everything else at once.
+//! Which changes of a status are worth a write: figures at most every 30 seconds and on more than 5 % change, progress at most every 5
+//! seconds, everything else at once.
 
 use cllm_crds::status_page::Progress;
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus, Throughput};
@@ -6,6 +7,8 @@ use k8s_openapi::jiff::Timestamp;
 
 const INTERVAL_SECONDS: i64 = 30;
 const RELEVANT_CHANGE: f64 = 0.05;
+/// Every write makes whoever watches look, the operator among them.
+const PROGRESS_SECONDS: i64 = 5;
 
 /// The status to write: with the figures that it had if the new ones are not worth a write.
 pub(super) fn settle_model(next: CllmModelStatus, previous: &CllmModelStatus) -> CllmModelStatus {
@@ -16,11 +19,13 @@ pub(super) fn settle_model(next: CllmModelStatus, previous: &CllmModelStatus) ->
     if keep { CllmModelStatus { throughput: previous.throughput.clone(), ..next } } else { next }
 }
 
-/// The same for a training: progress moves by whole percents, or every 30 seconds.
+/// The same for a training: progress moves by whole percents, at most every 5 seconds, or every 30 seconds.
 pub(super) fn settle_training(next: CllmTrainingStatus, previous: &CllmTrainingStatus) -> CllmTrainingStatus {
     let keep = match (&next.progress, &previous.progress) {
         (Some(new), Some(old)) if next.stage == previous.stage => {
-            new.progress_percentage == old.progress_percentage && !has_aged(new, old)
+            let least =
+                if new.progress_percentage == old.progress_percentage { INTERVAL_SECONDS } else { PROGRESS_SECONDS };
+            !has_aged(new, old, least)
         }
         _ => false,
     };
@@ -37,8 +42,8 @@ fn is_worth_writing(new: &Throughput, old: &Throughput) -> bool {
             || changed(&new.tokens_per_forward, &old.tokens_per_forward))
 }
 
-fn has_aged(new: &Progress, old: &Progress) -> bool {
-    seconds_between(&old.last_updated_time, &new.last_updated_time).is_none_or(|age| age >= INTERVAL_SECONDS)
+fn has_aged(new: &Progress, old: &Progress, seconds: i64) -> bool {
+    seconds_between(&old.last_updated_time, &new.last_updated_time).is_none_or(|age| age >= seconds)
 }
 
 fn seconds_between(earlier: &str, later: &str) -> Option<i64> {
@@ -76,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_written_by_whole_percents_or_after_30_seconds() {
+    fn progress_is_written_by_whole_percents_after_5_seconds_or_after_30_seconds() {
         let at = |percent, time: &str| {
             let progress =
                 Progress { progress_percentage: percent, last_updated_time: time.to_owned(), ..Progress::default() };
@@ -85,7 +90,8 @@ mod tests {
         let previous = at(10, "2026-01-01T00:00:00Z");
         for (percent, time, is_written) in [
             (10, "2026-01-01T00:00:20Z", false),
-            (11, "2026-01-01T00:00:01Z", true),
+            (11, "2026-01-01T00:00:04Z", false),
+            (11, "2026-01-01T00:00:05Z", true),
             (10, "2026-01-01T00:00:31Z", true),
         ] {
             let next = at(percent, time);
