@@ -68,10 +68,11 @@ fn a_program_that_ends_during_start_up_is_named_with_its_last_words() -> anyhow:
     Ok(())
 }
 
-/// `cluster/<versions>/bin`, where `build.sh` looks for what it need not build.
+/// `cluster/<processor>/bin-<versions>`, where `build.sh` looks for what it need not build.
 fn programs_below_the_cache() -> anyhow::Result<PathBuf> {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/build.sh")).output()?;
     let folder = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
-    let versions = folder.parent().and_then(Path::file_name).context("build.sh printed no folder")?;
-    Ok(Path::new("cluster").join(versions).join("bin"))
+    let names: Vec<_> = folder.iter().collect();
+    ensure!(names.len() > 3, "build.sh printed no folder: {}", folder.display());
+    Ok(names[names.len() - 3..].iter().collect())
 }
