@@ -25,7 +25,7 @@ pub struct Args {
     pub access: ModelAccess,
 
     /// The digest that the checkpoint must have [default: any]; with another one the server ends.
-    #[arg(long, value_name = "sha256:HEX")]
+    #[arg(long, value_name = "sha256:HEX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub digest: Option<String>,
 
     /// A file for the last words; in a Pod, /dev/termination-log.
