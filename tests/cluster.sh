@@ -4,8 +4,5 @@
 #   cluster.sh [FILTER...]      only the tests whose names contain one of these
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash tests/cluster/packages.sh
-bash tests/cluster/build.sh control-plane nodes storage helm >/dev/null
-cargo build --workspace --bins
-cargo run --quiet -p xtask -- images --profile dev --output target/images/dev >/dev/null
+bash tests/prepare.sh
 RUST_BACKTRACE=0 cargo test -p cllm-tests --test e2e -- --ignored --test-threads=1 "$@"

@@ -5,6 +5,7 @@
 
 mod access;
 pub mod args;
+mod claim;
 pub mod conditions;
 pub mod controller;
 pub mod decimal;

@@ -98,6 +98,13 @@ pub enum Error {
         source: Box<kube::Error>,
     },
 
+    /// A binary of this tree is not there.
+    #[error("{name} is missing: run `cargo build --workspace --bins`")]
+    NoBinary {
+        /// The binary.
+        name: String,
+    },
+
     /// The images of this tree are not there.
     #[error("there are no image archives in {folder}: run `cargo run -p xtask -- images --profile dev`", folder = folder.display())]
     NoImages {

@@ -1,7 +1,7 @@
 //! cllm as people install and use it: the chart, and the example with its data in claims.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -71,6 +71,13 @@ impl<'a> Product<'a> {
 /// The folder of this repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A binary of the workspace: they lie beside the folder of the tests.
+pub fn binary(name: &str) -> Result<PathBuf, Error> {
+    let test = env::current_exe().map_err(Error::io("find the running test"))?;
+    let path = test.parent().and_then(Path::parent).map(|folder| folder.join(name)).filter(|path| path.exists());
+    path.ok_or_else(|| Error::NoBinary { name: name.to_owned() })
 }
 
 /// Makes a claim and waits for its folder on this machine.

@@ -3,17 +3,16 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use cllm_crds::{CllmModel, CllmTraining, report::Report};
-use cllm_tests::product::{Product, fill_example, repository};
+use cllm_operator::conditions::is_true;
+use cllm_tests::product::{Product, binary, fill_example, repository};
 use cllm_tests::{Cluster, TestNamespace, eventually, eventually_object, images};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api,
     api::{ListParams, PostParams},
@@ -68,17 +67,6 @@ async fn the_chart_is_installed_the_example_trains_and_its_result_answers() -> a
     watched.ensure_ready_was_never_wrong()?;
     product.uninstall().await?;
     only_the_definitions_are_left(&cluster).await
-}
-
-fn is_true(conditions: &[Condition], type_: &str) -> bool {
-    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
-}
-
-/// The binaries of the workspace lie beside each other.
-fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name(name);
-    ensure!(path.exists(), "{} is missing: run `cargo build --workspace --bins`", path.display());
-    Ok(path)
 }
 
 async fn trained(team: &TestNamespace) -> anyhow::Result<CllmTraining> {

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use cllm_crds::{AccessMode, Cache};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
-use std::collections::BTreeMap;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
+use crate::claim::new_claim;
 use crate::model::ValidModel;
 use crate::model::render::child_name;
 use crate::naming::model_labels;
@@ -15,20 +15,8 @@ use crate::pod::CacheVolume;
 pub(super) fn claim(model: &ValidModel) -> Option<PersistentVolumeClaim> {
     let Cache { claim_name, storage_class_name, size, access_modes } = model.spec.cache.clone()?;
     let size = size.filter(|_| claim_name.is_none())?;
-    let modes = access_modes.unwrap_or_else(|| vec![AccessMode::ReadWriteOnce]);
-    Some(PersistentVolumeClaim {
-        metadata: model.owner.child(&new_claim_name(model), &model_labels(&model.owner.name)),
-        spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(modes.into_iter().map(|mode| mode.as_str().to_owned()).collect()),
-            resources: Some(VolumeResourceRequirements {
-                requests: Some(BTreeMap::from([("storage".to_owned(), size)])),
-                ..VolumeResourceRequirements::default()
-            }),
-            storage_class_name,
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        ..PersistentVolumeClaim::default()
-    })
+    let metadata = model.owner.child(&new_claim_name(model), &model_labels(&model.owner.name));
+    Some(new_claim(metadata, size, access_modes, storage_class_name))
 }
 
 /// The volume of a Pod that downloads.

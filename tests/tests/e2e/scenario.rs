@@ -1,16 +1,13 @@
 //! A cluster with the chart installed, and a namespace of a team with the example's data.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining, CllmTrainingStatus};
-use cllm_tests::product::{Product, fill_example};
+pub(crate) use cllm_operator::conditions::{find as condition, is_true};
+use cllm_tests::product::{Product, binary, fill_example};
 use cllm_tests::{Cluster, TestNamespace, eventually, eventually_object, images};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -29,13 +26,6 @@ pub(crate) async fn team(cluster: &Cluster, name: &str) -> anyhow::Result<TestNa
     let namespace = TestNamespace::create_restricted(cluster.control_plane(), name).await?;
     fill_example(cluster, &namespace, &binary("text2sql-data")?).await?;
     Ok(namespace)
-}
-
-/// The binaries of the workspace lie beside each other.
-pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name(name);
-    ensure!(path.exists(), "{} is missing: run `cargo build --workspace --bins`", path.display());
-    Ok(path)
 }
 
 /// The smoke example's training, with these fields of its spec changed.
@@ -78,14 +68,6 @@ fn merge(value: &mut Value, change: Value) {
         }
         (value, change) => *value = change,
     }
-}
-
-pub(crate) fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-pub(crate) fn is_true(conditions: &[Condition], type_: &str) -> bool {
-    condition(conditions, type_).is_some_and(|condition| condition.status == "True")
 }
 
 /// Creates a training and returns its name.

@@ -1,6 +1,5 @@
 //! What the tests share: the cluster with the CRDs, an operator that counts its writes, resources, and the work of a kubelet.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use anyhow::Context;
 use cllm_crds::{CllmModel, CllmTraining};
 use cllm_operator::Images;
 use cllm_operator::controller::{LeaderElection, Settings, run};
+pub(crate) use cllm_tests::product::repository;
 use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -48,10 +48,6 @@ pub(crate) async fn install(cluster: &ControlPlane) -> anyhow::Result<()> {
         .await?;
     }
     Ok(())
-}
-
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// An operator for one namespace that counts what it writes.
