@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use cllm_crds::{CllmModel, CllmTraining, TrainingReference};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
@@ -115,6 +115,7 @@ async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Read
         .with_config(Config::default().concurrency(CONCURRENCY));
     let store = controller.store();
     let models = store.clone();
+    let stopped = stop.clone();
     let stream = controller
         .watches(api::<Deployment>(settings), children(), |child| owners(&child, MODEL_LABEL))
         .watches(api::<Service>(settings), children(), |child| owners(&child, MODEL_LABEL))
@@ -127,13 +128,14 @@ async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Read
         .watches(api::<Pod>(settings), children(), |pod| owners(&pod, MODEL_LABEL))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(model::reconcile, model::error_policy, context);
-    tokio::join!(stream.for_each(async |_| ()), ready(store, readiness));
+    until_stopped(stream.for_each(async |_| ()), store, readiness, stopped).await;
 }
 
 async fn run_trainings(settings: &Settings, context: Arc<Context>, readiness: &Readiness, stop: CancellationToken) {
     let controller = Controller::new(api::<CllmTraining>(settings), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY));
     let store = controller.store();
+    let stopped = stop.clone();
     let stream = controller
         .watches(api::<Job>(settings), children(), |child| owners(&child, TRAINING_LABEL))
         .watches(api::<PersistentVolumeClaim>(settings), children(), |child| owners(&child, TRAINING_LABEL))
@@ -141,17 +143,31 @@ async fn run_trainings(settings: &Settings, context: Arc<Context>, readiness: &R
         .watches(api::<Pod>(settings), children(), |pod| owners(&pod, TRAINING_LABEL))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(training::reconcile, training::error_policy, context);
-    tokio::join!(stream.for_each(async |_| ()), ready(store, readiness));
+    until_stopped(stream.for_each(async |_| ()), store, readiness, stopped).await;
 }
 
-/// Counts a controller as ready when it has read what exists; never, if it stops before.
-async fn ready<K>(store: Store<K>, readiness: &Readiness)
-where
+/// Runs a controller to its end, and counts it as ready when it has read what exists. One that is stopped before that has nothing to
+/// finish and is dropped: kube-runtime holds its queue until the store is ready, and never reads the store again.
+async fn until_stopped<K>(
+    controller: impl Future<Output = ()>,
+    store: Store<K>,
+    readiness: &Readiness,
+    stop: CancellationToken,
+) where
     K: Resource + Clone + 'static,
     K::DynamicType: std::hash::Hash + Eq + Clone,
 {
-    if store.wait_until_ready().map(|result| result.is_ok()).await {
-        readiness.one_is_ready();
+    let watched = async {
+        tokio::select! {
+            biased;
+            Ok(()) = store.wait_until_ready() => readiness.one_is_ready(),
+            () = stop.cancelled() => return,
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = controller => {}
+        () = watched => {}
     }
 }
 

@@ -132,3 +132,24 @@ async fn a_leader_whose_lease_was_taken_stops() -> anyhow::Result<()> {
     ensure!(error.contains("was taken over by another operator"), "{error}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_operator_that_is_stopped_before_it_has_read_what_exists_ends_and_releases_its_lease() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create(cluster, "stopped-early").await?;
+    // Leads at once, and never gets a list.
+    let client = before_each_request(cluster.client()?, |request| {
+        let is_answered = request.uri.path().contains("/leases");
+        async move {
+            if !is_answered {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let operator = Operator::start_with(client, &namespace, Some(election(&namespace, "only", timing(8, 5)))).await?;
+    leads(&operator).await?;
+    operator.stop().await?;
+    let released = lease(&namespace).await?;
+    ensure!(released.holder_identity.as_deref() == Some(""), "{released:?}");
+    Ok(())
+}

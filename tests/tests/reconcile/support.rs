@@ -118,9 +118,10 @@ impl Operator {
         tokio::time::timeout(SOON, self.task).await.context("the operator goes on")??
     }
 
+    /// As SIGTERM.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        self.task.await?
+        self.ends().await
     }
 }
 
