@@ -18,6 +18,8 @@ pub mod types {
     pub const MODEL_LOADED: &str = "ModelLoaded";
     /// CllmModel with `spec.autoscaling`: the autoscaler can read its metrics.
     pub const SCALING_ACTIVE: &str = "ScalingActive";
+    /// Several Pods at once can use their claims from several nodes; absent where one Pod runs at a time, or none uses a claim.
+    pub const STORAGE_SHARED: &str = "StorageShared";
 
     /// CllmTraining: every stage ended well and every gate passed.
     pub const COMPLETE: &str = "Complete";
@@ -94,6 +96,10 @@ pub mod reasons {
     pub const REJECTED_BY_NODE: &str = "RejectedByNode";
     /// A volume cannot be attached or mounted; look at the claim or what else the message names.
     pub const MOUNT_FAILED: &str = "MountFailed";
+    /// Several Pods may run at once and share a claim that only one node may use; the message names it and what helps.
+    pub const ONE_NODE_ONLY: &str = "OneNodeOnly";
+    /// A claim that the Pods use does not exist; create it, or correct its name in the spec.
+    pub const CLAIM_NOT_FOUND: &str = "ClaimNotFound";
     /// A node does not answer and holds its Pods: bring it back, delete the Node, or taint it out-of-service.
     pub const NODE_LOST: &str = "NodeLost";
     /// A quota, pod security or a webhook refuses the Pods; allow them, or ask for less.

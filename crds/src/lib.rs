@@ -25,9 +25,9 @@ pub use model::{
     ServerOptions, ServiceOptions, Strategy, TrainingReference, TrainingSelector,
 };
 pub use model_status::{
-    ArtifactProgress, CheckpointReference, CllmModelStatus, Failure, Rejection, ServedModel, Throughput,
+    ArtifactProgress, CheckpointReference, CllmModelStatus, Downtime, Failure, Rejection, ServedModel, Throughput,
 };
-pub use pod::{ImagePullPolicy, PodOptions};
+pub use pod::{ImagePullPolicy, PodOptions, StagePodOptions};
 pub use rules::NAME_MAX_LENGTH;
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};
 pub use training_stages::{

@@ -57,6 +57,10 @@ pub struct CllmModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
 
+    /// The last time that no replica answered after one had, as during a rollout in place; of a model scaled to zero it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_downtime: Option<Downtime>,
+
     /// What is true now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -150,6 +154,25 @@ pub struct Failure {
     /// When it ended, or since when it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
+}
+
+/// A time without a replica that answered, as the operator saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Downtime {
+    /// The first look without such a replica.
+    pub started_at: Time,
+
+    /// Absent while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+
+    /// From the one to the other in whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+
+    /// `Rollout` if the replicas were being replaced, else `ReplicasLost`.
+    pub reason: String,
 }
 
 /// What the replicas deliver; decimals are strings.

@@ -2,11 +2,11 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema makes private copies of the public structs")]
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pod::StagePodOptions;
 use crate::rules;
 
 /// Supervised fine-tuning of the target.
@@ -38,9 +38,9 @@ pub struct Adaptation {
     #[x_kube(validation = rules::decimal())]
     pub learning_rate: String,
 
-    /// Requests and limits of this stage, instead of `spec.resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    /// Where the Pods of this stage run.
+    #[serde(flatten)]
+    pub pod: StagePodOptions,
 }
 
 /// How Jacobi trajectories of the target are collected.
@@ -49,7 +49,9 @@ pub struct Adaptation {
     validation = rules::immutable("shards"),
     validation = rules::immutable("blockSize"),
     validation = rules::immutable("maxNewTokens"),
-    validation = rules::immutable("resources")
+    validation = rules::immutable("resources"),
+    validation = rules::immutable("nodeSelector"),
+    validation = rules::immutable("tolerations")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrajectoryOptions {
@@ -73,9 +75,9 @@ pub struct TrajectoryOptions {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_new_tokens: u32,
 
-    /// Requests and limits of this stage, instead of `spec.resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    /// Where the Pods of this stage run.
+    #[serde(flatten)]
+    pub pod: StagePodOptions,
 }
 
 /// How the consistency model is trained.
@@ -122,9 +124,9 @@ pub struct TrainingOptions {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub checkpoint_every_steps: u32,
 
-    /// Requests and limits of this stage, instead of `spec.resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    /// Where the Pods of this stage run.
+    #[serde(flatten)]
+    pub pod: StagePodOptions,
 }
 
 /// In which order the states of a trajectory are learnt.
@@ -205,9 +207,9 @@ pub struct Evaluation {
     #[x_kube(validation = rules::decimal())]
     pub max_quality_drop: Option<String>,
 
-    /// Requests and limits of this stage, instead of `spec.resources`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    /// Where the Pods of this stage run.
+    #[serde(flatten)]
+    pub pod: StagePodOptions,
 }
 
 /// How an answer is judged.
@@ -237,7 +239,7 @@ impl Default for TrajectoryOptions {
             parallelism: default_parallelism(),
             block_size: default_block_size(),
             max_new_tokens: default_max_new_tokens(),
-            resources: None,
+            pod: StagePodOptions::default(),
         }
     }
 }
@@ -253,7 +255,7 @@ impl Default for TrainingOptions {
             states: States::default(),
             seed: 0,
             checkpoint_every_steps: default_checkpoint_every_steps(),
-            resources: None,
+            pod: StagePodOptions::default(),
         }
     }
 }
@@ -266,7 +268,7 @@ impl Default for Evaluation {
             prompts: default_prompts(),
             min_speedup: None,
             max_quality_drop: None,
-            resources: None,
+            pod: StagePodOptions::default(),
         }
     }
 }

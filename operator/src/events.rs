@@ -32,10 +32,11 @@ const fn watched(type_: &'static str, status: &'static str, reason: Option<&'sta
     Watched { type_, status, reason, is_warning }
 }
 
-const WATCHED: [Watched; 12] = [
+const WATCHED: [Watched; 13] = [
     watched(types::DEGRADED, "True", None, true),
     watched(types::STALLED, "True", None, true),
     watched(types::FAILED, "True", None, true),
+    watched(types::STORAGE_SHARED, "False", None, true),
     watched(types::COMPLETE, "True", None, false),
     watched(types::MODEL_LOADED, "True", None, false),
     watched(types::TRAJECTORIES_COLLECTED, "True", None, false),
@@ -57,7 +58,16 @@ pub fn of_model(previous: &CllmModelStatus, next: &CllmModelStatus) -> Vec<Notic
         let note = format!("{new} is served now instead of {old}.");
         notices.push(Notice { is_warning: false, reason: "Promoted".to_owned(), action: "Promote", note });
     }
+    notices.extend(of_downtime(previous, next));
     notices
+}
+
+/// What it cost, when it is over: that it lasts is what the conditions say.
+fn of_downtime(previous: &CllmModelStatus, next: &CllmModelStatus) -> Option<Notice> {
+    let last = next.last_downtime.as_ref().filter(|last| previous.last_downtime.as_ref() != Some(*last))?;
+    let cause = if last.reason == "Rollout" { "while the replicas were replaced" } else { "because all were lost" };
+    let note = format!("No replica answered for {} s, {cause}.", last.seconds?);
+    Some(Notice { is_warning: last.reason != "Rollout", reason: "DowntimeEnded".to_owned(), action: "Observe", note })
 }
 
 /// Between two statuses of a training.

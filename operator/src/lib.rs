@@ -19,6 +19,7 @@ pub mod naming;
 pub mod pod;
 pub mod rbac;
 pub mod resources;
+pub mod sharing;
 pub mod training;
 
 pub use images::Images;

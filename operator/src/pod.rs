@@ -178,10 +178,13 @@ pub(crate) fn template(options: &PodOptions, labels: &Labels, program: Program<'
             service_account_name: options.service_account_name.clone(),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
-            security_context: Some(pod_security_context()),
+            security_context: Some(pod_security_context(options.pod_security_context.as_ref())),
             node_selector: Some(options.node_selector.clone()).filter(|selector| !selector.is_empty()),
             tolerations: Some(options.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
             affinity: options.affinity.clone(),
+            topology_spread_constraints: Some(options.topology_spread_constraints.clone())
+                .filter(|list| !list.is_empty()),
+            scheduler_name: options.scheduler_name.clone(),
             runtime_class_name: options.runtime_class_name.clone(),
             priority_class_name: options.priority_class_name.clone(),
             ..PodSpec::default()
@@ -196,7 +199,8 @@ fn container(options: &PodOptions, program: Program<'_>) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: options.image_pull_policy.map(|policy| policy.as_str().to_owned()),
         command: Some(vec![binary.to_owned()]),
-        args: Some(arguments.0),
+        args: Some([arguments.0, options.extra_args.clone()].concat()),
+        env: Some(options.env.clone()).filter(|variables| !variables.is_empty()),
         ports: Some(ports.iter().map(|&(name, port)| container_port(name, port)).collect()),
         resources,
         volume_mounts: Some(mounts.volume_mounts()),
@@ -216,14 +220,21 @@ fn container_port(name: &str, port: i32) -> ContainerPort {
     }
 }
 
-fn pod_security_context() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
+/// What conforms to "restricted", with the fields that the user sets. Some clusters choose the group themselves, so it can be left out.
+fn pod_security_context(theirs: Option<&PodSecurityContext>) -> PodSecurityContext {
+    let ours = || PodSecurityContext {
         fs_group: Some(FILE_GROUP),
         // Large volumes are not walked at every start.
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
         ..PodSecurityContext::default()
+    };
+    let theirs = theirs.cloned().unwrap_or_else(ours);
+    PodSecurityContext {
+        run_as_non_root: theirs.run_as_non_root.or(Some(true)),
+        seccomp_profile: theirs
+            .seccomp_profile
+            .or_else(|| Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None })),
+        ..theirs
     }
 }
 

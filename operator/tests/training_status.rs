@@ -78,6 +78,7 @@ fn a_training_goes_through_its_stages_one_at_a_time() {
     QualityVerified=True/GatePassed
     Suspended=False/Resumed
     Degraded=False/AsDeclared
+    StorageShared=Unknown/ClaimNotFound
     Complete=True/Succeeded
     Failed=False/Succeeded
     Reconciling=False/Succeeded

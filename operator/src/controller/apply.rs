@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+use futures::future::try_join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -17,6 +18,7 @@ use crate::controller::diff::{covers, stamp};
 use crate::controller::error::Error;
 use crate::naming::{FIELD_MANAGER, OwnerKey, Ownership, ownership};
 use crate::resources::{Applied, ModelResources, Prepared, TrainingResources, object};
+use crate::sharing::Replicated;
 
 /// Applies the children of one resource.
 pub(super) struct Applier {
@@ -109,6 +111,16 @@ impl Applier {
         let list = self.api::<K>().list(&parameters).await.map_err(Error::api("list", K::plural(&())))?;
         let is_ours = |child: &K| matches!(self.ownership(child), Ownership::Ours | Ownership::Stripped);
         Ok(list.items.into_iter().filter(is_ours).collect())
+    }
+
+    /// The claims that Pods which run at once share, those that exist; whose they are does not matter.
+    pub(super) async fn claims(&self, replicated: &Replicated) -> Result<Vec<PersistentVolumeClaim>, Error> {
+        let api = self.api::<PersistentVolumeClaim>();
+        let names = replicated.claims();
+        let claims = names.keys().map(async |name| {
+            api.get_opt(name).await.map_err(Error::api("read", describe::<PersistentVolumeClaim>(name)))
+        });
+        Ok(try_join_all(claims).await?.into_iter().flatten().collect())
     }
 
     /// Deletes the Jobs and the claim of a training that has ended.

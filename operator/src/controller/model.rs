@@ -19,7 +19,7 @@ use crate::events;
 use crate::failure::PodFailure;
 use crate::model::{
     Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, refused, render,
-    validate,
+    replicated, validate,
 };
 use crate::naming::{MODEL_LABEL, OwnerKey};
 
@@ -109,16 +109,18 @@ async fn act(
 ) -> Result<Observed, Error> {
     match &decision.resolution {
         Resolution::Waiting { .. } => Ok(Observed::default()),
-        Resolution::Resolved(_) if model.spec.paused => Ok(Observed {
+        Resolution::Resolved(checkpoint) if model.spec.paused => Ok(Observed {
             deployment: only(applier.children::<Deployment>().await?),
             autoscaler: only(applier.children::<HorizontalPodAutoscaler>().await?),
             replicas,
             failures,
+            claims: applier.claims(&replicated(valid, checkpoint)).await?,
         }),
         Resolution::Resolved(checkpoint) => {
             let applied = Box::pin(applier.model(render(valid, checkpoint))).await?;
             let (deployment, autoscaler) = (Some(applied.deployment), applied.autoscaler);
-            Ok(Observed { deployment, autoscaler, replicas, failures })
+            let claims = applier.claims(&replicated(valid, checkpoint)).await?;
+            Ok(Observed { deployment, autoscaler, replicas, failures, claims })
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
 use crate::events;
 use crate::naming::{OwnerKey, TRAINING_LABEL};
-use crate::training::{Expiry, Observed, ValidTraining, changes, due, expiry, refused, render, validate};
+use crate::training::{Expiry, Observed, ValidTraining, changes, due, expiry, refused, render, replicated, validate};
 
 const KIND: &str = "CllmTraining";
 /// A running Pod's page is read this often.
@@ -61,7 +61,7 @@ async fn observe_and_act(cached: &CllmTraining, context: &Context) -> Result<Act
         return Ok(Action::await_change());
     };
     let previous = training.status.clone().unwrap_or_default();
-    match steps(&api, &training, &previous, &namespace, context).await {
+    match Box::pin(steps(&api, &training, &previous, &namespace, context)).await {
         Err(error) => {
             if let Handling::Stalled { reason } = error.handling() {
                 let next =
@@ -99,6 +99,9 @@ async fn steps(
         previous = pinned;
     }
     applier.training(render(&valid)).await?;
+    if let Some(replicated) = replicated(&valid) {
+        observed.claims = applier.claims(&replicated).await?;
+    }
     start_and_change_jobs(&applier, &valid, &mut observed).await?;
     let next = crate::training::status(&valid, &observed, &previous, Timestamp::now());
     let next = telemetry::settle_training(next, &previous);
@@ -146,7 +149,7 @@ async fn dereference(
     let pods: Vec<_> = pods.into_iter().filter(is_of_our_job).collect();
     let page = pods::pages::<TrainerStatus>(&context.pages, &pods).await.into_iter().next();
     let failures = pods::failures(&context.client, namespace, &pods, &jobs, Timestamp::now()).await?;
-    Ok(Observed { messages: pods::termination_messages(&pods), page, failures, jobs })
+    Ok(Observed { messages: pods::termination_messages(&pods), page, failures, jobs, claims: Vec::new() })
 }
 
 async fn start_and_change_jobs(applier: &Applier, valid: &ValidTraining, observed: &mut Observed) -> Result<(), Error> {

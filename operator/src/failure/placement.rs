@@ -46,10 +46,16 @@ pub(super) fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Failure> {
     if scheduled.reason.as_deref() != Some("Unschedulable") || !is_older(since, PATIENCE_SECONDS, now) {
         return None;
     }
-    let message = format!(
-        "No node takes it: {}. Add such a node, free one, or change resources, nodeSelector, tolerations or affinity in the spec.",
-        detail(scheduled.message.as_deref().unwrap_or("the scheduler gives no reason"))
-    );
+    let said = detail(scheduled.message.as_deref().unwrap_or("the scheduler gives no reason"));
+    // In the words of schedulers before and since 1.33.
+    let is_volume =
+        ["volume node affinity conflict", "PersistentVolume's node affinity"].iter().any(|words| said.contains(words));
+    let next = if is_volume {
+        "A volume of it is on other nodes only: use a claim with ReadWriteMany, or s3://, or let the Pods run on the volume's node"
+    } else {
+        "Add such a node, free one, or change resources, nodeSelector, tolerations or affinity in the spec"
+    };
+    let message = format!("No node takes it: {said}. {next}.");
     Some(failure(pod, reasons::UNSCHEDULABLE, message, since.cloned()))
 }
 

@@ -18,6 +18,7 @@ use crate::model::render::child_name;
 use crate::model::{ResolvedModel, ValidModel, cache};
 use crate::naming::{DIGEST_ANNOTATION, TEMPLATE_ANNOTATION, model_labels, selector_labels};
 use crate::pod::{Arguments, HTTP_PORT, METRICS_PORT, Mounts, Program, TERMINATION_MESSAGE_PATH, template};
+use crate::sharing::Replicated;
 
 /// Endpoints propagate before the server stops listening.
 const PRE_STOP_SLEEP_SECONDS: u32 = 10;
@@ -49,6 +50,15 @@ pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Depl
         }),
         status: None,
     }
+}
+
+/// The replicas, of which there are as many as spec and autoscaler allow.
+pub fn replicated(model: &ValidModel, checkpoint: &ResolvedModel) -> Replicated {
+    let (pods_at_once, field) = match &model.spec.autoscaling {
+        Some(autoscaling) => (autoscaling.max_replicas, "spec.autoscaling.maxReplicas"),
+        None => (model.spec.replicas, "spec.replicas"),
+    };
+    Replicated { pod: pod_template(model, checkpoint).spec.unwrap_or_default(), pods_at_once, field }
 }
 
 fn strategy(model: &ValidModel) -> DeploymentStrategy {

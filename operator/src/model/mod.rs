@@ -4,6 +4,7 @@ mod autoscaler;
 mod cache;
 mod deployment;
 mod disruption_budget;
+mod downtime;
 mod network_policy;
 mod promotion;
 mod render;
@@ -16,10 +17,11 @@ mod validate;
 use cllm_crds::status_page::ServerStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::failure::PodFailure;
 
-pub use deployment::template_hash;
+pub use deployment::{replicated, template_hash};
 pub use promotion::{Decision, Memory, Replica, decide};
 pub use render::render;
 pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
@@ -37,6 +39,8 @@ pub struct Observed {
     pub replicas: Vec<Replica>,
     /// What goes wrong with the Pods of the replicas.
     pub failures: Vec<PodFailure>,
+    /// The claims that the replicas use, those that exist.
+    pub claims: Vec<PersistentVolumeClaim>,
 }
 
 impl Observed {

@@ -9,10 +9,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::conditions::{Conditions, Truth};
 use crate::failure::{self, PodFailure};
+use crate::model::downtime::downtime;
 use crate::model::promotion::{Rejected, Standing};
 use crate::model::service::url;
-use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, speedup, template_hash};
+use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, replicated, speedup, template_hash};
 use crate::naming::{model_labels, selector_labels};
+use crate::sharing::set_shared;
 
 /// Where the replicas stand as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,9 @@ pub fn status(
     set_scaling(&mut conditions, model, observed.autoscaler.as_ref());
     speedup::set_verified(&mut conditions, model, speedup.as_ref());
     set_degraded(&mut conditions, standing, &failures);
+    let replicated =
+        checkpoint(resolution).filter(|_| model.owner.is_in_cluster()).map(|found| replicated(model, found));
+    set_shared(&mut conditions, replicated.as_ref(), &observed.claims);
     let phase = if model.spec.paused { paused(&replicas) } else { phase(rollout, standing) };
     set_summary(&mut conditions, &phase);
     CllmModelStatus {
@@ -68,6 +73,7 @@ pub fn status(
         throughput: throughput(observed).or_else(|| previous.throughput.clone()),
         speedup,
         last_failure: failure::last(&failures, previous.last_failure.as_ref()),
+        last_downtime: downtime(previous, &replicas, model.replicas(), now),
         conditions: conditions.into_list(),
     }
 }
@@ -114,6 +120,13 @@ pub fn refused(
     conditions.set(types::STALLED, true, reason, message);
     conditions.set(types::READY, false, reason, message);
     CllmModelStatus { observed_generation: generation, conditions: conditions.into_list(), ..previous.clone() }
+}
+
+fn checkpoint(resolution: &Resolution) -> Option<&ResolvedModel> {
+    match resolution {
+        Resolution::Resolved(checkpoint) => Some(checkpoint),
+        Resolution::Waiting { .. } => None,
+    }
 }
 
 /// Of the replicas that download, the one with the most left; renewed by whole percents.

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use cllm_crds::status_page::JobStage;
+use cllm_crds::{PodOptions, StagePodOptions};
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use sha2::{Digest, Sha256};
 
 use crate::access::{MountedAccess, Role};
@@ -15,6 +16,7 @@ use crate::location::{Location, WORKSPACE_FOLDER};
 use crate::naming::{STAGE_LABEL, training_labels};
 use crate::pod::{Arguments, METRICS_PORT, Mounts, Program, TERMINATION_MESSAGE_PATH, template};
 use crate::resources::StagedJob;
+use crate::sharing::Replicated;
 use crate::training::ValidTraining;
 
 const CONTAINER: &str = "trainer";
@@ -33,7 +35,8 @@ struct Stage<'a> {
     /// With what each is: only remote places need an access.
     reads: Vec<(Role, &'a Location)>,
     writes: Option<&'a Location>,
-    resources: Option<&'a ResourceRequirements>,
+    /// Where it runs, where that differs from the other stages.
+    pod: &'a StagePodOptions,
     /// Into how many Pods it is split, and how many run at once.
     shards: Option<(u32, u32)>,
 }
@@ -46,13 +49,22 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
         .into_iter()
         .flatten()
         .map(|stage| {
-            inputs.update(serde_json::json!([&stage.arguments.0, stage.shards.map(|(count, _)| count)]).to_string());
+            let arguments = [stage.arguments.0.as_slice(), &training.spec.pod.extra_args].concat();
+            inputs.update(serde_json::json!([arguments, stage.shards.map(|(count, _)| count)]).to_string());
             let hash = &format!("{:x}", inputs.clone().finalize())[..8];
             let computed = || format!("{}-{}-{hash}", training.owner.name, subcommand(stage.kind));
             let name = recorded_name(training, stage.kind).unwrap_or_else(computed);
             StagedJob { stage: stage.kind, job: job(training, &name, stage) }
         })
         .collect()
+}
+
+/// The Pods of collection: of all stages it alone has several at once.
+pub fn replicated(training: &ValidTraining) -> Option<Replicated> {
+    let mut jobs = jobs(training).into_iter();
+    let collection = jobs.find(|staged| staged.stage == JobStage::Collecting)?.job.spec?;
+    let pods_at_once = u32::try_from(collection.parallelism?).ok()?.min(u32::try_from(collection.completions?).ok()?);
+    Some(Replicated { pod: collection.template.spec?, pods_at_once, field: "spec.trajectories.parallelism" })
 }
 
 /// The Job that reads the stored report, for when the Pod of the last stage was gone before its summary was read.
@@ -78,7 +90,7 @@ fn read_report(training: &ValidTraining) -> Stage<'_> {
             .with("output-uri", &training.output),
         reads: target_reads(training).into_iter().collect(),
         writes: Some(&training.output),
-        resources: training.spec.evaluation.resources.as_ref(),
+        pod: &training.spec.evaluation.pod,
         shards: None,
     }
 }
@@ -140,7 +152,7 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
             .chain(training.validation.iter().map(data))
             .collect(),
         writes: None,
-        resources: options.resources.as_ref(),
+        pod: &options.pod,
         shards: None,
     })
 }
@@ -161,7 +173,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
         arguments,
         reads: target_reads(training).into_iter().chain([data(&training.dataset)]).collect(),
         writes: None,
-        resources: options.resources.as_ref(),
+        pod: &options.pod,
         shards: Some((options.shards, options.parallelism)),
     }
 }
@@ -187,7 +199,7 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         arguments,
         reads: target_reads(training).into_iter().chain(training.validation.iter().map(data)).collect(),
         writes: None,
-        resources: options.resources.as_ref(),
+        pod: &options.pod,
         shards: None,
     }
 }
@@ -214,7 +226,7 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
             .chain(training.database.iter().map(data))
             .collect(),
         writes: Some(&training.output),
-        resources: options.resources.as_ref(),
+        pod: &options.pod,
         shards: None,
     }
 }
@@ -281,6 +293,7 @@ fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage:
     for access in &access {
         arguments = access.add_to(arguments);
     }
+    let options = stage_options(&training.spec.pod, stage.pod);
     let program = Program {
         container: CONTAINER,
         binary: "cllm-trainer",
@@ -294,14 +307,25 @@ fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage:
             cache: None,
             access,
         },
-        resources: stage.resources.or(training.spec.pod.resources.as_ref()).cloned(),
+        resources: options.resources.clone(),
     };
-    let mut template = template(&training.spec.pod, labels, program);
+    let mut template = template(&options, labels, program);
     if let Some(pod) = &mut template.spec {
         pod.restart_policy = Some("Never".to_owned());
         pod.termination_grace_period_seconds = Some(GRACE_SECONDS);
     }
     template
+}
+
+/// What a stage says of itself stands instead of what is said of all.
+fn stage_options(all: &PodOptions, stage: &StagePodOptions) -> PodOptions {
+    let StagePodOptions { resources, node_selector, tolerations } = stage.clone();
+    PodOptions {
+        resources: resources.or_else(|| all.resources.clone()),
+        node_selector: node_selector.unwrap_or_else(|| all.node_selector.clone()),
+        tolerations: tolerations.unwrap_or_else(|| all.tolerations.clone()),
+        ..all.clone()
+    }
 }
 
 /// Bad input ends the Job at once; interruptions and evictions do not count as failures.

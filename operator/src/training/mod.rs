@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use cllm_crds::status_page::{TerminationMessage, TrainerStatus};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::failure::PodFailure;
 
@@ -24,7 +25,7 @@ pub(crate) use validate::is_name;
 
 pub use due::{changes, due};
 pub use expiry::{Expiry, expiry};
-pub use job::report;
+pub use job::{replicated, report};
 pub use outcome::{StageOutcome, outcome};
 pub use render::render;
 pub use status::{refused, status};
@@ -41,4 +42,6 @@ pub struct Observed {
     pub page: Option<TrainerStatus>,
     /// What goes wrong with the Pods, and with making them.
     pub failures: Vec<PodFailure>,
+    /// The claims that Pods share, those that exist.
+    pub claims: Vec<PersistentVolumeClaim>,
 }

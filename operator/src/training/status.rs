@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::conditions::{Conditions, Truth, find as find_condition};
 use crate::failure::{self, PodFailure};
 use crate::resources::StagedJob;
+use crate::sharing::set_shared;
 use crate::training::gates::{self, Verdict};
 use crate::training::outcome::{find, of_job as of_single_job};
 use crate::training::{Observed, StageOutcome, ValidTraining, job, outcome};
@@ -65,6 +66,8 @@ pub fn status(
     conditions.set(types::QUALITY_VERIFIED, quality.truth, quality.reason, quality.message);
     set_suspended(&mut conditions, training);
     failure::set_degraded(&mut conditions, &current_failures(training, &jobs, &phase, observed));
+    let replicated = job::replicated(training).filter(|_| training.owner.is_in_cluster());
+    set_shared(&mut conditions, replicated.as_ref(), &observed.claims);
     set_summary(&mut conditions, training, &phase);
     next.conditions = conditions.into_list();
     next

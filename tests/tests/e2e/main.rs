@@ -5,4 +5,5 @@ mod load;
 mod operator;
 mod scenario;
 mod serving;
+mod storage;
 mod training;

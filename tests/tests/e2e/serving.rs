@@ -1,6 +1,6 @@
 //! Replicas that are replaced under a steady stream of requests, and an operator that is.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Context, ensure};
 use cllm_crds::CllmModel;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     load::Load,
-    scenario::{SOON, cluster, create_model, model_is_ready, patch_model, team},
+    scenario::{SOON, cluster, create_model, model_is, model_is_ready, patch_model, team},
 };
 
 /// The uids of the model's Pods that are not about to go.
@@ -89,7 +89,19 @@ async fn a_node_with_one_device_rolls_in_place() -> anyhow::Result<()> {
     give_device(&cluster).await?;
     create_model(&namespace, json!({"resources": {"limits": {"example.com/gpu": "1"}}})).await?;
     model_is_ready(&namespace).await?;
-    roll(&namespace, "1").await
+    let rolled = Instant::now();
+    roll(&namespace, "1").await?;
+    let took = rolled.elapsed().as_secs();
+    let downtime = model_is(&namespace, "its downtime", |status| {
+        status.last_downtime.clone().filter(|last| last.ended_at.is_some())
+    })
+    .await?;
+    let seconds = downtime.seconds.context("no length")?;
+    ensure!(downtime.reason == "Rollout" && (1..=took + 2).contains(&seconds), "{downtime:?} within {took} s");
+    let events = cluster.control_plane().kubectl(&["get", "events", "-n", namespace.name(), "-o", "wide"]).await?;
+    let told = format!("No replica answered for {seconds} s");
+    ensure!(events.stdout.contains(&told), "{told}: {}", events.stdout);
+    Ok(())
 }
 
 /// What a device plugin would do.

@@ -215,6 +215,7 @@ impl Session {
                 autoscaler: None,
                 replicas: vec![replica],
                 failures: Vec::new(),
+                claims: Vec::new(),
             };
             let previous = model.resource.status.clone().unwrap_or_default();
             let mut status = model::status(&model.valid, &decision, &observed, &previous, Timestamp::now());
@@ -285,6 +286,7 @@ async fn observe(executor: &Executor, jobs: &BTreeSet<String>, client: &reqwest:
         messages: executor.messages(jobs),
         page: merge(executor.pages(jobs, client).await),
         failures: Vec::new(),
+        claims: Vec::new(),
     }
 }
 
