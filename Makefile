@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster bench fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -43,11 +43,14 @@ cluster-tools: ## build the real Kubernetes of the tests once into the cache
 cluster: cluster-tools ## a real Kubernetes with one node for a developer, until Ctrl-C (needs root)
 	cargo run --quiet -p cllm-tests --bin cluster -- --nodes 1
 
-e2e: e2e-cluster ## the slow tests: clusters that are broken on purpose, the full example, outside judges (an hour)
+e2e: e2e-cluster e2e-example ## the slow tests: clusters that are broken on purpose, the full example, outside judges (over an hour)
 	CI=true $(MAKE) quickstart && bash tests/e2e.sh
 
 e2e-cluster: ## only those on clusters (needs root)
 	bash tests/cluster.sh
+
+e2e-example: ## only the full example on a cluster, with the release images (needs root)
+	bash tests/example.sh
 
 bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 	cargo bench -p cllm-engine && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200

@@ -31,6 +31,7 @@ mod process;
 pub mod product;
 mod program;
 mod programs;
+mod ready;
 mod shared_folders;
 mod wait;
 
@@ -42,4 +43,5 @@ pub use forward::Forward;
 pub use images::images;
 pub use namespace::TestNamespace;
 pub use program::ProgramOutput;
+pub use ready::ReadySampler;
 pub use wait::{TimedOut, eventually, eventually_object};

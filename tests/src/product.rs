@@ -100,11 +100,22 @@ pub async fn claim(cluster: &Cluster, namespace: &TestNamespace, name: &str) -> 
 ///
 /// `generator` is the binary `text2sql-data`.
 pub async fn fill_example(cluster: &Cluster, namespace: &TestNamespace, generator: &Path) -> Result<(), Error> {
+    fill_example_with(cluster, namespace, generator, &["--train=2000", "--dev=100", "--test=200"]).await
+}
+
+/// The same with as much data as these arguments of `text2sql-data` say.
+pub async fn fill_example_with(
+    cluster: &Cluster,
+    namespace: &TestNamespace,
+    generator: &Path,
+    sizes: &[&str],
+) -> Result<(), Error> {
     claim(cluster, namespace, "models").await?;
     let folder = claim(cluster, namespace, "text2sql").await?;
     copy_target(&folder.join("target")).map_err(Error::io("copy the example's target"))?;
     let output = Command::new(generator)
-        .args(["--train=2000", "--dev=100", "--test=200", "--output"])
+        .args(sizes)
+        .arg("--output")
         .arg(folder.join("data"))
         .stdin(Stdio::null())
         .output()

@@ -293,6 +293,18 @@ async fn immutable_fields(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String
         (json!({"affinity": {"nodeAffinity": {}}}), "affinity"),
         (json!({"runtimeClassName": "a"}), "runtimeClassName"),
         (json!({"priorityClassName": "a"}), "priorityClassName"),
+        (
+            json!({"topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"},
+            ]}),
+            "topologySpreadConstraints",
+        ),
+        (json!({"schedulerName": "second"}), "schedulerName"),
+        (json!({"podSecurityContext": {"fsGroup": 1000}}), "podSecurityContext"),
+        (json!({"env": [{"name": "RUST_LOG", "value": "debug"}]}), "env"),
+        (json!({"extraArgs": ["--verbose=true"]}), "extraArgs"),
+        (json!({"trajectories": {"nodeSelector": {"pool": "gpu"}}}), "nodeSelector"),
+        (json!({"trajectories": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}), "tolerations"),
         (json!({"serviceAccountName": "a"}), "serviceAccountName"),
         (json!({"podLabels": {"a": "b"}}), "podLabels"),
         (json!({"podAnnotations": {"a": "b"}}), "podAnnotations"),

@@ -1,12 +1,12 @@
 //! A cluster with the chart installed, and a namespace of a team with the example's data.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use anyhow::{Context, ensure};
 use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining, CllmTrainingStatus};
 pub(crate) use cllm_operator::conditions::{find as condition, is_true};
 use cllm_tests::product::{Product, binary, fill_example};
-use cllm_tests::{Cluster, TestNamespace, eventually, eventually_object, images};
+use cllm_tests::{Cluster, ReadySampler, TestNamespace, eventually, eventually_object, images};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -16,16 +16,40 @@ pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// A whole training of the smoke example, with what is done to it, on a busy machine with two cores.
 pub(crate) const TRAINED_WITHIN: Duration = Duration::from_secs(600);
 
+/// A status follows its Pods; the pages of those that are going are waited for.
+const READY_FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
+
 /// A cluster that has images; the product is installed on it.
 pub(crate) async fn cluster(nodes: usize) -> anyhow::Result<Cluster> {
     Ok(Cluster::start(nodes, &images()?).await?)
 }
 
+/// A team's namespace, in which no model may be Ready without a replica that answers.
+pub(crate) struct Team {
+    sampler: ReadySampler,
+    namespace: TestNamespace,
+}
+
+impl Deref for Team {
+    type Target = TestNamespace;
+
+    fn deref(&self) -> &TestNamespace {
+        &self.namespace
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        let wrong = self.sampler.wrong();
+        assert!(wrong.is_empty() || std::thread::panicking(), "Ready without a ready replica: {wrong:#?}");
+    }
+}
+
 /// A team's namespace with the example's data.
-pub(crate) async fn team(cluster: &Cluster, name: &str) -> anyhow::Result<TestNamespace> {
+pub(crate) async fn team(cluster: &Cluster, name: &str) -> anyhow::Result<Team> {
     let namespace = TestNamespace::create_restricted(cluster.control_plane(), name).await?;
     fill_example(cluster, &namespace, &binary("text2sql-data")?).await?;
-    Ok(namespace)
+    Ok(Team { sampler: ReadySampler::start(&namespace, READY_FOLLOWS_WITHIN), namespace })
 }
 
 /// The smoke example's training, with these fields of its spec changed.
