@@ -19,7 +19,9 @@ use crate::controller::error::{Error, Handling};
 use crate::controller::{pods, status, telemetry};
 use crate::events;
 use crate::naming::{OwnerKey, TRAINING_LABEL};
-use crate::training::{Expiry, Observed, ValidTraining, changes, due, expiry, refused, render, replicated, validate};
+use crate::training::{
+    Expiry, Observed, ValidTraining, changes, due, expiry, refused, render, replicated, together, validate,
+};
 
 const KIND: &str = "CllmTraining";
 /// A running Pod's page is read this often.
@@ -147,7 +149,7 @@ async fn dereference(
         pod.owner_references().iter().any(|owner| jobs.iter().any(|job| job.metadata.uid.as_ref() == Some(&owner.uid)))
     };
     let pods: Vec<_> = pods.into_iter().filter(is_of_our_job).collect();
-    let page = pods::pages::<TrainerStatus>(&context.pages, &pods).await.into_iter().next();
+    let page = together(pods::pages::<TrainerStatus>(&context.pages, &pods).await);
     let failures = pods::failures(&context.client, namespace, &pods, &jobs, Timestamp::now()).await?;
     Ok(Observed { messages: pods::termination_messages(&pods), page, failures, jobs, claims: Vec::new() })
 }

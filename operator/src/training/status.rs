@@ -13,6 +13,7 @@ use crate::resources::StagedJob;
 use crate::sharing::set_shared;
 use crate::training::gates::{self, Verdict};
 use crate::training::outcome::{find, of_job as of_single_job};
+use crate::training::progress::of_shards;
 use crate::training::{Observed, StageOutcome, ValidTraining, job, outcome};
 
 /// Where a training stands as a whole.
@@ -296,16 +297,7 @@ fn progress(
     if stage != JobStage::Collecting {
         return page.or(known);
     }
-    let shards = training.spec.trajectories.shards;
-    let written = written_shards(training, observed);
-    let mut progress = page.or(known)?;
-    if shards > 1 {
-        let running = if observed.page.is_some() { progress.progress_percentage } else { 0 };
-        let is_last = written + 1 >= shards;
-        progress.progress_percentage = ((100 * written + running) / shards).min(100);
-        progress.estimated_remaining_seconds = progress.estimated_remaining_seconds.filter(|_| is_last);
-    }
-    Some(progress)
+    of_shards(page, known, written_shards(training, observed), training.spec.trajectories.shards)
 }
 
 fn written_shards(training: &ValidTraining, observed: &Observed) -> u32 {

@@ -5,7 +5,6 @@ mod judge;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cllm_crds::status_page::{JobStage, TrainerStatus};
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus};
 use cllm_operator::Images;
 use cllm_operator::model::{self, Replica, Resolution};
@@ -284,22 +283,10 @@ async fn observe(executor: &Executor, jobs: &BTreeSet<String>, client: &reqwest:
     Observed {
         jobs: executor.observe(jobs),
         messages: executor.messages(jobs),
-        page: merge(executor.pages(jobs, client).await),
+        page: training::together(executor.pages(jobs, client).await),
         failures: Vec::new(),
         claims: Vec::new(),
     }
-}
-
-/// Shards that run side by side count together: the status divides their percentages by the number of shards.
-fn merge(pages: Vec<TrainerStatus>) -> Option<TrainerStatus> {
-    pages.into_iter().reduce(|mut merged, page| {
-        if page.stage == merged.stage && page.stage == JobStage::Collecting {
-            merged.progress.progress_percentage += page.progress.progress_percentage;
-            let remaining = page.progress.estimated_remaining_seconds;
-            merged.progress.estimated_remaining_seconds = merged.progress.estimated_remaining_seconds.max(remaining);
-        }
-        merged
-    })
 }
 
 fn job_names(training: &CheckedTraining) -> BTreeSet<String> {
