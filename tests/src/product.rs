@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::{Cluster, Error, TestNamespace, audit::Write, eventually_object};
+use crate::{Cluster, Error, TestNamespace, audit::Write, eventually_object, programs};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -40,21 +40,21 @@ impl<'a> Product<'a> {
     }
 
     async fn helm(&self, command: &str, values: &[&str]) -> Result<(), Error> {
-        let chart = repository().join("charts/cllm").display().to_string();
+        let chart = chart();
         let mut arguments = vec![command, RELEASE, &chart, "-n", self.namespace()];
         arguments.extend(["--set", "images.pullPolicy=Never", "--wait", "--timeout=2m"]);
         arguments.extend(values.iter().flat_map(|value| ["--set", value]));
-        self.cluster.helm(&arguments).await.map(|_| ())
+        self.cluster.control_plane().helm(&arguments).await.map(|_| ())
     }
 
     /// Runs `helm test`.
     pub async fn test(&self) -> Result<(), Error> {
-        self.cluster.helm(&["test", RELEASE, "-n", self.namespace(), "--timeout=1m"]).await.map(|_| ())
+        self.cluster.control_plane().helm(&["test", RELEASE, "-n", self.namespace(), "--timeout=1m"]).await.map(|_| ())
     }
 
     /// Uninstalls the release.
     pub async fn uninstall(&self) -> Result<(), Error> {
-        self.cluster.helm(&["uninstall", RELEASE, "-n", self.namespace(), "--wait"]).await.map(|_| ())
+        self.cluster.control_plane().helm(&["uninstall", RELEASE, "-n", self.namespace(), "--wait"]).await.map(|_| ())
     }
 
     /// What the operator has changed so far, in its order.
@@ -71,6 +71,16 @@ impl<'a> Product<'a> {
 /// The folder of this repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder of the chart.
+pub fn chart() -> String {
+    repository().join("charts/cllm").display().to_string()
+}
+
+/// The CRD of the Prometheus operator's ServiceMonitor, as its project publishes it.
+pub async fn service_monitor_definition() -> Result<PathBuf, Error> {
+    Ok(programs::folder(&["definitions"]).await?.join("servicemonitors.yaml"))
 }
 
 /// A binary of the workspace: they lie beside the folder of the tests.

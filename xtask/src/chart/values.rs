@@ -49,7 +49,7 @@ pub(super) struct Values {
     tolerations: Vec<Fields>,
     /// As in PodSpec.
     affinity: Fields,
-    /// As in PodSpec; empty: spread over nodes where that is possible.
+    /// As in PodSpec, of the operator's Pods where there is no labelSelector; empty: spread over nodes where that is possible.
     topology_spread_constraints: Vec<Fields>,
     /// As in PodSpec.
     priority_class_name: String,
@@ -140,7 +140,7 @@ struct PodDisruptionBudget {
 struct NetworkPolicy {
     /// Makes the policy.
     enabled: bool,
-    /// Peers as in NetworkPolicy; empty: everyone.
+    /// Peers as in NetworkPolicy, beside `helm test`; empty: everyone.
     ingress_from: Vec<Fields>,
 }
 
