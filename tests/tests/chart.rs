@@ -1,11 +1,14 @@
 //! Everything that the chart makes, with each of its values changed, is accepted where pod security is enforced, without a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cllm_tests::product::{RELEASE, chart, repository, service_monitor_definition};
-use cllm_tests::{ControlPlane, TestNamespace};
+use cllm_tests::{ControlPlane, TestNamespace, eventually};
 use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// What the chart makes of its defaults: `kind/name`, `cllm-operator` left out of the names.
 const OF_DEFAULTS: [&str; 14] = [
@@ -67,6 +70,7 @@ fn variants() -> Vec<Variant> {
 fn scopes() -> Vec<Variant> {
     let argument = |value: &str| json!(format!("--namespace={value}"));
     vec![
+        definitions(),
         variant(json!({})).in_pod("/spec/replicas", json!(2)),
         variant(json!({"scope": "Namespace"}))
             .with(&["Role/", "RoleBinding/"])
@@ -78,6 +82,15 @@ fn scopes() -> Vec<Variant> {
         variant(json!({"scope": "Namespace", "crds": {"install": false}, "rbac": {"create": false}}))
             .without(&[&CLUSTER_ROLES[..], &DEFINITIONS, &["Role/-leader", "RoleBinding/-leader"]].concat()),
     ]
+}
+
+/// What an administrator of the cluster installs for those who have an operator in their namespace.
+fn definitions() -> Variant {
+    let roles = ["ClusterRole/-edit", "ClusterRole/-view"];
+    let less: Vec<_> =
+        OF_DEFAULTS.into_iter().filter(|name| ![&DEFINITIONS[..], &roles].concat().contains(name)).collect();
+    let values = json!({"scope": "Definitions", "serviceMonitor": {"enabled": true}});
+    variant(values).with(&["ClusterRole/-install"]).without(&less)
 }
 
 fn parts() -> Vec<Variant> {
@@ -280,6 +293,27 @@ async fn whatever_the_values_everything_is_accepted_without_a_warning_where_rest
     for variant in variants() {
         check(cluster, &namespace, &variant).await.with_context(|| variant.values.to_string())?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_administrates_a_namespace_may_install_an_operator_for_it_alone_once_the_definitions_are_there()
+-> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create_restricted(cluster, "tenant").await?;
+    let name = namespace.name();
+    cluster.kubectl(&["create", "rolebinding", "tenant", "-n", name, "--clusterrole=admin", "--user=tenant"]).await?;
+    let definitions = rendered(cluster, name, &json!({"scope": "Definitions"})).await?;
+    let operator = rendered(cluster, name, &json!({"scope": "Namespace", "crds": {"install": false}})).await?;
+    // A RoleBinding is checked against its Role, which must be there: no dry run.
+    let install =
+        async || cluster.kubectl_with_input(&["apply", "--server-side", "--as=tenant", "-f", "-"], &operator).await;
+    let refused = install().await.err().context("it was installed without definitions")?.to_string();
+    ensure!(refused.contains("attempting to grant RBAC permissions not currently held"), "{refused}");
+    cluster.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &definitions).await?;
+    // Roles are aggregated a moment later.
+    eventually("the operator to be installed", SOON, async || install().await.map_err(|error| error.to_string()))
+        .await?;
     Ok(())
 }
 

@@ -9,6 +9,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Empty when the release is only what an administrator of the cluster installs for operators of namespaces. */}}
+{{- define "cllm.hasOperator" -}}
+{{- if ne .Values.scope "Definitions" -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "cllm.selectorLabels" -}}
 app.kubernetes.io/name: cllm-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
