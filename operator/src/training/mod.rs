@@ -8,6 +8,7 @@ mod network_policy;
 mod outcome;
 mod render;
 mod status;
+mod summary;
 mod validate;
 mod workspace;
 
@@ -28,6 +29,7 @@ pub use job::report;
 pub use outcome::{StageOutcome, outcome};
 pub use render::render;
 pub use status::{refused, status};
+pub use summary::summary;
 pub use validate::{ValidTraining, ValidationError, WorkspaceClaim, validate};
 
 /// What an executor saw of a training.
