@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use cllm_crds::{CllmModel, CllmTraining, report::Report};
 use cllm_operator::conditions::is_true;
 use cllm_tests::product::{Product, binary, fill_example, repository};
-use cllm_tests::{Cluster, TestNamespace, eventually, eventually_object, images};
+use cllm_tests::{Cluster, TestNamespace, eventually_object, images};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
@@ -66,7 +66,7 @@ async fn the_chart_is_installed_the_example_trains_and_its_result_answers() -> a
     answers_outside(&cluster, &team).await?;
     watched.ensure_ready_was_never_wrong()?;
     product.uninstall().await?;
-    only_the_definitions_are_left(&cluster).await
+    Ok(product.only_the_definitions_are_left().await?)
 }
 
 async fn trained(team: &TestNamespace) -> anyhow::Result<CllmTraining> {
@@ -123,21 +123,6 @@ async fn answers_outside(cluster: &Cluster, team: &TestNamespace) -> anyhow::Res
         Command::new("bash").arg(script).arg(format!("{}/v1", forward.url())).arg("text2sql-smoke").output().await?;
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "the openai client: {said}");
-    Ok(())
-}
-
-async fn only_the_definitions_are_left(cluster: &Cluster) -> anyhow::Result<()> {
-    // The APIService of a definition's version is the API server's own, and goes with the definition.
-    let kinds = "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,customresourcedefinitions";
-    let wanted = ["cllmmodels", "cllmtrainings"]
-        .map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}.cllm.dev"));
-    eventually("nothing but the definitions to be left", SOON, async || {
-        let names =
-            cluster.control_plane().kubectl(&["get", kinds, "-o", "name"]).await.map_err(|error| error.to_string())?;
-        let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).collect();
-        if ours == wanted { Ok(()) } else { Err(ours.join(", ")) }
-    })
-    .await?;
     Ok(())
 }
 

@@ -12,6 +12,9 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+/// Everything that the product makes.
+pub(crate) const CHILDREN: &str =
+    "deployments,services,jobs,persistentvolumeclaims,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers";
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// A whole training of the smoke example, with what is done to it, on a busy machine with two cores.
 pub(crate) const TRAINED_WITHIN: Duration = Duration::from_secs(600);
