@@ -123,7 +123,7 @@ pub fn chart() -> String {
     repository().join("charts/cllm").display().to_string()
 }
 
-/// The CRD of the Prometheus operator's ServiceMonitor, as its project publishes it.
+/// The CRD of the Prometheus operator's `ServiceMonitor`, as its project publishes it.
 pub async fn service_monitor_definition() -> Result<PathBuf, Error> {
     Ok(programs::folder(&["definitions"]).await?.join("servicemonitors.yaml"))
 }

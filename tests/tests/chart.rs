@@ -230,7 +230,7 @@ fn names() -> Vec<Variant> {
     vec![variant(json!({"fullnameOverride": "other", "global": {"imageRegistry": "x"}})).with(&other).without(&renamed)]
 }
 
-/// The shared cluster with the definition of a ServiceMonitor.
+/// The shared cluster with the definition of a `ServiceMonitor`.
 async fn cluster() -> anyhow::Result<&'static ControlPlane> {
     let cluster = ControlPlane::shared().await?;
     let definition = service_monitor_definition().await?.display().to_string();

@@ -24,11 +24,11 @@ pub fn summary(status: &CllmTrainingStatus) -> TrainingSummary {
 /// As kubectl writes an age: the longer, the coarser.
 fn duration(seconds: u64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 > 0 => format!("{minutes}m{}s", seconds % 60),
-        120..10_800 => format!("{minutes}m"),
-        _ if hours < 8 && minutes % 60 > 0 => format!("{hours}h{}m", minutes % 60),
+    match (seconds, seconds % 60, minutes % 60) {
+        (0..120, ..) => format!("{seconds}s"),
+        (120..600, rest @ 1.., _) => format!("{minutes}m{rest}s"),
+        (120..10_800, ..) => format!("{minutes}m"),
+        (10_800..28_800, _, rest @ 1..) => format!("{hours}h{rest}m"),
         _ => format!("{hours}h"),
     }
 }
