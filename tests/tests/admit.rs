@@ -543,7 +543,9 @@ async fn the_columns_that_kubectl_prints() -> anyhow::Result<()> {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let mut lines: Vec<_> = printed.lines().map(words).collect();
         let age = lines[0].iter().position(|head| head == "AGE").context(printed.clone())?;
-        lines.iter_mut().for_each(|line| line[age] = "AGE".to_owned());
+        for line in &mut lines {
+            line[age] = "AGE".to_owned();
+        }
         ensure!(lines == [words(heads), words(row)], "{printed}");
     }
     let all = cluster.kubectl(&["get", "--namespace", namespace.name(), "cllm-all", "-o", "name"]).await?.stdout;

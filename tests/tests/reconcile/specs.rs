@@ -101,8 +101,8 @@ fn normal(object: &Value) -> Value {
     let mut spec = object["spec"].clone();
     if let Value::Object(spec) = &mut spec {
         // The selector of a Job is its uid.
-        let is_job = object["kind"] == "Job";
-        spec.retain(|key, _| !["clusterIP", "clusterIPs"].contains(&key.as_str()) && !(is_job && key == "selector"));
+        let assigned: &[&str] = if object["kind"] == "Job" { &["selector"] } else { &["clusterIP", "clusterIPs"] };
+        spec.retain(|key, _| !assigned.contains(&key.as_str()));
     }
     if let Some(labels) = spec["template"]["metadata"]["labels"].as_object_mut() {
         labels.retain(|key, _| !key.contains("controller-uid"));
