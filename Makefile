@@ -38,7 +38,7 @@ images: ## container images as OCI archives, without a container engine
 	cargo run --quiet -p xtask -- images
 
 cluster-tools: ## build the real Kubernetes of the tests once into the cache
-	bash tests/cluster/packages.sh && bash tests/cluster/build.sh control-plane nodes storage helm
+	bash tests/cluster/packages.sh && bash tests/cluster/build.sh control-plane nodes storage helm definitions
 
 cluster: cluster-tools ## a real Kubernetes with one node for a developer, until Ctrl-C (needs root)
 	cargo run --quiet -p cllm-tests --bin cluster -- --nodes 1

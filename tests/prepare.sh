@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/cluster/packages.sh
-bash tests/cluster/build.sh control-plane nodes storage helm >/dev/null
+bash tests/cluster/build.sh control-plane nodes storage helm definitions >/dev/null
 cargo build --workspace --bins # the images take them as they are
 cargo run --quiet -p xtask -- images --profile dev --output target/images/dev >/dev/null

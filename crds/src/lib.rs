@@ -25,7 +25,8 @@ pub use model::{
     ServerOptions, ServiceOptions, Strategy, TrainingReference, TrainingSelector,
 };
 pub use model_status::{
-    ArtifactProgress, CheckpointReference, CllmModelStatus, Downtime, Failure, Rejection, ServedModel, Throughput,
+    ArtifactProgress, CheckpointReference, CllmModelStatus, Downtime, Failure, ModelSummary, Rejection, ServedModel,
+    Throughput,
 };
 pub use pod::{ImagePullPolicy, PodOptions, StagePodOptions};
 pub use rules::NAME_MAX_LENGTH;
@@ -33,4 +34,4 @@ pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTa
 pub use training_stages::{
     Adaptation, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,
 };
-pub use training_status::{CllmTrainingStatus, JobSummary, TrainingStage};
+pub use training_status::{CllmTrainingStatus, JobSummary, TrainingStage, TrainingSummary};

@@ -45,9 +45,9 @@ use crate::training::AccessMode;
     ),
     printcolumn(
         name = "Replicas",
-        type_ = "integer",
-        json_path = ".status.readyReplicas",
-        description = "Replicas that answer."
+        type_ = "string",
+        json_path = ".status.summary.replicas",
+        description = "Replicas that answer of those that are wanted."
     ),
     printcolumn(
         name = "Tokens/s",
@@ -58,7 +58,7 @@ use crate::training::AccessMode;
     printcolumn(
         name = "Speedup",
         type_ = "string",
-        json_path = ".status.speedup.overOwnAutoregressive",
+        json_path = ".status.summary.speedup",
         description = "Over the same checkpoint decoded autoregressively, as the replicas measured it at their start."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -53,6 +53,10 @@ pub struct CllmModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speedup: Option<MeasuredSpeedup>,
 
+    /// The same in the words that `kubectl get` prints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<ModelSummary>,
+
     /// The last failure of a Pod, also when it has recovered since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
@@ -65,6 +69,17 @@ pub struct CllmModelStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A model in the words that `kubectl get` prints: its columns cannot format a figure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSummary {
+    /// Replicas that answer of those that are wanted, as `2/3`.
+    pub replicas: String,
+    /// What Jacobi decoding gains, as `2.10x`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<String>,
 }
 
 /// What was resolved for a spec, and kept.

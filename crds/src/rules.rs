@@ -107,7 +107,7 @@ pub(crate) fn immutable(field: &str) -> Rule {
         ),
         &format!(
             "{field} cannot be changed: the name of a training stands for one result. \
-             Create a CllmTraining with another name (suspend and trajectories.parallelism can be changed)"
+             Create a CllmTraining with another name (suspend, trajectories.parallelism and ttlSecondsAfterFinished can be changed)"
         ),
     )
 }

@@ -41,7 +41,7 @@ pub struct Progress {
     /// Absent until it can be estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_remaining_seconds: Option<u64>,
-    /// `loss`, `tokensPerForward`, `step`, …
+    /// Figures of the stage: `loss`, `tokensPerForward`, `step` and others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
     /// RFC 3339, UTC.

@@ -15,7 +15,7 @@ use crate::training_status::CllmTrainingStatus;
 
 /// What is trained, from what, how, and what the result must reach.
 ///
-/// Immutable but for `suspend` and `trajectories.parallelism`: a name stands for one result.
+/// Immutable but for `suspend`, `trajectories.parallelism` and `ttlSecondsAfterFinished`: a name stands for one result.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "cllm.dev",
@@ -29,32 +29,44 @@ use crate::training_status::CllmTrainingStatus;
     derive = "PartialEq",
     doc = "Trains a consistency language model from a target model and data, and measures the result.",
     validation = rules::name(),
-    printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage", description = "What happens now."),
+    printcolumn(
+        name = "Stage",
+        type_ = "string",
+        json_path = ".status.summary.stage",
+        description = "What happens now."
+    ),
     printcolumn(
         name = "Progress",
-        type_ = "integer",
-        json_path = ".status.progress.progressPercentage",
-        description = "Percent of the stage."
+        type_ = "string",
+        json_path = ".status.summary.progress",
+        description = "How far the stage is."
     ),
     printcolumn(
         name = "ETA",
-        type_ = "integer",
-        json_path = ".status.progress.estimatedRemainingSeconds",
-        description = "Seconds to the end of the stage."
+        type_ = "string",
+        json_path = ".status.summary.eta",
+        description = "Until the end of the stage."
     ),
     printcolumn(
         name = "Speedup",
         type_ = "string",
-        json_path = ".status.speedup.overTarget",
+        json_path = ".status.summary.speedup",
         description = "Decode tokens per second over the target decoded autoregressively."
     ),
     printcolumn(
         name = "Quality",
         type_ = "string",
-        json_path = ".status.quality.cllm",
-        description = "Percent, by spec.evaluation.metric."
+        json_path = ".status.summary.quality",
+        description = "Correct answers, by spec.evaluation.metric."
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Output",
+        type_ = "string",
+        json_path = ".status.output.uri",
+        priority = 1,
+        description = "Where the result is."
+    )
 )]
 #[x_kube(
     validation = rules::immutable("model"),

@@ -54,6 +54,10 @@ pub struct CllmTrainingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
 
+    /// The same in the words that `kubectl get` prints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<TrainingSummary>,
+
     /// The Jobs of the stages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -63,6 +67,26 @@ pub struct CllmTrainingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A training in the words that `kubectl get` prints: its columns cannot format a figure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainingSummary {
+    /// The stage, or Suspended.
+    pub stage: String,
+    /// How far the stage is, as `42%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Until the end of the stage, as `3m20s`; absent until it can be estimated, and after the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<String>,
+    /// Decode tokens per second over the target decoded autoregressively, as `2.10x`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<String>,
+    /// By spec.evaluation.metric, as `89.5%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
 }
 
 /// What a training does now, in one word.

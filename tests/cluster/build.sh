@@ -8,6 +8,7 @@
 #   nodes           kube-scheduler, kubelet, kube-proxy, containerd, the pod network, DNS
 #   storage         an S3 server and a registry, which the tests of model sources talk to
 #   helm            helm
+#   definitions     servicemonitors.yaml, the CRD that the chart's ServiceMonitor needs
 set -euo pipefail
 
 tools="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/tools"
@@ -26,10 +27,11 @@ coredns=$(version coredns github.com/coredns/coredns)
 helm=$(version helm helm.sh/helm/v3)
 versitygw=$(version s3 github.com/versity/versitygw)
 registry=$(version registry github.com/distribution/distribution/v3)
+prometheus=$(version prometheus github.com/prometheus-operator/prometheus-operator)
 
 cache="${CLLM_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/cllm}/cluster"
 store="$cache/$(uname -m)"
-versions=$(printf '%s ' "$kubernetes" "$etcd" "$containerd" "$cni" "$coredns" "$helm" "$versitygw" "$registry" | sha256sum | head -c 12)
+versions=$(printf '%s ' "$kubernetes" "$etcd" "$containerd" "$cni" "$coredns" "$helm" "$versitygw" "$registry" "$prometheus" | sha256sum | head -c 12)
 bin="$store/bin-$versions"
 
 # Without these the programs call themselves v0.0.0, and helm takes the cluster of `helm template` for an old one.
@@ -86,6 +88,19 @@ build_pause() {
   rm -r "$folder"
 }
 
+# The definition as its module publishes it, copied out of Go's module cache, which checks it against go.sum.
+build_service_monitors() {
+  local module=github.com/prometheus-operator/prometheus-operator built="$store/servicemonitors-$prometheus.yaml" folder
+  if [[ ! -e $built ]]; then
+    command -v go >/dev/null || { say "Go is needed to download $module, and 'go' is not in PATH."; exit 1; }
+    say "downloading $module $prometheus (5 MB, once) ..."
+    folder=$(cd "$tools/prometheus" && export GOWORK=off && go mod download "$module" >&2 && go list -m -f '{{.Dir}}' "$module")
+    install -m 644 "$folder/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml" "$built.partial"
+    mv "$built.partial" "$built"
+  fi
+  ln -sfn "../${built##*/}" "$bin/servicemonitors.yaml"
+}
+
 build_group() {
   case $1 in
     control-plane)
@@ -101,7 +116,8 @@ build_group() {
       build s3 "$versitygw" versitygw github.com/versity/versitygw/cmd/versitygw
       build registry "$registry" registry github.com/distribution/distribution/v3/cmd/registry ;;
     helm) build helm "$helm" helm helm.sh/helm/v3/cmd/helm "$helm_flags" ;;
-    *) say "there is no group '$1': control-plane, nodes, storage and helm are."; exit 2 ;;
+    definitions) build_service_monitors ;;
+    *) say "there is no group '$1': control-plane, nodes, storage, helm and definitions are."; exit 2 ;;
   esac
 }
 

@@ -12,7 +12,6 @@ use crate::{
     ControlPlane, Error,
     network::Network,
     node::{DNS_SERVICE, NAMES, Node, filled},
-    program::{Program, ProgramOutput},
     programs,
     shared_folders::{self, SharedFolders},
 };
@@ -29,7 +28,6 @@ pub struct Cluster {
     _volumes: SharedFolders,
     control_plane: ControlPlane,
     network: Network,
-    helm: Program,
 }
 
 impl Cluster {
@@ -37,13 +35,12 @@ impl Cluster {
     ///
     /// Builds the programs first if this machine does not have them (about twenty minutes, once).
     pub async fn start(nodes: usize, images: &[PathBuf]) -> Result<Self, Error> {
-        let programs = programs::folder(&["control-plane", "nodes", "helm"]).await?;
+        let programs = programs::folder(&["control-plane", "nodes"]).await?;
         let names = &NAMES[..nodes.clamp(1, NAMES.len())];
         let network = Network::create(names.len())?;
         let control_plane = ControlPlane::start_for(&programs, Some(&network), names).await?;
         let volumes = SharedFolders::start(&control_plane)?;
-        let helm = control_plane.program("helm", &programs);
-        let mut cluster = Self { nodes: Vec::new(), _volumes: volumes, control_plane, network, helm };
+        let mut cluster = Self { nodes: Vec::new(), _volumes: volumes, control_plane, network };
         match cluster.start_nodes(names.len(), &programs, images).await {
             Ok(()) => Ok(cluster),
             Err(error) => Err(cluster.control_plane.kept(error)),
@@ -127,12 +124,7 @@ impl Cluster {
         shared_folders::folder_of_claim(&self.control_plane, namespace, claim)
     }
 
-    /// Runs `helm` as cluster administrator.
-    pub async fn helm(&self, arguments: &[&str]) -> Result<ProgramOutput, Error> {
-        self.helm.run(arguments, "").await
-    }
-
-    /// The control plane: clients, `kubectl`.
+    /// The control plane: clients, `kubectl`, `helm`.
     pub fn control_plane(&self) -> &ControlPlane {
         &self.control_plane
     }

@@ -154,11 +154,6 @@ impl ControlPlane {
         self.processes.iter_mut().find_map(|process| ended(process, folder))
     }
 
-    /// Another client program of a cluster administrator.
-    pub(crate) fn program(&self, name: &'static str, programs: &Path) -> Program {
-        program(name, programs, &self.kubectl.kubeconfig, &self.folder.path)
-    }
-
     /// Forwards a free port of this machine to a port of a Pod or Service, until dropped.
     pub async fn forward(&self, namespace: &str, target: &str, port: u16) -> Result<Forward, Error> {
         Forward::start(&self.kubectl, namespace, target, port).await
@@ -197,6 +192,17 @@ impl ControlPlane {
     /// Runs `kubectl` with `input` on stdin, for instance a manifest for `apply -f -`.
     pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<ProgramOutput, Error> {
         self.kubectl.run(arguments, input).await
+    }
+
+    /// Runs `helm` as cluster administrator.
+    pub async fn helm(&self, arguments: &[&str]) -> Result<ProgramOutput, Error> {
+        self.helm_with_input(arguments, "").await
+    }
+
+    /// Runs `helm` with `input` on stdin, for instance values for `-f -`.
+    pub async fn helm_with_input(&self, arguments: &[&str], input: &str) -> Result<ProgramOutput, Error> {
+        let programs = programs::folder(&["helm"]).await?;
+        program("helm", &programs, &self.kubectl.kubeconfig, &self.folder.path).run(arguments, input).await
     }
 }
 

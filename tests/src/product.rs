@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::{Cluster, Error, TestNamespace, audit::Write, eventually_object};
+use crate::{Cluster, Error, TestNamespace, audit::Write, eventually, eventually_object, programs};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -34,32 +34,77 @@ impl<'a> Product<'a> {
         Ok(product)
     }
 
+    /// The same by somebody else, who has a role in the namespace of the release and none in the cluster.
+    pub async fn install_as(
+        cluster: &'a Cluster,
+        namespace: TestNamespace,
+        user: &str,
+        values: &[&str],
+    ) -> Result<Self, Error> {
+        let product = Self { cluster, namespace };
+        product.helm_with("install", values, &["--kube-as-user", user]).await?;
+        Ok(product)
+    }
+
     /// Upgrades the release to these `--set` values and waits until it is ready.
     pub async fn upgrade(&self, values: &[&str]) -> Result<(), Error> {
         self.helm("upgrade", values).await
     }
 
+    /// Goes back to that revision of the release and waits until it is ready.
+    pub async fn roll_back(&self, revision: &str) -> Result<(), Error> {
+        let arguments = ["rollback", RELEASE, revision, "-n", self.namespace(), "--wait", "--timeout=2m"];
+        self.cluster.control_plane().helm(&arguments).await.map(|_| ())
+    }
+
     async fn helm(&self, command: &str, values: &[&str]) -> Result<(), Error> {
-        let chart = repository().join("charts/cllm").display().to_string();
+        self.helm_with(command, values, &[]).await
+    }
+
+    async fn helm_with(&self, command: &str, values: &[&str], others: &[&str]) -> Result<(), Error> {
+        let chart = chart();
         let mut arguments = vec![command, RELEASE, &chart, "-n", self.namespace()];
         arguments.extend(["--set", "images.pullPolicy=Never", "--wait", "--timeout=2m"]);
+        arguments.extend(others);
         arguments.extend(values.iter().flat_map(|value| ["--set", value]));
-        self.cluster.helm(&arguments).await.map(|_| ())
+        self.cluster.control_plane().helm(&arguments).await.map(|_| ())
     }
 
     /// Runs `helm test`.
     pub async fn test(&self) -> Result<(), Error> {
-        self.cluster.helm(&["test", RELEASE, "-n", self.namespace(), "--timeout=1m"]).await.map(|_| ())
+        self.cluster.control_plane().helm(&["test", RELEASE, "-n", self.namespace(), "--timeout=1m"]).await.map(|_| ())
     }
 
     /// Uninstalls the release.
     pub async fn uninstall(&self) -> Result<(), Error> {
-        self.cluster.helm(&["uninstall", RELEASE, "-n", self.namespace(), "--wait"]).await.map(|_| ())
+        self.cluster.control_plane().helm(&["uninstall", RELEASE, "-n", self.namespace(), "--wait"]).await.map(|_| ())
     }
 
     /// What the operator has changed so far, in its order.
     pub fn writes(&self) -> Result<Vec<Write>, Error> {
         self.cluster.control_plane().writes_of(&format!("system:serviceaccount:{}:cllm-operator", self.namespace()))
+    }
+
+    /// Waits until nothing of the product is left in the cluster but its definitions.
+    pub async fn only_the_definitions_are_left(&self) -> Result<(), Error> {
+        // The APIService of a definition's version is the API server's own, and goes with the definition.
+        let kinds = "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,\
+                     customresourcedefinitions,priorityclasses";
+        let wanted = ["cllmmodels", "cllmtrainings"]
+            .map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}.cllm.dev"));
+        eventually("nothing but the definitions to be left", SOON, async || {
+            let names = self.cluster.control_plane().kubectl(&["get", kinds, "-o", "name"]).await;
+            let names = names.map_err(|error| error.to_string())?;
+            let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).collect();
+            if ours == wanted { Ok(()) } else { Err(ours.join(", ")) }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Where the release is, as tests use it.
+    pub fn test_namespace(&self) -> &TestNamespace {
+        &self.namespace
     }
 
     /// The namespace of the release.
@@ -71,6 +116,16 @@ impl<'a> Product<'a> {
 /// The folder of this repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder of the chart.
+pub fn chart() -> String {
+    repository().join("charts/cllm").display().to_string()
+}
+
+/// The CRD of the Prometheus operator's `ServiceMonitor`, as its project publishes it.
+pub async fn service_monitor_definition() -> Result<PathBuf, Error> {
+    Ok(programs::folder(&["definitions"]).await?.join("servicemonitors.yaml"))
 }
 
 /// A binary of the workspace: they lie beside the folder of the tests.

@@ -1,10 +1,10 @@
 //! What the API server admits: a corpus of valid and invalid resources with the message that a person sees, and the scale subresource.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use cllm_crds::{CllmModel, CllmTraining};
+use cllm_crds::{CllmModel, CllmTraining, CllmTrainingStatus};
 use cllm_tests::{ControlPlane, TestNamespace, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -316,10 +316,37 @@ async fn immutable_fields(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String
         );
         messages.push(message);
     }
-    for change in [json!({"suspend": true}), json!({"trajectories": {"parallelism": 2}}), json!({"suspend": false})] {
+    for change in [
+        json!({"suspend": true}),
+        json!({"trajectories": {"parallelism": 2}}),
+        json!({"ttlSecondsAfterFinished": 60}),
+        json!({"suspend": false}),
+        json!({"ttlSecondsAfterFinished": null}),
+    ] {
         ensure!(refused_change(api, &change).await?.is_none(), "{change} was refused");
     }
+    check_that_each_field_is_decided_upon(&messages)?;
     Ok(messages)
+}
+
+/// Each field of a training can be changed or has been refused above.
+fn check_that_each_field_is_decided_upon(messages: &[String]) -> anyhow::Result<()> {
+    let definition = serde_json::to_value(&cllm_crds::definitions::all()?[1])?;
+    let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    for (schema, changeable) in [
+        (spec, &["suspend", "trajectories", "ttlSecondsAfterFinished"][..]),
+        (&spec["properties"]["trajectories"], &["parallelism"]),
+    ] {
+        for field in schema["properties"].as_object().context("no fields")?.keys() {
+            let refusal = format!("{field} cannot be changed: the name of a training stands for one result");
+            let is_refused = messages.iter().any(|message| message.contains(&refusal));
+            ensure!(
+                is_refused != changeable.contains(&field.as_str()),
+                "{field} can be changed, or its change is not tried"
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn refused_change(api: &Api<DynamicObject>, spec: &Value) -> anyhow::Result<Option<String>> {
@@ -490,15 +517,99 @@ async fn the_columns_that_kubectl_prints() -> anyhow::Result<()> {
     let namespace = TestNamespace::create(cluster, "columns").await?;
     namespace.api::<CllmModel>().create(&PostParams::default(), &serde_json::from_value(model())?).await?;
     namespace.api::<CllmTraining>().create(&PostParams::default(), &serde_json::from_value(training())?).await?;
-    for (name, expected) in [
-        ("cllm", "NAME READY REPLICAS TOKENS/S SPEEDUP AGE URL"),
-        ("cllmt", "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE"),
+    let model = json!({"status": {
+        "replicas": 3, "readyReplicas": 2, "url": "http://text2sql.team.svc/v1", "summary": {"replicas": "2/3", "speedup": "2.10x"},
+        "throughput": {"tokensPerSecond": "412.7", "tokensPerForward": "2.31", "measuredAt": "2026-01-01T00:00:00Z"},
+        "conditions": [{
+            "type": "Ready", "status": "True", "reason": "AsDeclared", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+    }});
+    let models = namespace.api::<CllmModel>();
+    models.patch_status("text2sql", &PatchParams::default(), &Patch::Merge(model)).await?;
+    let mut status: CllmTrainingStatus = serde_json::from_value(json!({
+        "stage": "Training",
+        "progress": {"progressPercentage": 42, "estimatedRemainingSeconds": 200, "lastUpdatedTime": "2026-01-01T00:00:00Z"},
+        "quality": {"metric": "ExactMatch", "target": "90.0", "cllm": "89.5", "drop": "0.5"},
+        "speedup": {
+            "overTarget": "2.10", "overTargetWithLookup": "1.90", "overOwnAutoregressive": "2.10", "overTargetEndToEnd": "2.00",
+            "tokensPerForwardBefore": "1.00", "tokensPerForward": "3.10", "bestBlockSize": 16, "hardware": "test",
+        },
+        "output": {"uri": "pvc://models/text2sql/abc", "digest": "sha256:abc", "sizeBytes": 7},
+    }))?;
+    status.summary = Some(cllm_operator::training::summary(&status));
+    let trainings = namespace.api::<CllmTraining>();
+    trainings.patch_status("text2sql", &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await?;
+    for (name, heads, row) in [
+        (
+            "cllm",
+            "NAME READY REPLICAS TOKENS/S SPEEDUP AGE URL",
+            "text2sql True 2/3 412.7 2.10x AGE http://text2sql.team.svc/v1",
+        ),
+        (
+            "cllmt",
+            "NAME STAGE PROGRESS ETA SPEEDUP QUALITY AGE OUTPUT",
+            "text2sql Training 42% 3m20s 2.10x 89.5% AGE pvc://models/text2sql/abc",
+        ),
     ] {
         let printed = cluster.kubectl(&["get", "--namespace", namespace.name(), name, "-o", "wide"]).await?.stdout;
-        let header = printed.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        ensure!(header == expected, "{header}");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let mut lines: Vec<_> = printed.lines().map(words).collect();
+        let age = lines[0].iter().position(|head| head == "AGE").context(printed.clone())?;
+        for line in &mut lines {
+            line[age] = "AGE".to_owned();
+        }
+        ensure!(lines == [words(heads), words(row)], "{printed}");
     }
     let all = cluster.kubectl(&["get", "--namespace", namespace.name(), "cllm-all", "-o", "name"]).await?.stdout;
     ensure!(all.contains("cllmmodel.cllm.dev/text2sql") && all.contains("cllmtraining.cllm.dev/text2sql"), "{all}");
+    Ok(())
+}
+
+/// The descriptions of all fields below, by their paths.
+fn descriptions(path: &str, schema: &Value, found: &mut BTreeMap<String, String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        found.insert(path.clone(), field["description"].as_str().unwrap_or_default().to_owned());
+        descriptions(&path, field, found);
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if schema[keyword].is_object() {
+            descriptions(&format!("{path}[]"), &schema[keyword], found);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_field_is_explained_in_a_sentence() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    for kind in ["CllmModel", "CllmTraining"] {
+        let name = format!("dev.cllm.v1alpha1.{kind}");
+        // It is published a moment after the definition is accepted.
+        let schema = eventually("the schema to be published", SOON, async || {
+            let page = cluster.kubectl(&["get", "--raw", "/openapi/v3/apis/cllm.dev/v1alpha1"]).await;
+            let page: Value = page
+                .map_err(|error| error.to_string())
+                .and_then(|output| serde_json::from_str(&output.stdout).map_err(|error| error.to_string()))?;
+            let schema = page["components"]["schemas"][&name].clone();
+            if schema["properties"]["spec"].is_object() { Ok(schema) } else { Err(format!("{schema:?}")) }
+        })
+        .await?;
+        ensure!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{}", schema["description"]);
+        let mut found = BTreeMap::new();
+        for part in ["spec", "status"] {
+            descriptions(part, &schema["properties"][part], &mut found);
+        }
+        ensure!(found.len() > 250, "{kind}: only {} fields", found.len());
+        for (path, description) in found {
+            // Kubernetes' own words about an ipBlock end without a period.
+            let is_verbatim = path.contains(".ipBlock.");
+            ensure!(
+                is_verbatim && !description.is_empty() || description.ends_with('.'),
+                "{kind} {path}: {description:?}"
+            );
+        }
+    }
+    let explained = cluster.kubectl(&["explain", "cllmtrainings.status.summary.eta"]).await?.stdout;
+    ensure!(explained.contains("Until the end of the stage, as `3m20s`"), "{explained}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use cllm_crds::{CllmModel, CllmTraining, report::Report};
 use cllm_operator::conditions::is_true;
 use cllm_tests::product::{Product, binary, fill_example_with, repository};
-use cllm_tests::{Cluster, ReadySampler, TestNamespace, eventually, eventually_object, images};
+use cllm_tests::{Cluster, ReadySampler, TestNamespace, eventually_object, images};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ async fn install_train_and_answer(example: &Example) -> anyhow::Result<()> {
     answers_outside(&cluster, &team, name).await?;
     ensure!(sampler.wrong().is_empty(), "Ready without a ready replica: {:?}", sampler.wrong());
     product.uninstall().await?;
-    only_the_definitions_are_left(&cluster).await
+    Ok(product.only_the_definitions_are_left().await?)
 }
 
 /// The figures, for whoever runs it with `--nocapture`.
@@ -145,21 +145,6 @@ async fn answers_outside(cluster: &Cluster, team: &TestNamespace, model: &str) -
     let output = Command::new("bash").arg(script).arg(format!("{}/v1", forward.url())).arg(model).output().await?;
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "the openai client: {said}");
-    Ok(())
-}
-
-async fn only_the_definitions_are_left(cluster: &Cluster) -> anyhow::Result<()> {
-    // The APIService of a definition's version is the API server's own, and goes with the definition.
-    let kinds = "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,customresourcedefinitions";
-    let wanted = ["cllmmodels", "cllmtrainings"]
-        .map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}.cllm.dev"));
-    eventually("nothing but the definitions to be left", SOON, async || {
-        let names =
-            cluster.control_plane().kubectl(&["get", kinds, "-o", "name"]).await.map_err(|error| error.to_string())?;
-        let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).collect();
-        if ours == wanted { Ok(()) } else { Err(ours.join(", ")) }
-    })
-    .await?;
     Ok(())
 }
 

@@ -9,20 +9,29 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Empty when the release is only what an administrator of the cluster installs for operators of namespaces. */}}
+{{- define "cllm.hasOperator" -}}
+{{- if ne .Values.scope "Definitions" -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "cllm.selectorLabels" -}}
 app.kubernetes.io/name: cllm-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "cllm.labels" -}}
-{{ include "cllm.selectorLabels" . }}
-app.kubernetes.io/part-of: cllm
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "cllm.labelsAnd" (list . dict) -}}
+{{- end -}}
+
+{{/* With these labels beside: (list . .Values.podLabels). The chart's own win over those of values, so that no key stands twice. */}}
+{{- define "cllm.labelsAnd" -}}
+{{- $root := index . 0 -}}
+{{- $own := include "cllm.selectorLabels" $root | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "cllm" -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge $own (index . 1) $root.Values.commonLabels) -}}
 {{- end -}}
 
 {{- define "cllm.serviceAccountName" -}}

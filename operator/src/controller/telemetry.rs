@@ -5,6 +5,8 @@ use cllm_crds::status_page::Progress;
 use cllm_crds::{CllmModelStatus, CllmTrainingStatus, Throughput};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::training::summary;
+
 const INTERVAL_SECONDS: i64 = 30;
 const RELEVANT_CHANGE: f64 = 0.05;
 /// Every write makes whoever watches look, the operator among them.
@@ -29,7 +31,12 @@ pub(super) fn settle_training(next: CllmTrainingStatus, previous: &CllmTrainingS
         }
         _ => false,
     };
-    if keep { CllmTrainingStatus { progress: previous.progress.clone(), ..next } } else { next }
+    if !keep {
+        return next;
+    }
+    let mut next = CllmTrainingStatus { progress: previous.progress.clone(), ..next };
+    next.summary = next.summary.is_some().then(|| summary(&next));
+    next
 }
 
 fn is_worth_writing(new: &Throughput, old: &Throughput) -> bool {

@@ -2,7 +2,9 @@
 
 use cllm_crds::conditions::{reasons, types};
 use cllm_crds::status_page::{MeasuredSpeedup, ServerStatus};
-use cllm_crds::{ArtifactProgress, CheckpointReference, CllmModelStatus, Rejection, ServedModel, Throughput};
+use cllm_crds::{
+    ArtifactProgress, CheckpointReference, CllmModelStatus, ModelSummary, Rejection, ServedModel, Throughput,
+};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
@@ -71,6 +73,7 @@ pub fn status(
         effective_strategy: strategy(resolution, observed).or_else(|| previous.effective_strategy.clone()),
         artifact: artifact(observed, previous.artifact.as_ref()),
         throughput: throughput(observed).or_else(|| previous.throughput.clone()),
+        summary: Some(summary(model, replicas.ready_replicas.unwrap_or_default(), speedup.as_ref())),
         speedup,
         last_failure: failure::last(&failures, previous.last_failure.as_ref()),
         last_downtime: downtime(previous, &replicas, model.replicas(), now),
@@ -262,6 +265,14 @@ fn measured_speedup(
     });
     let least = speedup::least(made_so.filter_map(|replica| replica.page.as_ref()));
     least.or_else(|| previous.speedup.clone().filter(|_| is_same)).filter(|_| speedup::is_measured(model))
+}
+
+/// In the words that `kubectl get` prints.
+fn summary(model: &ValidModel, ready: i32, speedup: Option<&MeasuredSpeedup>) -> ModelSummary {
+    ModelSummary {
+        replicas: format!("{ready}/{}", model.spec.replicas),
+        speedup: speedup.map(|speedup| format!("{}x", speedup.over_own_autoregressive)),
+    }
 }
 
 fn served(

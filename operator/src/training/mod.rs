@@ -9,6 +9,7 @@ mod outcome;
 mod progress;
 mod render;
 mod status;
+mod summary;
 mod validate;
 mod workspace;
 
@@ -31,6 +32,7 @@ pub use outcome::{StageOutcome, outcome};
 pub use progress::together;
 pub use render::render;
 pub use status::{refused, status};
+pub use summary::summary;
 pub use validate::{ValidTraining, ValidationError, WorkspaceClaim, validate};
 
 /// What an executor saw of a training.

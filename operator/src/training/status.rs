@@ -39,7 +39,8 @@ pub fn status(
     now: Timestamp,
 ) -> CllmTrainingStatus {
     if training.is_terminal {
-        return CllmTrainingStatus { observed_generation: training.generation, ..previous.clone() };
+        let summary = Some(super::summary(previous));
+        return CllmTrainingStatus { observed_generation: training.generation, summary, ..previous.clone() };
     }
     let jobs = job::jobs(training);
     let mut next = CllmTrainingStatus {
@@ -71,6 +72,7 @@ pub fn status(
     set_shared(&mut conditions, replicated.as_ref(), &observed.claims);
     set_summary(&mut conditions, training, &phase);
     next.conditions = conditions.into_list();
+    next.summary = Some(super::summary(&next));
     next
 }
 
@@ -86,12 +88,14 @@ pub fn refused(
     conditions.set(types::RECONCILING, false, reason, message);
     conditions.set(types::STALLED, true, reason, message);
     conditions.set(types::READY, false, reason, message);
-    CllmTrainingStatus {
+    let mut next = CllmTrainingStatus {
         observed_generation: generation,
         stage: previous.stage.or(Some(TrainingStage::Pending)),
         conditions: conditions.into_list(),
         ..previous.clone()
-    }
+    };
+    next.summary = Some(super::summary(&next));
+    next
 }
 
 /// One line for each Job; what is gone is remembered.

@@ -8,11 +8,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::DeleteParams};
 use serde_json::json;
 
-use crate::scenario::{SOON, cluster, completed, create_model, create_training, model_is_ready, running_pod, team};
+use crate::scenario::{
+    CHILDREN, SOON, cluster, completed, create_model, create_training, model_is_ready, running_pod, team,
+};
 
-/// Everything that the product makes.
-const CHILDREN: &str =
-    "deployments,services,jobs,persistentvolumeclaims,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers";
 const CONVERGED: Duration = Duration::from_secs(60);
 const AT_REST: Duration = Duration::from_secs(600);
 

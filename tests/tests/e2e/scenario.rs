@@ -12,6 +12,9 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+/// Everything that the product makes.
+pub(crate) const CHILDREN: &str =
+    "deployments,services,jobs,persistentvolumeclaims,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers";
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// A whole training of the smoke example, with what is done to it, on a busy machine with two cores.
 pub(crate) const TRAINED_WITHIN: Duration = Duration::from_secs(600);
@@ -47,9 +50,15 @@ impl Drop for Team {
 
 /// A team's namespace with the example's data.
 pub(crate) async fn team(cluster: &Cluster, name: &str) -> anyhow::Result<Team> {
+    let namespace = filled(cluster, name).await?;
+    Ok(Team { sampler: ReadySampler::start(&namespace, READY_FOLLOWS_WITHIN), namespace })
+}
+
+/// The namespace alone.
+pub(crate) async fn filled(cluster: &Cluster, name: &str) -> anyhow::Result<TestNamespace> {
     let namespace = TestNamespace::create_restricted(cluster.control_plane(), name).await?;
     fill_example(cluster, &namespace, &binary("text2sql-data")?).await?;
-    Ok(Team { sampler: ReadySampler::start(&namespace, READY_FOLLOWS_WITHIN), namespace })
+    Ok(namespace)
 }
 
 /// The smoke example's training, with these fields of its spec changed.

@@ -11,3 +11,4 @@ mod rights;
 mod specs;
 mod support;
 mod training;
+mod training_specs;

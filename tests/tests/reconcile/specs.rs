@@ -79,7 +79,7 @@ async fn children(namespace: &TestNamespace, name: &str) -> Result<Vec<Value>, S
     Ok(found)
 }
 
-async fn listed<K>(namespace: &TestNamespace, selector: &ListParams) -> Result<Vec<Value>, String>
+pub(crate) async fn listed<K>(namespace: &TestNamespace, selector: &ListParams) -> Result<Vec<Value>, String>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + serde::Serialize
@@ -100,10 +100,19 @@ fn normal(object: &Value) -> Value {
     }
     let mut spec = object["spec"].clone();
     if let Value::Object(spec) = &mut spec {
-        spec.retain(|key, _| !["clusterIP", "clusterIPs"].contains(&key.as_str()));
+        // The selector of a Job is its uid.
+        let assigned: &[&str] = if object["kind"] == "Job" { &["selector"] } else { &["clusterIP", "clusterIPs"] };
+        spec.retain(|key, _| !assigned.contains(&key.as_str()));
+    }
+    if let Some(labels) = spec["template"]["metadata"]["labels"].as_object_mut() {
+        labels.retain(|key, _| !key.contains("controller-uid"));
+    }
+    let mut labels = metadata["labels"].clone();
+    if let Some(labels) = labels.as_object_mut() {
+        labels.retain(|key, _| !key.contains("controller-uid"));
     }
     let owners = metadata["ownerReferences"].as_array().map(Vec::len);
-    json!({"kind": object["kind"], "name": metadata["name"], "labels": metadata["labels"], "annotations": annotations, "owners": owners, "spec": spec})
+    json!({"kind": object["kind"], "name": metadata["name"], "labels": labels, "annotations": annotations, "owners": owners, "spec": spec})
 }
 
 fn forget_replicas(child: &mut Value) {
@@ -172,7 +181,7 @@ async fn a_spec_that_became_another_one_leaves_nothing_of_what_it_was() -> anyho
     Ok(())
 }
 
-fn first_difference(left: &[Value], right: &[Value]) -> String {
+pub(crate) fn first_difference(left: &[Value], right: &[Value]) -> String {
     let differing = left.iter().zip(right).find(|(left, right)| left != right);
     differing.map_or_else(
         || format!("{} and {} children", left.len(), right.len()),

@@ -16,7 +16,8 @@ type Labels = BTreeMap<String, String>;
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Values {
-    /// What the operator looks after: `Cluster` (all namespaces) or `Namespace` (that of the release, with Roles only).
+    /// What the operator looks after: `Cluster` (all namespaces) or `Namespace` (that of the release, with Roles only); `Definitions`: no
+    /// operator, only the CRDs and the roles with which others may install it in their namespaces.
     scope: Scope,
     /// Operators that run; one of them works, the others wait for it to go.
     #[schemars(range(min = 0))]
@@ -49,7 +50,7 @@ pub(super) struct Values {
     tolerations: Vec<Fields>,
     /// As in PodSpec.
     affinity: Fields,
-    /// As in PodSpec; empty: spread over nodes where that is possible.
+    /// As in PodSpec, of the operator's Pods where there is no labelSelector; empty: spread over nodes where that is possible.
     topology_spread_constraints: Vec<Fields>,
     /// As in PodSpec.
     priority_class_name: String,
@@ -67,10 +68,11 @@ pub(super) struct Values {
 
 /// What the operator looks after.
 #[derive(Debug, Serialize, JsonSchema)]
+#[expect(dead_code, reason = "those that are not the default stand in the schema")]
 enum Scope {
     Cluster,
-    #[expect(dead_code, reason = "allowed in the schema, but not the default")]
     Namespace,
+    Definitions,
 }
 
 /// Where images come from.
@@ -98,7 +100,7 @@ struct Images {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Crds {
-    /// Installs and upgrades them with the chart; uninstalling never removes them.
+    /// Installs and upgrades them with the chart, which needs rights in the cluster; uninstalling never removes them.
     install: bool,
 }
 
@@ -108,7 +110,7 @@ struct Crds {
 struct Rbac {
     /// Makes roles and bindings.
     create: bool,
-    /// Lets those who may view, edit or administrate a namespace do so with its models and trainings.
+    /// Lets those who may view, edit or administrate a namespace do so with its models and trainings; not with scope `Namespace`.
     aggregate: bool,
 }
 
@@ -140,7 +142,7 @@ struct PodDisruptionBudget {
 struct NetworkPolicy {
     /// Makes the policy.
     enabled: bool,
-    /// Peers as in NetworkPolicy; empty: everyone.
+    /// Peers as in NetworkPolicy, beside `helm test`; empty: everyone.
     ingress_from: Vec<Fields>,
 }
 
