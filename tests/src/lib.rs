@@ -32,6 +32,7 @@ pub mod product;
 mod program;
 mod programs;
 mod shared_folders;
+pub mod sources;
 mod wait;
 
 pub use audit::Write;

@@ -2,8 +2,8 @@
 
 use cllm_storage::{Freshness, Meter, Request, StorageError, fetch};
 
-use crate::hub::{COMMIT, Hub, Mishap};
 use crate::support::{access, checkpoint, content, credentials, get, impatient, needed, noise, request};
+use cllm_tests::sources::{COMMIT, Hub, Mishap};
 
 const MODEL: &str = "hf://org/name";
 
