@@ -102,17 +102,18 @@ async fn refusals_say_what_to_do_and_nothing_secret() {
     let wrong = credentials(&[("accessKeyId", ACCESS_KEY), ("secretAccessKey", "another-hidden-secret")]);
     let half = credentials(&[("accessKeyId", ACCESS_KEY)]);
     let right = keys();
-    for (uri, keys, expected) in [
-        ("s3://bucket/models", Some(wrong.path()), "the keys are valid"),
-        ("s3://bucket/models", Some(half.path()), "secretAccessKey is missing"),
-        ("s3://bucket/models", None, "asked without keys"),
-        ("s3://no-such-bucket/models", Some(right.path()), "check the bucket no-such-bucket"),
-        ("s3://bucket/nothing/here", Some(right.path()), "is no checkpoint"),
+    for (uri, keys, expected, other_keys_help) in [
+        ("s3://bucket/models", Some(wrong.path()), "the keys are valid", true),
+        ("s3://bucket/models", Some(half.path()), "secretAccessKey is missing", true),
+        ("s3://bucket/models", None, "asked without keys", true),
+        ("s3://no-such-bucket/models", Some(right.path()), "check the bucket no-such-bucket", false),
+        ("s3://bucket/nothing/here", Some(right.path()), "is no checkpoint", false),
     ] {
         let access = access(&format!("http://{}", server.address()), keys);
         let error = get(&request(uri, access, cache.path())).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains(expected) && !error.retry_helps(), "{uri}: {text}");
         assert!(!text.contains("hidden"), "{text}");
+        assert_eq!(error.is_about_credentials(), other_keys_help, "{text}");
     }
 }
