@@ -1,8 +1,11 @@
 //! What the resources promise, on clusters that are broken on purpose. `make e2e` runs it; each test takes minutes.
 
 mod failures;
+mod gates;
 mod load;
 mod operator;
 mod scenario;
+mod secrets;
 mod serving;
+mod sources;
 mod training;

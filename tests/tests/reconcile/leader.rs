@@ -134,7 +134,8 @@ async fn a_leader_whose_lease_was_taken_stops() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_operator_that_is_stopped_before_it_has_read_what_exists_ends_and_releases_its_lease() -> anyhow::Result<()> {
+async fn an_operator_that_is_stopped_before_it_has_read_what_exists_ends_and_releases_its_lease() -> anyhow::Result<()>
+{
     let cluster = cluster().await?;
     let namespace = TestNamespace::create(cluster, "stopped-early").await?;
     // Leads at once, and never gets a list.
