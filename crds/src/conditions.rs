@@ -86,7 +86,7 @@ pub mod reasons {
     pub const CONTAINER_FAILED: &str = "ContainerFailed";
     /// A container that prepares the Pod ended with an error; the message has its exit code and last words.
     pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
-    /// A container needed more memory than it may have; raise `resources.limits.memory`.
+    /// A container needed more memory than it may have; raise `resources.limits.memory` (of a CllmTraining: and train under another name).
     pub const OUT_OF_MEMORY: &str = "OutOfMemory";
     /// No node takes a Pod; add or free one, or ask for less.
     pub const UNSCHEDULABLE: &str = "Unschedulable";

@@ -26,7 +26,13 @@ fn pod(name: &str, created: &str, case: &Value) -> Pod {
         "status": case["status"],
     });
     if let Some(job) = case["job"].as_str() {
-        pod["metadata"]["labels"] = json!({"batch.kubernetes.io/job-name": job});
+        pod["metadata"]["labels"] =
+            json!({"batch.kubernetes.io/job-name": job, "cllm.dev/stage": case["stage"].as_str().unwrap_or("-")});
+        pod["spec"]["containers"][0]["name"] = json!("trainer");
+    }
+    if case["volumes"].is_array() {
+        pod["spec"]["volumes"] = case["volumes"].clone();
+        pod["spec"]["containers"][0]["volumeMounts"] = case["mounts"].clone();
     }
     if let Some(time) = case["deletionTimestamp"].as_str() {
         pod["metadata"]["deletionTimestamp"] = json!(time);
@@ -222,4 +228,25 @@ fn a_stage_that_failed_names_the_pod_and_a_failure_of_an_earlier_stage_is_histor
     let Failure { pod, message, .. } = failed.failure.clone();
     assert_eq!(executor.condition("Failed").2, format!("Training failed: {}", sentence(&failed.failure)));
     assert!(pod.as_deref() == Some("trainer-x") && message.contains("no space left"), "{message}");
+}
+
+#[test]
+fn a_stage_that_never_had_enough_memory_fails_for_that_reason() {
+    let mut executor = Executor::new(training("training_minimal"));
+    executor.reconcile();
+    executor.succeed(Collecting, vec![]);
+    executor.reconcile();
+    let job = executor.job_name(Training);
+    let terminated = json!({"exitCode": 137, "reason": "OOMKilled", "finishedAt": CREATED});
+    let case = json!({"job": job, "stage": "train", "status": {"phase": "Failed", "containerStatuses": [{
+        "name": "trainer", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated},
+    }]}});
+    executor.observed.failures = failures(&[pod("trainer-x", CREATED, &case)], &[], now());
+    executor.reconcile();
+    assert_eq!(executor.condition("Degraded").1, "OutOfMemory");
+    executor.fail(Training, "BackoffLimitExceeded", vec![]);
+    executor.reconcile();
+    let (_, reason, message) = executor.condition("Failed");
+    assert_eq!(reason, "OutOfMemory");
+    assert!(message.contains("Pod trainer-x") && message.contains("spec.training"), "{message}");
 }

@@ -60,10 +60,10 @@ impl From<LoadError> for ServeError {
 }
 
 impl ServeError {
-    /// 2 where starting again cannot help, 1 otherwise.
+    /// 2 where starting again cannot help, 1 otherwise: a Secret may be corrected while the server waits to be started again.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Download(error) if error.retry_helps() => ExitCode::FAILURE,
+            Self::Download(error) if error.retry_helps() || error.is_about_credentials() => ExitCode::FAILURE,
             Self::Load(_) | Self::Download(_) | Self::Keys(_) | Self::Metrics(_) => ExitCode::from(2),
             Self::Prompts(_) | Self::Listen { .. } | Self::System(_) => ExitCode::FAILURE,
         }

@@ -136,6 +136,15 @@ impl StorageError {
         }
     }
 
+    /// Whether other credentials may bring another answer. They are read at every use, and a person may correct them at any time.
+    pub fn is_about_credentials(&self) -> bool {
+        match self {
+            Self::Credentials { .. } => true,
+            Self::Refused { status, .. } => status.starts_with("401") || status.starts_with("403"),
+            _ => false,
+        }
+    }
+
     /// For `map_err` on a file.
     pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::File { path: path.to_owned(), source }

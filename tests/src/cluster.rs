@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -117,6 +118,11 @@ impl Cluster {
     /// The network namespace of a node, in `/run/netns`.
     pub fn network_namespace(&self, number: usize) -> String {
         self.network.namespace(number)
+    }
+
+    /// The address of this machine at which Pods reach servers of the test.
+    pub fn address(&self) -> Ipv4Addr {
+        self.network.machine()
     }
 
     /// The folder of this machine behind a bound claim.

@@ -33,6 +33,7 @@ mod program;
 mod programs;
 mod ready;
 mod shared_folders;
+pub mod sources;
 mod wait;
 
 pub use audit::Write;

@@ -45,7 +45,8 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::BadInput(_) => 2,
-            Self::Storage(error) if !error.retry_helps() => 2,
+            // A Secret may be corrected before the next try.
+            Self::Storage(error) if !error.retry_helps() && !error.is_about_credentials() => 2,
             Self::Interrupted => 75,
             Self::Locked(_) | Self::Write { .. } | Self::Storage(_) | Self::Tensor(_) | Self::Engine(_) => 1,
         }

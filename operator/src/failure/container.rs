@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerS
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::volume::with_names;
 use super::{detail, failure, job_of, placed};
+use crate::naming::STAGE_LABEL;
 use crate::training::EXIT_INTERRUPTED;
 
 const OUT_OF_MEMORY: &str = "OOMKilled";
@@ -124,7 +126,11 @@ fn of_end(pod: &Pod, status: &ContainerStatus, state: &ContainerStateTerminated,
         (false, true) => reasons::INIT_CONTAINER_FAILED,
         (false, false) => reasons::CONTAINER_FAILED,
     };
-    let message = if is_out_of_memory { out_of_memory(pod, status) } else { end(pod, status, state) };
+    let message = if is_out_of_memory {
+        out_of_memory(pod, status)
+    } else {
+        with_names(pod, &status.name, &end(pod, status, state))
+    };
     let failure = of_container(pod, status, reason, message, state.finished_at.clone());
     Failure { exit_code: Some(state.exit_code), ..failure }
 }
@@ -134,9 +140,23 @@ fn out_of_memory(pod: &Pod, status: &ContainerStatus) -> String {
         container.resources.as_ref()?.limits.as_ref()?.get("memory").map(|limit| limit.0.clone())
     });
     match limit {
-        Some(limit) => format!("It needed more memory than its limit of {limit}: raise resources.limits.memory."),
+        Some(limit) => format!("It needed more memory than its limit of {limit}: {}.", more_memory(pod)),
         None => "It needed more memory than its node has: set resources.requests.memory to what it needs.".to_owned(),
     }
+}
+
+/// A Job is never changed, and a training has one of each stage.
+fn more_memory(pod: &Pod) -> String {
+    let stage = match pod.labels().get(STAGE_LABEL).map(String::as_str) {
+        Some("adapt") => "adaptation",
+        Some("collect") => "trajectories",
+        Some("train") => "training",
+        Some("evaluate" | "report") => "evaluation",
+        _ => return "raise resources.limits.memory".to_owned(),
+    };
+    format!(
+        "raise resources.limits.memory in spec.{stage}, or in spec where the stage has none of its own, and train under another name"
+    )
 }
 
 fn end(pod: &Pod, status: &ContainerStatus, state: &ContainerStateTerminated) -> String {
@@ -165,7 +185,7 @@ fn look_at_log(pod: &Pod, status: &ContainerStatus) -> String {
     format!("Look at its log: kubectl logs -n {namespace} {} -c {}{previous}.", pod.name_any(), status.name)
 }
 
-fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+pub(super) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
     spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
 }

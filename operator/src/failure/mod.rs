@@ -5,6 +5,7 @@ mod container;
 mod creation;
 mod mount;
 mod placement;
+mod volume;
 
 use cllm_crds::Failure;
 use cllm_crds::conditions::{reasons, types};

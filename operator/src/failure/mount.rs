@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::volume::source;
 use super::{PATIENCE_SECONDS, detail, failure, is_older, phase, placed};
 
 /// A kubelet mounts before it pulls: once it does that, the volumes are there.
@@ -44,14 +45,21 @@ pub(super) fn failed(pod: &Pod, events: &[Event], now: Timestamp) -> Option<Fail
         // That it timed out says less than why.
         .max_by_key(|event| (!is_timeout(event), first_seen(event)))?;
     let said = complaint.message.as_deref().unwrap_or_default();
-    let message = format!("A volume is not there: {}. {}.", detail(said), next_step(said));
+    let message = format!("A volume is not there: {}{}. {}.", detail(said), meant(pod, said), next_step(said));
     Some(failure(pod, reasons::MOUNT_FAILED, message, first_seen(complaint)))
+}
+
+/// The kubelet tells which key is missing, but not of what.
+fn meant(pod: &Pod, said: &str) -> String {
+    let volume = said.split_once("for volume \"").and_then(|(_, rest)| rest.split('"').next());
+    let source = volume.and_then(|volume| source(pod, volume)).filter(|_| said.contains("non-existent"));
+    source.map(|source| format!(" ({source})")).unwrap_or_default()
 }
 
 fn next_step(said: &str) -> &'static str {
     if said.contains("Multi-Attach") {
         "Wait until the other Pod is gone, or use a claim with ReadWriteMany"
-    } else if said.contains("not found") {
+    } else if said.contains("not found") || said.contains("non-existent") {
         "Create what is missing, or correct its name in the spec"
     } else {
         "Look at the claim and its volume (kubectl describe pvc)"

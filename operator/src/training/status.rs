@@ -207,12 +207,15 @@ fn missed(verdicts: [&Verdict; 2]) -> String {
 
 /// A stage that will not be tried again. The Pods say best why; when the Job has deleted them, what held it up before.
 fn ended(staged: &StagedJob, observed: &Observed, reason: &str, message: &str, held_up: Option<&str>) -> Phase {
+    let failure = failure::last(&of_job(observed, staged), None);
+    let is_out_of_memory = failure.as_ref().is_some_and(|failure| failure.reason == reasons::OUT_OF_MEMORY);
     let reason = match reason {
         "PodFailurePolicy" => reasons::BAD_INPUT,
         "DeadlineExceeded" => reasons::DEADLINE_EXCEEDED,
+        _ if is_out_of_memory => reasons::OUT_OF_MEMORY,
         _ => reasons::STAGE_FAILED,
     };
-    let of_pod = failure::last(&of_job(observed, staged), None).map(|failure| failure::sentence(&failure));
+    let of_pod = failure.map(|failure| failure::sentence(&failure));
     let last_words = || messages(observed, staged).iter().rev().find_map(|message| message.error.clone());
     let of_job = || match held_up {
         Some(before) => format!("{message}. {before}"),

@@ -128,4 +128,11 @@ async fn the_end_is_a_sentence_and_says_whether_to_try_again() {
     let (code, last_words, log) = ended(pinned, folder.path()).await;
     assert_eq!(code, Some(2), "{log}");
     assert!(last_words.contains("its digest is sha256:") && last_words.contains("spec.model.digest"), "{last_words}");
+
+    // a Secret may be corrected while the Pod waits to be started again
+    let mut without_token = command(&endpoint, folder.path(), "hf://org/name");
+    without_token.arg(format!("--credentials={}", source.path().display()));
+    let (code, last_words, log) = ended(without_token, folder.path()).await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(last_words.contains("the key token is missing"), "{last_words}");
 }

@@ -145,10 +145,14 @@ impl Hub {
 
     fn advice(&self) -> String {
         let Self { repository, revision, .. } = self;
-        let token = match self.access.credentials {
-            Some(_) => "check that the token is valid, may read it, and that its license was accepted",
+        let token = match &self.access.credentials {
+            Some(folder) => format!(
+                "check that the token is valid, may read it, and that its license was accepted (it is read from {})",
+                folder.display()
+            ),
             None => {
                 "if it is private or gated, give a token (spec.model.secretRef, or --credentials with a file `token`)"
+                    .to_owned()
             }
         };
         format!("check that {repository} exists and has the revision {revision}; {token}")

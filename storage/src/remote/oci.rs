@@ -173,11 +173,13 @@ impl Registry {
 
     fn advice(&self) -> String {
         let Self { repository, reference, host, .. } = self;
-        let login = match self.access.credentials {
-            Some(_) => "check that the credentials are valid and may pull it",
-            None => {
-                "if it is private, give credentials (spec.model.secretRef, or --credentials: .dockerconfigjson, or username and password)"
+        let login = match &self.access.credentials {
+            Some(folder) => {
+                format!("check that the credentials are valid and may pull it (they are read from {})", folder.display())
             }
+            None => "if it is private, give credentials (spec.model.secretRef, or --credentials: .dockerconfigjson, or username and \
+                     password)"
+                .to_owned(),
         };
         format!("check that {repository} with {reference} exists in {host}; {login}")
     }

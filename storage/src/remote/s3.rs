@@ -151,11 +151,12 @@ fn revision(files: &[RemoteFile]) -> String {
 
 /// What a refused reader or writer should do.
 pub(crate) fn advice(bucket: &str, access: &Access) -> String {
-    let keys = match access.credentials {
-        Some(_) => "check that the keys are valid and may use it",
-        None => {
-            "it was asked without keys: give some (secretRef, or a credentials folder with accessKeyId and secretAccessKey)"
+    let keys = match &access.credentials {
+        Some(folder) => {
+            format!("check that the keys are valid and may use it (they are read from {})", folder.display())
         }
+        None => "it was asked without keys: give some (secretRef, or a credentials folder with accessKeyId and secretAccessKey)"
+            .to_owned(),
     };
     format!("check the bucket {bucket}, the path, the region and the endpoint; {keys}")
 }

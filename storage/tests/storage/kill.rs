@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::hub::{Hub, Mishap};
 use crate::support::{access, checkpoint, content, eventually, get, needed, request};
+use cllm_tests::sources::{Hub, Mishap};
 
 const WEIGHTS: usize = 4_000_000;
 const HELD_AT: usize = 2_500_000;

@@ -10,8 +10,8 @@ use cllm_storage::Access;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::hub::Hub;
 use crate::support::{access, checkpoint, content, get, needed, request};
+use cllm_tests::sources::Hub;
 
 type Seen = Arc<Mutex<Vec<String>>>;
 

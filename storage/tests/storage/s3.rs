@@ -4,15 +4,16 @@ use std::path::Path;
 
 use cllm_storage::{Access, Freshness, Meter, Request, ResultStore, Source, StorageError};
 
-use crate::programs::{ACCESS_KEY, SECRET_KEY, Server, s3};
-use crate::support::{Files, access, checkpoint, content, credentials, get, impatient, needed, noise, request};
+use cllm_tests::sources::{ACCESS_KEY, Files, SECRET_KEY, Server};
+
+use crate::support::{access, checkpoint, content, credentials, get, impatient, needed, noise, request, s3};
 
 fn keys() -> tempfile::TempDir {
     credentials(&[("accessKeyId", ACCESS_KEY), ("secretAccessKey", SECRET_KEY)])
 }
 
 fn reached(server: &Server, keys: &Path) -> Access {
-    access(&format!("http://{}", server.address), Some(keys))
+    access(&format!("http://{}", server.address()), Some(keys))
 }
 
 fn written(files: &Files) -> tempfile::TempDir {
@@ -45,7 +46,7 @@ async fn a_result_goes_up_and_comes_down_as_a_checkpoint() {
     files.remove("report.json");
     assert_eq!(content(&fetched.folder), needed(&files));
     // another state of the same place is another folder
-    std::fs::write(server.folder.path().join("bucket/models/text2sql/abc/config.json"), "{\"b\": 2}").unwrap();
+    std::fs::write(server.folder().join("buckets/bucket/models/text2sql/abc/config.json"), "{\"b\": 2}").unwrap();
     let newer = get(&request("s3://bucket/models/text2sql/abc", access, cache.path())).await.unwrap();
     assert_ne!(newer.folder, fetched.folder);
     assert_eq!(content(&newer.folder)["config.json"], b"{\"b\": 2}");
@@ -57,7 +58,7 @@ async fn half_an_upload_is_no_result() {
     let (server, keys) = (s3().await, keys());
     let access = reached(&server, keys.path());
     let store = ResultStore::open("s3://bucket/models", &access).unwrap();
-    let bucket = server.folder.path().join("bucket/models/abc");
+    let bucket = server.folder().join("buckets/bucket/models/abc");
     std::fs::create_dir_all(&bucket).unwrap();
     std::fs::write(bucket.join("config.json"), "half").unwrap();
     assert_eq!(store.read("abc", "report.json").await.unwrap(), None);
@@ -72,7 +73,7 @@ async fn half_an_upload_is_no_result() {
 #[tokio::test]
 async fn data_by_a_pattern() {
     let (server, keys) = (s3().await, keys());
-    let data = server.folder.path().join("bucket/data");
+    let data = server.folder().join("buckets/bucket/data");
     std::fs::create_dir_all(data.join("more")).unwrap();
     for name in ["b.jsonl", "a.jsonl", "c.jsonl.gz", "more/d.jsonl"] {
         std::fs::write(data.join(name), noise(50, 1)).unwrap();
@@ -101,17 +102,18 @@ async fn refusals_say_what_to_do_and_nothing_secret() {
     let wrong = credentials(&[("accessKeyId", ACCESS_KEY), ("secretAccessKey", "another-hidden-secret")]);
     let half = credentials(&[("accessKeyId", ACCESS_KEY)]);
     let right = keys();
-    for (uri, keys, expected) in [
-        ("s3://bucket/models", Some(wrong.path()), "the keys are valid"),
-        ("s3://bucket/models", Some(half.path()), "secretAccessKey is missing"),
-        ("s3://bucket/models", None, "asked without keys"),
-        ("s3://no-such-bucket/models", Some(right.path()), "check the bucket no-such-bucket"),
-        ("s3://bucket/nothing/here", Some(right.path()), "is no checkpoint"),
+    for (uri, keys, expected, other_keys_help) in [
+        ("s3://bucket/models", Some(wrong.path()), "the keys are valid", true),
+        ("s3://bucket/models", Some(half.path()), "secretAccessKey is missing", true),
+        ("s3://bucket/models", None, "asked without keys", true),
+        ("s3://no-such-bucket/models", Some(right.path()), "check the bucket no-such-bucket", false),
+        ("s3://bucket/nothing/here", Some(right.path()), "is no checkpoint", false),
     ] {
-        let access = access(&format!("http://{}", server.address), keys);
+        let access = access(&format!("http://{}", server.address()), keys);
         let error = get(&request(uri, access, cache.path())).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains(expected) && !error.retry_helps(), "{uri}: {text}");
         assert!(!text.contains("hidden"), "{text}");
+        assert_eq!(error.is_about_credentials(), other_keys_help, "{text}");
     }
 }

@@ -1,13 +1,21 @@
 //! Checkpoints of a few files, requests with short patience, and what is in a folder.
 
-use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use cllm_storage::{Access, Fetched, Freshness, Meter, Request, RetryPolicy, Source, StorageError, fetch};
+use cllm_tests::sources::{self, Files, Server};
 
-/// Names and contents.
-pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+/// The real S3 server on loopback.
+pub(crate) async fn s3() -> Server {
+    sources::s3(Ipv4Addr::LOCALHOST).await.unwrap()
+}
+
+/// The real registry on loopback.
+pub(crate) async fn registry(with_login: bool) -> Server {
+    sources::registry(Ipv4Addr::LOCALHOST, with_login).await.unwrap()
+}
 
 /// Bytes that do not repeat within a file.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {

@@ -23,7 +23,7 @@ pub(crate) struct Load {
 impl Load {
     /// Starts to ask for completions at `url` from inside a node's network.
     pub(crate) fn start(network_namespace: &str, url: &str, model: &str) -> std::io::Result<Self> {
-        let network = File::open(format!("/run/netns/{network_namespace}"))?;
+        let network = network(network_namespace)?;
         let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (url, body) =
             (format!("{url}/v1/completions"), json!({"model": model, "prompt": "How many", "max_tokens": 16}));
@@ -65,9 +65,29 @@ async fn ask_until_stopped(url: &str, body: &serde_json::Value, stop: &AtomicBoo
     failures
 }
 
-async fn ask(url: &str, body: &serde_json::Value) -> anyhow::Result<()> {
+async fn ask(url: &str, body: &serde_json::Value) -> anyhow::Result<String> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
     let answer = client.post(url).json(body).send().await?.error_for_status()?;
-    answer.json::<serde_json::Value>().await?;
-    Ok(())
+    let answer = answer.json::<serde_json::Value>().await?;
+    Ok(answer["choices"][0]["text"].as_str().unwrap_or_default().to_owned())
+}
+
+fn network(namespace: &str) -> std::io::Result<File> {
+    File::open(format!("/run/netns/{namespace}"))
+}
+
+/// The answer to one question, asked through the Service at `url` from inside a node's network.
+pub(crate) async fn answer(network_namespace: &str, url: &str) -> anyhow::Result<String> {
+    let network = network(network_namespace)?;
+    let (url, body) = (
+        format!("{url}/v1/completions"),
+        json!({"model": "text2sql", "prompt": "How many customers are there?\n", "max_tokens": 32}),
+    );
+    // A thread of its own, since it stays in that network.
+    let thread = thread::spawn(move || {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(ask(&url, &body))
+    });
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+    joined.map_err(|_| anyhow::anyhow!("the thread that asked panicked"))?
 }

@@ -2,9 +2,12 @@
 
 mod chart;
 mod failures;
+mod gates;
 mod load;
 mod operator;
 mod scenario;
+mod secrets;
 mod serving;
+mod sources;
 mod storage;
 mod training;

@@ -7,9 +7,11 @@ use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining, CllmTrainingStatus};
 pub(crate) use cllm_operator::conditions::{find as condition, is_true};
 use cllm_tests::product::{Product, binary, fill_example};
 use cllm_tests::{Cluster, ReadySampler, TestNamespace, eventually, eventually_object, images};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 /// Everything that the product makes.
@@ -180,20 +182,107 @@ pub(crate) async fn kill_operator(cluster: &Cluster, product: &Product<'_>) -> a
 pub(crate) async fn model_is<T>(
     namespace: &TestNamespace,
     what: &str,
+    accept: impl FnMut(&CllmModelStatus) -> Option<T>,
+) -> anyhow::Result<T> {
+    named_model_is(namespace, "text2sql", what, accept).await
+}
+
+/// The same of a model with another name.
+pub(crate) async fn named_model_is<T>(
+    namespace: &TestNamespace,
+    name: &str,
+    what: &str,
     mut accept: impl FnMut(&CllmModelStatus) -> Option<T>,
 ) -> anyhow::Result<T> {
     let models = namespace.api::<CllmModel>();
-    let seen = eventually_object(&models, "text2sql", what, SOON, |model: &CllmModel| accept(model.status.as_ref()?));
-    Ok(seen.await?)
+    let what = format!("{name}: {what}");
+    Ok(eventually_object(&models, name, &what, SOON, |model: &CllmModel| accept(model.status.as_ref()?)).await?)
 }
 
 /// Waits until the model is Ready for the newest generation of its spec.
 pub(crate) async fn model_is_ready(namespace: &TestNamespace) -> anyhow::Result<()> {
+    named_model_is_ready(namespace, "text2sql", SOON).await
+}
+
+/// The same of a model with another name, with more or less patience.
+pub(crate) async fn named_model_is_ready(
+    namespace: &TestNamespace,
+    name: &str,
+    within: Duration,
+) -> anyhow::Result<()> {
     let models = namespace.api::<CllmModel>();
-    let ready = eventually_object(&models, "text2sql", "the model to be Ready", SOON, |model: &CllmModel| {
+    let ready = eventually_object(&models, name, "the model to be Ready", within, |model: &CllmModel| {
         let status = model.status.as_ref()?;
         let ready = condition(&status.conditions, "Ready")?;
         (ready.status == "True" && ready.observed_generation == model.metadata.generation).then_some(())
     });
     Ok(ready.await?)
+}
+
+/// Waits until the model is degraded for this reason, and returns the message.
+pub(crate) async fn degraded(namespace: &TestNamespace, name: &str, reason: &str) -> anyhow::Result<String> {
+    named_model_is(namespace, name, &format!("to be degraded: {reason}"), |status| {
+        let degraded = condition(&status.conditions, "Degraded")?;
+        (degraded.status == "True" && degraded.reason == reason).then(|| degraded.message.clone())
+    })
+    .await
+}
+
+/// The Pods of a model that are not about to go.
+pub(crate) async fn replicas(namespace: &TestNamespace, model: &str) -> Result<Vec<Pod>, String> {
+    let selector = ListParams::default().labels(&format!("cllm.dev/model={model}"));
+    let pods = namespace.api::<Pod>().list(&selector).await.map_err(|error| error.to_string())?;
+    Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+}
+
+/// Waits until a training has failed, and returns the condition that says why.
+pub(crate) async fn failed(namespace: &TestNamespace) -> anyhow::Result<Condition> {
+    let trainings = namespace.api::<CllmTraining>();
+    let failed =
+        eventually_object(&trainings, "text2sql", "the training to fail", TRAINED_WITHIN, |training: &CllmTraining| {
+            let conditions = &training.status.as_ref()?.conditions;
+            condition(conditions, "Failed").filter(|failed| failed.status == "True").cloned()
+        });
+    Ok(failed.await?)
+}
+
+/// Waits until a training is degraded, and returns the condition that says why.
+pub(crate) async fn training_is_degraded(namespace: &TestNamespace) -> anyhow::Result<Condition> {
+    let trainings = namespace.api::<CllmTraining>();
+    let degraded =
+        eventually_object(&trainings, "text2sql", "the training to be degraded", SOON, |training: &CllmTraining| {
+            let conditions = &training.status.as_ref()?.conditions;
+            condition(conditions, "Degraded").filter(|degraded| degraded.status == "True").cloned()
+        });
+    Ok(degraded.await?)
+}
+
+/// The URL of a model's Service, as Pods and nodes reach it.
+pub(crate) async fn service_url(namespace: &TestNamespace) -> anyhow::Result<String> {
+    let service = namespace.api::<Service>().get("text2sql").await?;
+    Ok(format!("http://{}", service.spec.and_then(|spec| spec.cluster_ip).context("no cluster IP")?))
+}
+
+/// Writes a Secret or `ConfigMap` (`stringData` or `data`), whatever was there before.
+pub(crate) async fn write_keys(namespace: &TestNamespace, kind: &str, name: &str, keys: Value) -> anyhow::Result<()> {
+    let field = if kind == "Secret" { "stringData" } else { "data" };
+    let object: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": kind, "metadata": {"name": name}, field: keys,
+    }))?;
+    let resource = ApiResource { kind: kind.to_owned(), plural: format!("{}s", kind.to_lowercase()), ..core() };
+    let objects = kube::Api::<DynamicObject>::namespaced_with(namespace.client(), namespace.name(), &resource);
+    // Gone first, so that no earlier key stays.
+    drop(objects.delete(name, &DeleteParams::default()).await);
+    objects.create(&PostParams::default(), &object).await?;
+    Ok(())
+}
+
+fn core() -> ApiResource {
+    ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: String::new(),
+        plural: String::new(),
+    }
 }

@@ -5,37 +5,29 @@ use std::{collections::BTreeSet, time::Instant};
 use anyhow::{Context, ensure};
 use cllm_crds::CllmModel;
 use cllm_tests::{Cluster, TestNamespace, eventually, product::Product};
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
 use crate::{
     load::Load,
-    scenario::{SOON, cluster, create_model, model_is, model_is_ready, patch_model, team},
+    scenario::{SOON, cluster, create_model, model_is, model_is_ready, patch_model, replicas, service_url, team},
 };
 
 /// The uids of the model's Pods that are not about to go.
-async fn replicas(namespace: &TestNamespace) -> Result<BTreeSet<String>, String> {
-    let selector = ListParams::default().labels("cllm.dev/model=text2sql");
-    let pods = namespace.api::<Pod>().list(&selector).await.map_err(|error| error.to_string())?;
-    let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
-    Ok(pods.iter().filter(stays).filter_map(ResourceExt::uid).collect())
-}
-
-async fn service_url(namespace: &TestNamespace) -> anyhow::Result<String> {
-    let service = namespace.api::<Service>().get("text2sql").await?;
-    Ok(format!("http://{}", service.spec.and_then(|spec| spec.cluster_ip).context("no cluster IP")?))
+async fn uids(namespace: &TestNamespace) -> Result<BTreeSet<String>, String> {
+    Ok(replicas(namespace, "text2sql").await?.iter().filter_map(ResourceExt::uid).collect())
 }
 
 /// Changes the Pods of the model, and waits until none of the old ones is left and all new ones answer.
 async fn roll(namespace: &TestNamespace, version: &str) -> anyhow::Result<()> {
-    let before = replicas(namespace).await.map_err(anyhow::Error::msg)?;
+    let before = uids(namespace).await.map_err(anyhow::Error::msg)?;
     patch_model(namespace, json!({"podAnnotations": {"version": version}})).await?;
     eventually("all replicas to be replaced", SOON, async || {
-        let now = replicas(namespace).await?;
+        let now = uids(namespace).await?;
         if now.is_disjoint(&before) && now.len() == before.len() { Ok(()) } else { Err(format!("{now:?}")) }
     })
     .await?;
@@ -62,13 +54,13 @@ async fn rolling_fails_no_request_and_an_operator_upgrade_restarts_no_replica() 
         ensure!(failures.is_empty(), "{}: {failures:#?}", namespace.name());
     }
 
-    let before = replicas(&paired).await.map_err(anyhow::Error::msg)?;
+    let before = uids(&paired).await.map_err(anyhow::Error::msg)?;
     // Another version of everything: other images are the defaults from now on.
     product
         .upgrade(&["images.server=cllm-server:next", "images.trainer=cllm-trainer:next", "podAnnotations.version=next"])
         .await?;
     touch(&paired).await?;
-    ensure!(replicas(&paired).await.map_err(anyhow::Error::msg)? == before, "replicas were replaced");
+    ensure!(uids(&paired).await.map_err(anyhow::Error::msg)? == before, "replicas were replaced");
     model_is_ready(&paired).await
 }
 

@@ -1,6 +1,7 @@
 //! A model hub on two ports: the API, which redirects large files to a store on another host, as hubs do. Everything it is asked is noted.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -15,17 +16,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::Files;
-use crate::tls;
+use super::{Files, tls};
 
-pub(crate) const COMMIT: &str = "0123456789012345678901234567890123456789";
+/// The commit that `main` is.
+pub const COMMIT: &str = "0123456789012345678901234567890123456789";
 /// Larger files are kept in the store, with a sha256.
 const LARGE: usize = 2048;
 const CHUNK: usize = 64 << 10;
 
 /// What the next answer with a file does instead.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Mishap {
+pub enum Mishap {
     /// Breaks off after so many bytes.
     Break(usize),
     /// Goes on after so many bytes only when the hub is released.
@@ -36,12 +37,17 @@ pub(crate) enum Mishap {
 
 /// A request for a file.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    pub(crate) file: String,
-    pub(crate) range: Option<String>,
-    pub(crate) authorization: Option<String>,
-    pub(crate) in_store: bool,
-    pub(crate) served: usize,
+pub struct Asked {
+    /// Its name.
+    pub file: String,
+    /// The header `Range`.
+    pub range: Option<String>,
+    /// The header `Authorization`.
+    pub authorization: Option<String>,
+    /// Of the store on the other host.
+    pub in_store: bool,
+    /// Bytes that it was about to be answered with.
+    pub served: usize,
 }
 
 struct Shared {
@@ -56,24 +62,32 @@ struct Shared {
     store: Mutex<String>,
 }
 
-pub(crate) struct Hub {
+/// A running hub, as long as the runtime of its test runs.
+pub struct Hub {
     shared: Arc<Shared>,
-    pub(crate) endpoint: String,
+    /// `http://HOST:PORT` of the API.
+    pub endpoint: String,
     servers: [JoinHandle<()>; 2],
 }
 
 impl Hub {
-    pub(crate) async fn start(files: Files) -> Self {
-        Self::start_with(files, None).await
+    /// On loopback, with these files in every repository.
+    pub async fn start(files: Files) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, files).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn start_at(address: Ipv4Addr, files: Files) -> Self {
+        Self::start_with(address, files, None).await
     }
 
     /// Over https, with a certificate of its own: answers it as PEM.
-    pub(crate) async fn start_encrypted(files: Files) -> (Self, String) {
+    pub async fn start_encrypted(files: Files) -> (Self, String) {
         let (acceptor, certificate) = tls::acceptor();
-        (Self::start_with(files, Some(acceptor)).await, certificate)
+        (Self::start_with(Ipv4Addr::LOCALHOST, files, Some(acceptor)).await, certificate)
     }
 
-    async fn start_with(files: Files, acceptor: Option<TlsAcceptor>) -> Self {
+    async fn start_with(address: Ipv4Addr, files: Files, acceptor: Option<TlsAcceptor>) -> Self {
         let shared = Arc::new(Shared {
             files: Mutex::new(files),
             announced: Mutex::default(),
@@ -89,47 +103,54 @@ impl Hub {
             .route("/{org}/{name}/resolve/{commit}/{file}", get(resolve))
             .with_state(Arc::clone(&shared));
         let store = Router::new().route("/store/{file}", get(stored)).with_state(Arc::clone(&shared));
-        let (endpoint, api) = serve(api, acceptor.clone()).await;
-        let (store_endpoint, store) = serve(store, acceptor).await;
+        let (endpoint, api) = serve(address, api, acceptor.clone()).await;
+        let (store_endpoint, store) = serve(address, store, acceptor).await;
         *shared.store.lock().unwrap() = store_endpoint;
         Self { shared, endpoint, servers: [api, store] }
     }
 
-    pub(crate) fn require_token(&self, token: &str) {
+    /// From now on only those with this token are answered.
+    pub fn require_token(&self, token: &str) {
         *self.shared.token.lock().unwrap() = Some(token.to_owned());
     }
 
-    pub(crate) fn will(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+    /// What the next answers with a file do instead, in this order.
+    pub fn will(&self, mishaps: impl IntoIterator<Item = Mishap>) {
         self.shared.mishaps.lock().unwrap().extend(mishaps);
     }
 
-    pub(crate) fn announce(&self, sha256: &str) {
+    /// The sha256 that is announced for large files.
+    pub fn announce(&self, sha256: &str) {
         *self.shared.announced.lock().unwrap() = Some(sha256.to_owned());
     }
 
-    pub(crate) fn change(&self, file: &str, content: Vec<u8>) {
+    /// Another content of a file.
+    pub fn change(&self, file: &str, content: Vec<u8>) {
         self.shared.files.lock().unwrap().insert(file.to_owned(), content);
     }
 
-    pub(crate) fn release(&self) {
+    /// Answers that are held go on.
+    pub fn release(&self) {
         self.shared.released.send_replace(true);
     }
 
     /// Requests for a file.
-    pub(crate) fn asked(&self, file: &str) -> Vec<Asked> {
+    pub fn asked(&self, file: &str) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().iter().filter(|asked| asked.file == file).cloned().collect()
     }
 
-    pub(crate) fn all_asked(&self) -> Vec<Asked> {
+    /// All requests for files.
+    pub fn all_asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().clone()
     }
 
-    pub(crate) fn lists(&self) -> usize {
+    /// How often the list of files was asked for.
+    pub fn lists(&self) -> usize {
         *self.shared.lists.lock().unwrap()
     }
 
     /// From now on nobody answers.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         for server in self.servers {
             server.abort();
             drop(server.await);
@@ -137,8 +158,8 @@ impl Hub {
     }
 }
 
-async fn serve(router: Router, acceptor: Option<TlsAcceptor>) -> (String, JoinHandle<()>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn serve(address: Ipv4Addr, router: Router, acceptor: Option<TlsAcceptor>) -> (String, JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     match acceptor {
         None => {

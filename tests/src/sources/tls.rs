@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 
 /// With the certificate as PEM.
-pub(crate) fn acceptor() -> (TlsAcceptor, String) {
+pub(super) fn acceptor() -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -24,9 +24,9 @@ pub(crate) fn acceptor() -> (TlsAcceptor, String) {
 }
 
 /// Accepts whoever trusts the certificate.
-pub(crate) struct Listener {
-    pub(crate) listener: TcpListener,
-    pub(crate) acceptor: TlsAcceptor,
+pub(super) struct Listener {
+    pub(super) listener: TcpListener,
+    pub(super) acceptor: TlsAcceptor,
 }
 
 impl axum::serve::Listener for Listener {
