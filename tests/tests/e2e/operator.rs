@@ -9,7 +9,7 @@ use kube::{Api, api::DeleteParams};
 use serde_json::json;
 
 use crate::scenario::{
-    CHILDREN, SOON, cluster, completed, create_model, create_training, model_is_ready, running_pod, team,
+    CHILDREN, SOON, cluster, completed, create_model, create_training, filled, model_is_ready, running_pod, team,
 };
 
 const CONVERGED: Duration = Duration::from_secs(60);
@@ -55,8 +55,9 @@ async fn for_ten_minutes_at_rest_nothing_is_written_but_leases() -> anyhow::Resu
 async fn a_namespace_with_models_and_trainings_goes_also_without_an_operator() -> anyhow::Result<()> {
     let cluster = cluster(1).await?;
     let product = Product::install(&cluster, &[]).await?;
-    let (first, second) = (team(&cluster, "first").await?, team(&cluster, "second").await?);
-    for namespace in [&first, &second] {
+    // Without an operator nobody says that a model is not Ready any more.
+    let (first, second) = (team(&cluster, "first").await?, filled(&cluster, "second").await?);
+    for namespace in [&*first, &second] {
         create_model(namespace, json!({})).await?;
         create_training(namespace, json!({})).await?;
         running_pod(namespace, "collect").await?;

@@ -37,6 +37,11 @@ fn features() -> Vec<Value> {
         json!({"model": {"uri": "pvc://other/place", "servedName": "other"}}),
         json!({"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
             {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}}]}}}),
+        json!({"schedulerName": "second", "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"a": "b"}}}]}),
+        json!({"podSecurityContext": {"supplementalGroups": [100]}}),
+        json!({"env": [{"name": "RUST_LOG", "value": "debug"}], "extraArgs": ["--adaptive=false"]}),
     ]
 }
 
