@@ -101,9 +101,7 @@ async fn steps(
         previous = pinned;
     }
     applier.training(render(&valid)).await?;
-    if let Some(replicated) = replicated(&valid) {
-        observed.claims = applier.claims(&replicated).await?;
-    }
+    observed.claims = applier.claims(&replicated(&valid)).await?;
     start_and_change_jobs(&applier, &valid, &mut observed).await?;
     let next = crate::training::status(&valid, &observed, &previous, Timestamp::now());
     let next = telemetry::settle_training(next, &previous);

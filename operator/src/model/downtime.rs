@@ -42,7 +42,7 @@ fn was_rolling(previous: &CllmModelStatus) -> bool {
 }
 
 /// Some replica is not, or not only, as the spec says.
-fn is_rolling(replicas: &DeploymentStatus, wanted: u32) -> bool {
+pub(super) fn is_rolling(replicas: &DeploymentStatus, wanted: u32) -> bool {
     let [total, updated] = [replicas.replicas, replicas.updated_replicas].map(Option::unwrap_or_default);
     updated < i32::try_from(wanted).unwrap_or(i32::MAX) || total > updated
 }

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::conditions::{Conditions, Truth};
 use crate::failure::{self, PodFailure};
-use crate::model::downtime::downtime;
+use crate::model::downtime::{downtime, is_rolling};
 use crate::model::promotion::{Rejected, Standing};
 use crate::model::service::url;
 use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, replicated, speedup, template_hash};
@@ -205,7 +205,7 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         let message = "spec.replicas is 0; raise it to serve.".to_owned();
         return Phase::AtZero { message };
     }
-    if updated < wanted || total > updated {
+    if is_rolling(&status, model.replicas()) {
         let message = format!("{updated} of {wanted} replicas are as the spec says.");
         return Phase::Progressing { reason: reasons::PROGRESSING, message };
     }

@@ -60,11 +60,14 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
 }
 
 /// The Pods of collection: of all stages it alone has several at once.
-pub fn replicated(training: &ValidTraining) -> Option<Replicated> {
-    let mut jobs = jobs(training).into_iter();
-    let collection = jobs.find(|staged| staged.stage == JobStage::Collecting)?.job.spec?;
-    let pods_at_once = u32::try_from(collection.parallelism?).ok()?.min(u32::try_from(collection.completions?).ok()?);
-    Some(Replicated { pod: collection.template.spec?, pods_at_once, field: "spec.trajectories.parallelism" })
+pub fn replicated(training: &ValidTraining) -> Replicated {
+    let options = &training.spec.trajectories;
+    let template = pod_template(training, &training_labels(&training.owner.name), collect(training));
+    Replicated {
+        pod: template.spec.unwrap_or_default(),
+        pods_at_once: options.shards.min(options.parallelism),
+        field: "spec.trajectories.parallelism",
+    }
 }
 
 /// The Job that reads the stored report, for when the Pod of the last stage was gone before its summary was read.

@@ -29,14 +29,8 @@ impl Load {
             (format!("{url}/v1/completions"), json!({"model": model, "prompt": "How many", "max_tokens": 16}));
         let (stopped, counter) = (stop.clone(), sent.clone());
         let thread = thread::spawn(move || {
-            if let Err(error) = setns(network, CloneFlags::CLONE_NEWNET) {
-                return vec![format!("cannot enter the node's network: {error}")];
-            }
-            // The runtime's only thread is this one, which is in the node's network now.
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(ask_until_stopped(&url, &body, &stopped, &counter)),
-                Err(error) => vec![error.to_string()],
-            }
+            let asked = from_inside(network, ask_until_stopped(&url, &body, &stopped, &counter));
+            asked.unwrap_or_else(|error| vec![format!("cannot ask from the node's network: {error}")])
         });
         Ok(Self { stop, sent, thread })
     }
@@ -76,6 +70,12 @@ fn network(namespace: &str) -> std::io::Result<File> {
     File::open(format!("/run/netns/{namespace}"))
 }
 
+/// Runs in that network on this thread, which stays there: the runtime has no other.
+fn from_inside<T>(network: File, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    setns(network, CloneFlags::CLONE_NEWNET)?;
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
 /// The answer to one question, asked through the Service at `url` from inside a node's network.
 pub(crate) async fn answer(network_namespace: &str, url: &str) -> anyhow::Result<String> {
     let network = network(network_namespace)?;
@@ -83,11 +83,7 @@ pub(crate) async fn answer(network_namespace: &str, url: &str) -> anyhow::Result
         format!("{url}/v1/completions"),
         json!({"model": "text2sql", "prompt": "How many customers are there?\n", "max_tokens": 32}),
     );
-    // A thread of its own, since it stays in that network.
-    let thread = thread::spawn(move || {
-        setns(network, CloneFlags::CLONE_NEWNET)?;
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(ask(&url, &body))
-    });
+    let thread = thread::spawn(move || from_inside(network, ask(&url, &body))?);
     let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
     joined.map_err(|_| anyhow::anyhow!("the thread that asked panicked"))?
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
 /// Everything that the product makes.
@@ -235,26 +235,30 @@ pub(crate) async fn replicas(namespace: &TestNamespace, model: &str) -> Result<V
     Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
+/// Waits until a condition of the training has that status, and returns it.
+pub(crate) async fn training_condition(
+    namespace: &TestNamespace,
+    type_: &str,
+    status: &str,
+    within: Duration,
+) -> anyhow::Result<Condition> {
+    let trainings = namespace.api::<CllmTraining>();
+    let what = format!("the training's {type_} to be {status}");
+    let found = eventually_object(&trainings, "text2sql", &what, within, |training: &CllmTraining| {
+        let conditions = &training.status.as_ref()?.conditions;
+        condition(conditions, type_).filter(|found| found.status == status).cloned()
+    });
+    Ok(found.await?)
+}
+
 /// Waits until a training has failed, and returns the condition that says why.
 pub(crate) async fn failed(namespace: &TestNamespace) -> anyhow::Result<Condition> {
-    let trainings = namespace.api::<CllmTraining>();
-    let failed =
-        eventually_object(&trainings, "text2sql", "the training to fail", TRAINED_WITHIN, |training: &CllmTraining| {
-            let conditions = &training.status.as_ref()?.conditions;
-            condition(conditions, "Failed").filter(|failed| failed.status == "True").cloned()
-        });
-    Ok(failed.await?)
+    training_condition(namespace, "Failed", "True", TRAINED_WITHIN).await
 }
 
 /// Waits until a training is degraded, and returns the condition that says why.
 pub(crate) async fn training_is_degraded(namespace: &TestNamespace) -> anyhow::Result<Condition> {
-    let trainings = namespace.api::<CllmTraining>();
-    let degraded =
-        eventually_object(&trainings, "text2sql", "the training to be degraded", SOON, |training: &CllmTraining| {
-            let conditions = &training.status.as_ref()?.conditions;
-            condition(conditions, "Degraded").filter(|degraded| degraded.status == "True").cloned()
-        });
-    Ok(degraded.await?)
+    training_condition(namespace, "Degraded", "True", SOON).await
 }
 
 /// The URL of a model's Service, as Pods and nodes reach it.
@@ -269,20 +273,10 @@ pub(crate) async fn write_keys(namespace: &TestNamespace, kind: &str, name: &str
     let object: DynamicObject = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": kind, "metadata": {"name": name}, field: keys,
     }))?;
-    let resource = ApiResource { kind: kind.to_owned(), plural: format!("{}s", kind.to_lowercase()), ..core() };
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
     let objects = kube::Api::<DynamicObject>::namespaced_with(namespace.client(), namespace.name(), &resource);
     // Gone first, so that no earlier key stays.
     drop(objects.delete(name, &DeleteParams::default()).await);
     objects.create(&PostParams::default(), &object).await?;
     Ok(())
-}
-
-fn core() -> ApiResource {
-    ApiResource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        api_version: "v1".to_owned(),
-        kind: String::new(),
-        plural: String::new(),
-    }
 }

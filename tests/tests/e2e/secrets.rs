@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use cllm_crds::{CllmModel, CllmTraining};
 use cllm_tests::{
-    Cluster, TestNamespace, eventually_object,
+    Cluster, TestNamespace,
     product::Product,
     sources::{Hub, SECRET_KEY, s3},
 };
@@ -21,9 +22,9 @@ use serde_json::{Value, json};
 use crate::{
     scenario::{
         TRAINED_WITHIN, cluster, create_model, create_training, degraded, is_true, named_model_is_ready, team,
-        training_is_degraded, write_keys,
+        training_condition, training_is_degraded, write_keys,
     },
-    sources::{TOKEN, checkpoint, s3_keys},
+    sources::{TOKEN, checkpoint, s3_keys, write},
 };
 
 /// The kubelet waits up to five minutes between two starts, and up to two between two mounts.
@@ -89,11 +90,7 @@ async fn a_wrong_secret_is_named_and_nothing_of_it_is_said_and_a_corrected_one_i
     let hub = Hub::start_at(cluster.address(), checkpoint()?).await;
     hub.require_token(TOKEN);
     let server = s3(cluster.address()).await?;
-    let folder = server.folder().join("buckets/bucket/model");
-    std::fs::create_dir(&folder)?;
-    for (name, content) in checkpoint()? {
-        std::fs::write(folder.join(name), content)?;
-    }
+    write(&server.folder().join("buckets/bucket/model"), &checkpoint()?)?;
     let mut teams = Vec::new();
     for case in cases(&hub.endpoint, &format!("http://{}", server.address())) {
         let namespace = team(&cluster, case.name).await?;
@@ -116,7 +113,8 @@ async fn a_wrong_secret_is_named_and_nothing_of_it_is_said_and_a_corrected_one_i
     }
     for (namespace, _, case) in &teams {
         named_model_is_ready(namespace, "text2sql", RECOVERS_WITHIN).await.context(case.name)?;
-        collects(namespace).await.context(case.name)?;
+        // The training that was held up goes on.
+        training_condition(namespace, "TrajectoriesCollected", "True", TRAINED_WITHIN).await.context(case.name)?;
         nothing_is_told(&cluster, namespace.name()).await.context(case.name)?;
     }
     nothing_is_told(&cluster, product.namespace()).await
@@ -135,16 +133,6 @@ async fn is_said(namespace: &TestNamespace, case: &Case) -> anyhow::Result<()> {
     let training = namespace.api::<CllmTraining>().get("text2sql").await?;
     ensure!(!is_true(&training.status.unwrap_or_default().conditions, "Ready"), "the training is Ready");
     Ok(())
-}
-
-/// The training that was held up by its Secret goes on.
-async fn collects(namespace: &TestNamespace) -> anyhow::Result<()> {
-    let trainings = namespace.api::<CllmTraining>();
-    let what = "the training to collect";
-    let collected = eventually_object(&trainings, "text2sql", what, TRAINED_WITHIN, |training: &CllmTraining| {
-        is_true(&training.status.as_ref()?.conditions, "TrajectoriesCollected").then_some(())
-    });
-    Ok(collected.await?)
 }
 
 /// Looks through all that people can read but the Secrets themselves: objects with their statuses, events, logs.
@@ -175,12 +163,7 @@ fn around<'a>(text: &'a str, word: &str) -> &'a str {
 
 /// Without the last characters, which depend on what follows.
 fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = |three: &[u8]| {
-        let bits = u32::from(three[0]) << 16 | u32::from(three[1]) << 8 | u32::from(three[2]);
-        [18, 12, 6, 0].map(|shift| char::from(DIGITS[(bits >> shift & 63) as usize]))
-    };
-    text.as_bytes().chunks_exact(3).flat_map(digits).collect()
+    STANDARD.encode(&text.as_bytes()[..text.len() / 3 * 3])
 }
 
 /// Looks again and again whether the models of a namespace are Ready.

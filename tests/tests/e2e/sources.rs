@@ -163,7 +163,7 @@ async fn both_answer(namespace: &TestNamespace, gone: Option<&str>) -> anyhow::R
     Ok(names.await?)
 }
 
-fn write(folder: &Path, files: &Files) -> anyhow::Result<()> {
+pub(crate) fn write(folder: &Path, files: &Files) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     for (name, content) in files {
         fs::write(folder.join(name), content)?;

@@ -1,13 +1,12 @@
 //! Volumes that one node only may use.
 
 use anyhow::{Context, ensure};
-use cllm_crds::CllmTraining;
 use cllm_tests::{Cluster, TestNamespace, eventually_object, product::Product};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, api::PostParams};
 use serde_json::json;
 
-use crate::scenario::{SOON, cluster, condition, create_training, team};
+use crate::scenario::{SOON, cluster, create_training, team, training_condition, training_is_degraded};
 
 /// A workspace that only one node has, shards that run at once, and a stage that has to run on the other node.
 #[tokio::test]
@@ -27,23 +26,14 @@ async fn stages_on_two_nodes_without_shared_storage_are_told_of() -> anyhow::Res
         }),
     )
     .await?;
-    let trainings = namespace.api::<CllmTraining>();
-    let find = async |type_: &str, status: &str| {
-        let what = format!("{type_} to be {status}");
-        let found = eventually_object(&trainings, "text2sql", &what, SOON, |training: &CllmTraining| {
-            let found = condition(&training.status.as_ref()?.conditions, type_)?;
-            (found.status == status).then(|| (found.reason.clone(), found.message.clone()))
-        });
-        found.await
-    };
-    let (reason, message) = find("StorageShared", "False").await?;
-    ensure!(reason == "OneNodeOnly" && message.contains("workspace (ReadWriteOnce)"), "{reason}: {message}");
+    let shared = training_condition(&namespace, "StorageShared", "False", SOON).await?;
+    ensure!(shared.reason == "OneNodeOnly" && shared.message.contains("workspace (ReadWriteOnce)"), "{shared:?}");
     // The scheduler keeps the shards where their volume is, and the next stage may not go there.
-    let (reason, message) = find("Degraded", "True").await?;
-    ensure!(reason == "Unschedulable" && message.contains("text2sql-train-"), "{reason}: {message}");
-    ensure!(message.contains("ReadWriteMany"), "no next step: {message}");
-    let collected = find("TrajectoriesCollected", "True").await?;
-    ensure!(collected.0 == "StageSucceeded", "{collected:?}");
+    let degraded = training_is_degraded(&namespace).await?;
+    ensure!(degraded.reason == "Unschedulable" && degraded.message.contains("text2sql-train-"), "{degraded:?}");
+    ensure!(degraded.message.contains("ReadWriteMany"), "no next step: {degraded:?}");
+    let collected = training_condition(&namespace, "TrajectoriesCollected", "True", SOON).await?;
+    ensure!(collected.reason == "StageSucceeded", "{collected:?}");
     Ok(())
 }
 
