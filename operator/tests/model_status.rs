@@ -218,7 +218,7 @@ fn the_autoscaler_speaks_for_itself() {
 #[test]
 fn a_refused_model_keeps_what_it_served() {
     let previous = CllmModelStatus { ready_replicas: 1, ..CllmModelStatus::default() };
-    let status = refused(&previous, Some(3), "InvalidSpec", "Correct it.", at(0));
+    let status = refused(&previous, Some(3), ("InvalidSpec", "Correct it.".to_owned()), at(0));
     assert_eq!(status.ready_replicas, 1);
     assert_eq!(
         (word(&status, "Stalled"), word(&status, "Ready")),

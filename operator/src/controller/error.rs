@@ -56,6 +56,17 @@ pub enum Handling {
     Failed,
 }
 
+impl Handling {
+    /// The reason of the conditions that tell of the error.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Stalled { reason } => reason,
+            Self::Waiting(_) => reasons::PROGRESSING,
+            Self::Failed => reasons::API_ERROR,
+        }
+    }
+}
+
 impl Error {
     /// How it is handled.
     pub fn handling(&self) -> Handling {

@@ -18,8 +18,8 @@ use crate::controller::{pods, status, telemetry};
 use crate::events;
 use crate::failure::PodFailure;
 use crate::model::{
-    Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, refused, render,
-    replicated, validate,
+    Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, delayed, refused,
+    render, replicated, validate,
 };
 use crate::naming::{MODEL_LABEL, OwnerKey};
 
@@ -63,16 +63,20 @@ async fn observe_and_act(cached: &CllmModel, context: &Context) -> Result<Action
         return Ok(Action::await_change());
     };
     let previous = model.status.clone().unwrap_or_default();
-    match Box::pin(steps(&api, &model, &previous, &namespace, context)).await {
-        Err(error) => {
-            if let Handling::Stalled { reason } = error.handling() {
-                let next = refused(&previous, model.metadata.generation, reason, &error.to_string(), Timestamp::now());
-                status::write(&api, &model, (&previous, &next), events::of_model, context).await?;
-            }
-            Err(error)
-        }
-        result => result,
+    let result = Box::pin(steps(&api, &model, &previous, &namespace, context)).await;
+    if let Err(error) = &result {
+        let (handling, generation, now) = (error.handling(), model.metadata.generation, Timestamp::now());
+        let why = (handling.reason(), error.to_string());
+        let next = if let Handling::Stalled { .. } = handling {
+            refused(&previous, generation, why, now)
+        } else {
+            // What could not be changed still runs, or no longer does.
+            let deployment = only(applier(&model, &namespace, context).children::<Deployment>().await?);
+            delayed(&previous, generation, deployment.as_ref(), why, now)
+        };
+        status::write(&api, &model, (&previous, &next), events::of_model, context).await?;
     }
+    result
 }
 
 /// The five steps.

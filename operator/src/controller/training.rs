@@ -20,7 +20,7 @@ use crate::controller::{pods, status, telemetry};
 use crate::events;
 use crate::naming::{OwnerKey, TRAINING_LABEL};
 use crate::training::{
-    Expiry, Observed, ValidTraining, changes, due, expiry, refused, render, replicated, together, validate,
+    Expiry, Observed, ValidTraining, changes, delayed, due, expiry, refused, render, replicated, together, validate,
 };
 
 const KIND: &str = "CllmTraining";
@@ -63,17 +63,14 @@ async fn observe_and_act(cached: &CllmTraining, context: &Context) -> Result<Act
         return Ok(Action::await_change());
     };
     let previous = training.status.clone().unwrap_or_default();
-    match Box::pin(steps(&api, &training, &previous, &namespace, context)).await {
-        Err(error) => {
-            if let Handling::Stalled { reason } = error.handling() {
-                let next =
-                    refused(&previous, training.metadata.generation, reason, &error.to_string(), Timestamp::now());
-                status::write(&api, &training, (&previous, &next), events::of_training, context).await?;
-            }
-            Err(error)
-        }
-        result => result,
+    let result = Box::pin(steps(&api, &training, &previous, &namespace, context)).await;
+    if let Err(error) = &result {
+        let (handling, generation) = (error.handling(), training.metadata.generation);
+        let tell = if let Handling::Stalled { .. } = handling { refused } else { delayed };
+        let next = tell(&previous, generation, (handling.reason(), error.to_string()), Timestamp::now());
+        status::write(&api, &training, (&previous, &next), events::of_training, context).await?;
     }
+    result
 }
 
 /// The five steps.

@@ -25,7 +25,7 @@ pub use deployment::{replicated, template_hash};
 pub use promotion::{Decision, Memory, Replica, decide};
 pub use render::render;
 pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
-pub use status::{refused, status};
+pub use status::{delayed, refused, status};
 pub use validate::{ModelReference, ValidModel, ValidationError, validate};
 
 /// What an executor saw of a model, after it acted.

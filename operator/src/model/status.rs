@@ -114,15 +114,37 @@ fn remember(
 pub fn refused(
     previous: &CllmModelStatus,
     generation: Option<i64>,
-    reason: &str,
-    message: &str,
+    (reason, message): (&str, String),
     now: Timestamp,
 ) -> CllmModelStatus {
     let mut conditions = Conditions::from_previous(&previous.conditions, generation, now);
-    conditions.set(types::RECONCILING, false, reason, message);
-    conditions.set(types::STALLED, true, reason, message);
+    conditions.set(types::RECONCILING, false, reason, message.clone());
+    conditions.set(types::STALLED, true, reason, message.clone());
     conditions.set(types::READY, false, reason, message);
     CllmModelStatus { observed_generation: generation, conditions: conditions.into_list(), ..previous.clone() }
+}
+
+/// The status of a model when a step failed that is tried again: how many replicas answer is told all the same.
+pub fn delayed(
+    previous: &CllmModelStatus,
+    generation: Option<i64>,
+    deployment: Option<&Deployment>,
+    (reason, message): (&str, String),
+    now: Timestamp,
+) -> CllmModelStatus {
+    let replicas = deployment.and_then(|deployment| deployment.status.clone()).unwrap_or_default();
+    let ready_replicas = replicas.ready_replicas.unwrap_or_default();
+    let mut conditions = Conditions::from_previous(&previous.conditions, generation, now);
+    conditions.set(types::RECONCILING, true, reason, message.clone());
+    if ready_replicas == 0 || ready_replicas < previous.ready_replicas || previous.observed_generation != generation {
+        conditions.set(types::READY, false, reason, message);
+    }
+    CllmModelStatus {
+        replicas: replicas.replicas.unwrap_or_default(),
+        ready_replicas,
+        conditions: conditions.into_list(),
+        ..previous.clone()
+    }
 }
 
 fn checkpoint(resolution: &Resolution) -> Option<&ResolvedModel> {

@@ -266,6 +266,7 @@ fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
         active_deadline_seconds: training.spec.active_deadline_seconds.map(i64::from),
         // A Pod is replaced only when it has ended: two of them never write the same files.
         pod_replacement_policy: Some("Failed".to_owned()),
+        pod_failure_policy: Some(failure_policy()),
         ..JobSpec::default()
     };
     let backoff_limit = i32::try_from(training.spec.backoff_limit).ok();
@@ -278,7 +279,6 @@ fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
         spec.max_failed_indexes = Some(0);
     } else {
         spec.backoff_limit = backoff_limit;
-        spec.pod_failure_policy = Some(failure_policy());
     }
     Job { metadata, spec: Some(spec), status: None }
 }

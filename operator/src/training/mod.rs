@@ -31,7 +31,7 @@ pub use job::{replicated, report};
 pub use outcome::{StageOutcome, outcome};
 pub use progress::together;
 pub use render::render;
-pub use status::{refused, status};
+pub use status::{delayed, refused, status};
 pub use summary::summary;
 pub use validate::{ValidTraining, ValidationError, WorkspaceClaim, validate};
 

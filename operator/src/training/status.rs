@@ -80,13 +80,12 @@ pub fn status(
 pub fn refused(
     previous: &CllmTrainingStatus,
     generation: Option<i64>,
-    reason: &str,
-    message: &str,
+    (reason, message): (&str, String),
     now: Timestamp,
 ) -> CllmTrainingStatus {
     let mut conditions = Conditions::from_previous(&previous.conditions, generation, now);
-    conditions.set(types::RECONCILING, false, reason, message);
-    conditions.set(types::STALLED, true, reason, message);
+    conditions.set(types::RECONCILING, false, reason, message.clone());
+    conditions.set(types::STALLED, true, reason, message.clone());
     conditions.set(types::READY, false, reason, message);
     let mut next = CllmTrainingStatus {
         observed_generation: generation,
@@ -96,6 +95,18 @@ pub fn refused(
     };
     next.summary = Some(super::summary(&next));
     next
+}
+
+/// The status of a training when a step failed that is tried again.
+pub fn delayed(
+    previous: &CllmTrainingStatus,
+    generation: Option<i64>,
+    (reason, message): (&str, String),
+    now: Timestamp,
+) -> CllmTrainingStatus {
+    let mut conditions = Conditions::from_previous(&previous.conditions, generation, now);
+    conditions.set(types::RECONCILING, true, reason, message);
+    CllmTrainingStatus { conditions: conditions.into_list(), ..previous.clone() }
 }
 
 /// One line for each Job; what is gone is remembered.
