@@ -19,7 +19,7 @@ pub use decode::{
     DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sequence, Statistics, Strategy, generate,
     generate_with_trajectories,
 };
-pub use kernels::InstructionSet;
+pub use kernels::{InstructionSet, Storage};
 pub use model::{
     ComputeOptions, ForwardError, HardwareDescription, KvCache, LoadError, Logits, Model, Workspace, forward_cost,
 };

@@ -38,7 +38,7 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
     let context_length = context_length(args, opened.config().max_position_embeddings)?;
     let digest = checkpoint::digest(folder).map_err(|error| error.to_string())?;
     check_digest(args.digest.as_deref(), &digest)?;
-    let options = ComputeOptions { threads: args.threads.map_or(0, usize::from), instruction_set: None };
+    let options = ComputeOptions { threads: args.threads.map_or(0, usize::from), instruction_set: None, storage: None };
     let model = Model::load(&opened, options).map_err(|error| error.to_string())?;
     let tokenizer = opened.tokenizer().clone();
     let mut workspace = Workspace::new(&model);

@@ -5,9 +5,9 @@ use std::fmt;
 /// Vector instructions of the kernels. Results differ in rounding between instruction sets, never within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InstructionSet {
-    /// 512-bit vectors with fused multiply-add (AVX-512 Foundation).
+    /// 512-bit vectors with fused multiply-add and eight-bit dot products (AVX-512 with VNNI).
     Avx512,
-    /// 256-bit vectors with fused multiply-add (x86-64-v3).
+    /// 256-bit vectors with fused multiply-add and half precision (x86-64-v3).
     Avx2,
     /// Whatever the compiler makes of plain code; multiplication and addition round separately.
     Portable,
@@ -31,9 +31,16 @@ impl InstructionSet {
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Self::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => false,
             Self::Portable => true,
@@ -43,7 +50,7 @@ impl InstructionSet {
     /// Its name in reports and fingerprints.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Avx512 => "avx512f",
+            Self::Avx512 => "avx512+vnni",
             Self::Avx2 => "avx2+fma",
             Self::Portable => "portable",
         }
@@ -52,7 +59,7 @@ impl InstructionSet {
 
 impl fmt::Display for InstructionSet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
+        formatter.pad(self.name())
     }
 }
 
@@ -62,12 +69,12 @@ impl fmt::Display for InstructionSet {
 macro_rules! dispatch {
     ($set:expr, $(#[$meta:meta])* fn $kernel:ident($($name:ident: $type:ty),* $(,)?)) => {{
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,f16c")]
         fn with_avx2($($name: $type),*) {
             $kernel::<$crate::kernels::lanes::Avx2Lanes>($($name),*);
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma,avx512f")]
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni")]
         fn with_avx512($($name: $type),*) {
             $kernel::<$crate::kernels::lanes::Avx512Lanes>($($name),*);
         }

@@ -3,18 +3,24 @@
 //! one value; threads and rows are only ever split between output values. Then a row's result is the same, bit for bit, for any
 //! number of rows beside it and any number of threads, and Jacobi decoding equals autoregressive decoding.
 
+mod activations;
 mod attention;
 mod elementwise;
 mod instruction_set;
 mod lanes;
 mod packed_linear;
+mod panels;
 mod shared;
+mod storage;
+#[cfg(test)]
+mod tests;
 mod thread_pool;
-mod tile;
 
+pub(crate) use activations::ActivationBlock;
 pub(crate) use attention::{Attention, KEY_BLOCK};
 pub(crate) use elementwise::{add_rope_angles, rms_norm, rope};
 pub use instruction_set::InstructionSet;
 pub(crate) use lanes::LANES as VALUE_ALIGNMENT;
-pub(crate) use packed_linear::PackedLinear;
+pub(crate) use packed_linear::{Compute, PackedLinear};
+pub use storage::Storage;
 pub(crate) use thread_pool::ThreadPool;

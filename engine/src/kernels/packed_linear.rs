@@ -5,13 +5,16 @@
 //! Several rows share one reading of the weights: a general matrix product would pack the weights again for each call, and a loop
 //! over rows would read them once for each. Threads split outputs only.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::activations::{ActivationBlock, quantize};
 use super::elementwise::gated_silu;
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
+use super::panels::{Bf16Row, F32Row, PANEL, PanelBlock, Q4_0Block, Q4_1Block, Q8_0Block, Sums, multiply};
 use super::shared::SharedMut;
-use super::tile::{PANEL, PanelRow, Sums, multiply};
+use super::storage::Storage;
 use super::{InstructionSet, ThreadPool};
 
 /// Panels that all rows pass before the next ones are read: few enough to stay in the cache next to the processor.
@@ -26,10 +29,19 @@ const WORTH_SHARING: usize = 1 << 15;
 pub(crate) struct PackedLinear {
     inputs: usize,
     outputs: usize,
-    /// Panel after panel, `inputs` rows each; columns beyond `outputs` are zero.
-    panels: Vec<PanelRow>,
+    weights: Weights,
     /// The first half of a panel is gate, the second up of the same outputs of a feed-forward layer.
     gated: bool,
+}
+
+/// Panel after panel; columns beyond the last output are zero.
+#[derive(Debug)]
+enum Weights {
+    F32(Vec<F32Row>),
+    Bf16(Vec<Bf16Row>),
+    Q8_0(Vec<Q8_0Block>),
+    Q4_0(Vec<Q4_0Block>),
+    Q4_1(Vec<Q4_1Block>),
 }
 
 /// What becomes of a sum.
@@ -44,26 +56,49 @@ enum Finish {
 /// One call of a layer.
 struct Product<'a> {
     layer: &'a PackedLinear,
-    input: &'a [f32],
+    input: Input<'a>,
+    rows: usize,
     output: SharedMut<'a>,
     finish: Finish,
 }
 
+/// `[rows, inputs]`, as the storage of the weights multiplies it.
+enum Input<'a> {
+    Values(&'a [f32]),
+    Quantized(&'a [ActivationBlock]),
+}
+
+/// How a call computes, and its memory for quantised inputs.
+pub(crate) struct Compute<'a> {
+    pub(crate) pool: &'a ThreadPool,
+    pub(crate) set: InstructionSet,
+    pub(crate) activations: &'a mut Vec<ActivationBlock>,
+}
+
 impl PackedLinear {
-    /// Packs matrices `[outputs, inputs]` that read the same input, one below the other.
-    pub(crate) fn stacked(matrices: &[&[f32]], inputs: usize) -> Self {
-        let rows: Vec<_> = matrices.iter().flat_map(|matrix| matrix.chunks_exact(inputs)).collect();
-        let panels =
-            rows.chunks(PANEL).flat_map(|rows| pack(rows.split_at(LANES.min(rows.len())).into(), inputs)).collect();
-        Self { inputs, outputs: rows.len(), panels, gated: false }
+    /// Packs rows of matrices that read the same input, one below the other, each row as `storage` writes it.
+    pub(crate) fn stacked<'a>(storage: Storage, inputs: usize, rows: impl Iterator<Item = Cow<'a, [u8]>>) -> Self {
+        let mut packing = Packing::new(storage, inputs);
+        rows.for_each(|row| packing.push(row));
+        Self { inputs, outputs: packing.rows, weights: packing.finish(), gated: false }
     }
 
-    /// Packs gate and up, both `[outputs, inputs]`, for [`PackedLinear::gate`].
-    pub(crate) fn gated(gate: &[f32], up: &[f32], inputs: usize) -> Self {
-        let [gate, up] = [gate, up].map(|matrix| matrix.chunks_exact(inputs).collect::<Vec<_>>());
-        let halves = gate.chunks(LANES).zip(up.chunks(LANES));
-        let panels = halves.flat_map(|halves| pack([halves.0, halves.1], inputs)).collect();
-        Self { inputs, outputs: gate.len(), panels, gated: true }
+    /// Packs gate and up, rows as `storage` writes them, for [`PackedLinear::gate`].
+    pub(crate) fn gated<'a>(
+        storage: Storage,
+        inputs: usize,
+        gate: impl Iterator<Item = Cow<'a, [u8]>>,
+        up: impl Iterator<Item = Cow<'a, [u8]>>,
+    ) -> Self {
+        let mut packing = Packing::new(storage, inputs);
+        let mut pairs = gate.zip(up).peekable();
+        let mut outputs = 0;
+        while pairs.peek().is_some() {
+            let (gate, up): (Vec<_>, Vec<_>) = pairs.by_ref().take(LANES).unzip();
+            outputs += gate.len();
+            packing.push_panel([&gate, &up]);
+        }
+        Self { inputs, outputs, weights: packing.finish(), gated: true }
     }
 
     /// Number of outputs of a row; of a gated layer after gating.
@@ -71,36 +106,59 @@ impl PackedLinear {
         self.outputs
     }
 
+    /// How its weights are stored.
+    pub(crate) fn storage(&self) -> Storage {
+        match self.weights {
+            Weights::F32(_) => Storage::F32,
+            Weights::Bf16(_) => Storage::Bf16,
+            Weights::Q8_0(_) => Storage::Q8_0,
+            Weights::Q4_0(_) => Storage::Q4_0,
+            Weights::Q4_1(_) => Storage::Q4_1,
+        }
+    }
+
     /// `output[rows, outputs] = input[rows, inputs] · weightsᵀ`.
-    pub(crate) fn set(&self, pool: &ThreadPool, set: InstructionSet, input: &[f32], output: &mut [f32]) {
-        self.run(pool, set, input, output, Finish::Set);
+    pub(crate) fn set(&self, compute: Compute<'_>, input: &[f32], output: &mut [f32]) {
+        self.run(compute, input, output, Finish::Set);
     }
 
     /// `output += input · weightsᵀ`: each product is summed up from zero first, then added.
-    pub(crate) fn add(&self, pool: &ThreadPool, set: InstructionSet, input: &[f32], output: &mut [f32]) {
-        self.run(pool, set, input, output, Finish::Add);
+    pub(crate) fn add(&self, compute: Compute<'_>, input: &[f32], output: &mut [f32]) {
+        self.run(compute, input, output, Finish::Add);
     }
 
     /// `output = silu(input · gateᵀ) * (input · upᵀ)`.
-    pub(crate) fn gate(&self, pool: &ThreadPool, set: InstructionSet, input: &[f32], output: &mut [f32]) {
-        self.run(pool, set, input, output, Finish::Gate);
+    pub(crate) fn gate(&self, compute: Compute<'_>, input: &[f32], output: &mut [f32]) {
+        self.run(compute, input, output, Finish::Gate);
     }
 
     /// Weights to one output: a row of the matrix that was packed.
     pub(crate) fn copy_weights(&self, output: usize, weights: &mut [f32]) {
-        let (panel, column) = (output / PANEL, output % PANEL);
-        let rows = &self.panels[panel * self.inputs..(panel + 1) * self.inputs];
-        for (weight, row) in weights.iter_mut().zip(rows) {
-            *weight = row.0.as_flattened()[column];
+        match &self.weights {
+            Weights::F32(blocks) => copy_weights(blocks, output, weights),
+            Weights::Bf16(blocks) => copy_weights(blocks, output, weights),
+            Weights::Q8_0(blocks) => copy_weights(blocks, output, weights),
+            Weights::Q4_0(blocks) => copy_weights(blocks, output, weights),
+            Weights::Q4_1(blocks) => copy_weights(blocks, output, weights),
         }
     }
 
-    fn run(&self, pool: &ThreadPool, set: InstructionSet, input: &[f32], output: &mut [f32], finish: Finish) {
+    fn run(&self, compute: Compute<'_>, input: &[f32], output: &mut [f32], finish: Finish) {
         let rows = input.len() / self.inputs;
         assert!(input.len() == rows * self.inputs && output.len() == rows * self.outputs, "shapes of a linear layer");
         assert!(self.gated == (finish == Finish::Gate), "gated layers gate, others do not");
-        let product = Product { layer: self, input, output: SharedMut::new(output), finish };
-        let panels = self.panels.len() / self.inputs;
+        let Compute { pool, set, activations } = compute;
+        let input = match self.storage().block_len() {
+            1 => Input::Values(input),
+            length => {
+                let blocks = input.len() / length;
+                activations.resize(activations.len().max(blocks), ActivationBlock::default());
+                quantize(set, input, &mut activations[..blocks]);
+                Input::Quantized(&activations[..blocks])
+            }
+        };
+        let product = Product { layer: self, input, rows, output: SharedMut::new(output), finish };
+        let panels = self.outputs.div_ceil(if self.gated { LANES } else { PANEL });
         let grain = grain(panels, rows * self.inputs * PANEL, pool.threads());
         pool.run(panels.div_ceil(grain), |piece| {
             let (product, panels) = (&product, piece * grain..panels.min((piece + 1) * grain));
@@ -109,12 +167,83 @@ impl PackedLinear {
     }
 }
 
-/// The panel of two times at most [`LANES`] rows of a matrix.
-fn pack<'a>(halves: [&'a [&'a [f32]]; 2], inputs: usize) -> impl Iterator<Item = PanelRow> + 'a {
-    (0..inputs).map(move |input| {
-        let lane = |rows: &[&[f32]], lane: usize| rows.get(lane).map_or(0.0, |row| row[input]);
-        PanelRow(halves.map(|rows| std::array::from_fn(|i| lane(rows, i))))
-    })
+fn copy_weights<B: PanelBlock>(blocks: &[B], output: usize, weights: &mut [f32]) {
+    let count = weights.len() / B::INPUTS;
+    let blocks = &blocks[output / B::OUTPUTS * count..][..count];
+    let row = blocks.iter().flat_map(|block| block.weights(output % B::OUTPUTS));
+    weights.iter_mut().zip(row).for_each(|(weight, packed)| *weight = packed);
+}
+
+/// A layer while it is packed.
+struct Packing<'a> {
+    storage: Storage,
+    blocks: usize,
+    /// Of the panel that is not full yet.
+    pending: Vec<Cow<'a, [u8]>>,
+    rows: usize,
+    weights: Weights,
+}
+
+impl<'a> Packing<'a> {
+    fn new(storage: Storage, inputs: usize) -> Self {
+        assert!(inputs.is_multiple_of(storage.block_len()), "inputs of a layer are whole blocks");
+        let weights = match storage {
+            Storage::F32 => Weights::F32(Vec::new()),
+            Storage::Bf16 => Weights::Bf16(Vec::new()),
+            Storage::Q8_0 => Weights::Q8_0(Vec::new()),
+            Storage::Q4_0 => Weights::Q4_0(Vec::new()),
+            Storage::Q4_1 => Weights::Q4_1(Vec::new()),
+        };
+        Self { storage, blocks: inputs / storage.block_len(), pending: Vec::new(), rows: 0, weights }
+    }
+
+    fn push(&mut self, row: Cow<'a, [u8]>) {
+        self.rows += 1;
+        self.pending.push(row);
+        if self.pending.len() == PANEL {
+            self.push_pending();
+        }
+    }
+
+    fn push_pending(&mut self) {
+        let rows = std::mem::take(&mut self.pending);
+        let (first, second) = rows.split_at(LANES.min(rows.len()));
+        self.push_panel([first, second]);
+    }
+
+    /// A panel of two times at most [`LANES`] rows.
+    fn push_panel(&mut self, halves: [&[Cow<'a, [u8]>]; 2]) {
+        let rows: [Option<&[u8]>; PANEL] =
+            std::array::from_fn(|column| halves[column / LANES].get(column % LANES).map(AsRef::as_ref));
+        let size = self.storage.block_bytes();
+        assert!(rows.iter().flatten().all(|row| row.len() == self.blocks * size), "length of a stored row");
+        match &mut self.weights {
+            Weights::F32(blocks) => pack(blocks, &rows, size),
+            Weights::Bf16(blocks) => pack(blocks, &rows, size),
+            Weights::Q8_0(blocks) => pack(blocks, &rows, size),
+            Weights::Q4_0(blocks) => pack(blocks, &rows, size),
+            Weights::Q4_1(blocks) => pack(blocks, &rows, size),
+        }
+    }
+
+    fn finish(mut self) -> Weights {
+        if !self.pending.is_empty() {
+            self.push_pending();
+        }
+        self.weights
+    }
+}
+
+/// Appends a panel of rows whose blocks have `size` bytes.
+fn pack<B: PanelBlock>(packed: &mut Vec<B>, rows: &[Option<&[u8]>; PANEL], size: usize) {
+    let blocks = rows.iter().flatten().map(|row| row.len() / size).max().unwrap_or(0);
+    for rows in rows.chunks(B::OUTPUTS) {
+        packed.extend((0..blocks).map(|block| {
+            let columns: Vec<_> =
+                rows.iter().map(|row| row.map(|row| &row[block * size..(block + 1) * size])).collect();
+            B::pack(&columns)
+        }));
+    }
 }
 
 /// Panels per piece: few pieces, yet enough of them that a late thread can be helped; whole groups.
@@ -126,69 +255,88 @@ fn grain(panels: usize, multiplications_per_panel: usize, threads: usize) -> usi
 
 #[inline(always)]
 fn compute_panels<L: Lanes>(product: &Product<'_>, panels: Range<usize>) {
-    let rows = product.input.len() / product.layer.inputs;
-    let mut panel = panels.start;
-    while panel < panels.end {
-        let group = panel..panels.end.min(panel + GROUP);
-        let mut tiles = rows.div_ceil(tile_rows::<L>());
-        let mut row = 0;
-        while row < rows {
-            let height = (rows - row).div_ceil(tiles);
-            product.tiles::<L>(row, height, group.clone());
-            row += height;
-            tiles -= 1;
-        }
-        panel = group.end;
+    match (&product.layer.weights, &product.input) {
+        (Weights::F32(weights), Input::Values(rows)) => product.panels::<L, _>(weights, rows, panels),
+        (Weights::Bf16(weights), Input::Values(rows)) => product.panels::<L, _>(weights, rows, panels),
+        (Weights::Q8_0(weights), Input::Quantized(rows)) => product.panels::<L, _>(weights, rows, panels),
+        (Weights::Q4_0(weights), Input::Quantized(rows)) => product.panels::<L, _>(weights, rows, panels),
+        (Weights::Q4_1(weights), Input::Quantized(rows)) => product.panels::<L, _>(weights, rows, panels),
+        _ => unreachable!("the input is made for the storage"),
     }
-}
-
-/// Rows of the largest tile.
-const fn tile_rows<L: Lanes>() -> usize {
-    if has_room::<L>(8, 1) { 8 } else { 3 }
-}
-
-/// Whether the sums of a tile leave enough registers for weights and values.
-const fn has_room<L: Lanes>(rows: usize, panels: usize) -> bool {
-    2 * rows * panels <= L::REGISTERS / 4 * 3
 }
 
 impl Product<'_> {
-    /// Some rows for some panels.
+    /// All rows for some panels.
     #[inline(always)]
-    fn tiles<L: Lanes>(&self, row: usize, height: usize, panels: Range<usize>) {
-        match height {
-            1 => self.tiles_of::<L, 1>(row, panels),
-            2 => self.tiles_of::<L, 2>(row, panels),
-            3 => self.tiles_of::<L, 3>(row, panels),
-            4 => self.tiles_of::<L, 4>(row, panels),
-            5 => self.tiles_of::<L, 5>(row, panels),
-            6 => self.tiles_of::<L, 6>(row, panels),
-            7 => self.tiles_of::<L, 7>(row, panels),
-            _ => self.tiles_of::<L, 8>(row, panels),
+    fn panels<L: Lanes, B: PanelBlock>(&self, weights: &[B], rows: &[B::Activation], panels: Range<usize>) {
+        let mut panel = panels.start;
+        while panel < panels.end {
+            let group = panel..panels.end.min(panel + GROUP);
+            let mut tiles = self.rows.div_ceil(B::tile_rows::<L>());
+            let mut row = 0;
+            while row < self.rows {
+                let height = (self.rows - row).div_ceil(tiles);
+                self.tiles::<L, B>(weights, rows, row..row + height, group.clone());
+                row += height;
+                tiles -= 1;
+            }
+            panel = group.end;
         }
     }
 
-    /// As many panels at a time as registers hold: each sum is a chain that waits for itself, many chains hide that.
+    /// Some rows for some panels.
     #[inline(always)]
-    fn tiles_of<L: Lanes, const ROWS: usize>(&self, row: usize, panels: Range<usize>) {
+    fn tiles<L: Lanes, B: PanelBlock>(
+        &self,
+        weights: &[B],
+        rows: &[B::Activation],
+        tile: Range<usize>,
+        panels: Range<usize>,
+    ) {
+        match tile.len() {
+            1 => self.tiles_of::<L, B, 1>(weights, rows, tile.start, panels),
+            2 => self.tiles_of::<L, B, 2>(weights, rows, tile.start, panels),
+            3 => self.tiles_of::<L, B, 3>(weights, rows, tile.start, panels),
+            4 => self.tiles_of::<L, B, 4>(weights, rows, tile.start, panels),
+            5 => self.tiles_of::<L, B, 5>(weights, rows, tile.start, panels),
+            6 => self.tiles_of::<L, B, 6>(weights, rows, tile.start, panels),
+            7 => self.tiles_of::<L, B, 7>(weights, rows, tile.start, panels),
+            _ => self.tiles_of::<L, B, 8>(weights, rows, tile.start, panels),
+        }
+    }
+
+    #[inline(always)]
+    fn tiles_of<L: Lanes, B: PanelBlock, const ROWS: usize>(
+        &self,
+        weights: &[B],
+        rows: &[B::Activation],
+        row: usize,
+        panels: Range<usize>,
+    ) {
         let mut panel = panels.start;
-        while has_room::<L>(ROWS, 2) && panel + 2 <= panels.end {
-            self.tile::<L, ROWS, 2>(row, panel);
+        while B::has_room_for_two::<L>(ROWS) && panel + 2 <= panels.end {
+            self.tile::<L, B, ROWS, 2>(weights, rows, row, panel);
             panel += 2;
         }
         for panel in panel..panels.end {
-            self.tile::<L, ROWS, 1>(row, panel);
+            self.tile::<L, B, ROWS, 1>(weights, rows, row, panel);
         }
     }
 
     #[inline(always)]
-    fn tile<L: Lanes, const ROWS: usize, const PANELS: usize>(&self, row: usize, first: usize) {
-        let inputs = self.layer.inputs;
-        let rows = &self.input[row * inputs..(row + ROWS) * inputs];
-        let panels = &self.layer.panels[first * inputs..(first + PANELS) * inputs];
-        let sums = multiply::<L, ROWS, PANELS>(inputs, rows, panels);
-        for (row, sums) in (row..).zip(sums) {
-            for (panel, sums) in (first..).zip(sums) {
+    fn tile<L: Lanes, B: PanelBlock, const ROWS: usize, const PANELS: usize>(
+        &self,
+        weights: &[B],
+        rows: &[B::Activation],
+        row: usize,
+        first: usize,
+    ) {
+        let blocks = self.layer.inputs / B::INPUTS;
+        let rows = &rows[row * blocks..(row + ROWS) * blocks];
+        let panels = &weights[first * B::STRIPS * blocks..(first + PANELS) * B::STRIPS * blocks];
+        let sums = multiply::<L, B, ROWS, PANELS>(blocks, rows, panels);
+        for (panel, sums) in (first..).zip(sums) {
+            for (row, sums) in (row..).zip(sums) {
                 self.finish(row, panel, sums);
             }
         }

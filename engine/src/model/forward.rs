@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::kv_cache::LayerCache;
 use super::workspace::{CHUNK_ROWS, resized};
 use super::{KvCache, Layer, Model, Workspace};
-use crate::kernels::{Attention, rms_norm, rope};
+use crate::kernels::{ActivationBlock, Attention, Compute, rms_norm, rope};
 
 /// Rows of a piece where the work of a row is small.
 const LIGHT_ROWS: usize = 16;
@@ -149,7 +149,7 @@ impl Model {
         self.normalize(hidden, &layer.attention_norm, normed);
         let width = layer.qkv.outputs();
         let qkv = resized(&mut workspace.qkv, rows * width);
-        layer.qkv.set(&self.pool, self.instruction_set, normed, qkv);
+        layer.qkv.set(self.compute(&mut workspace.activations), normed, qkv);
 
         let (head_dim, heads, kv_heads) = (config.head_dim, config.num_attention_heads, config.num_key_value_heads);
         let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);
@@ -168,7 +168,7 @@ impl Model {
             self.instruction_set,
             attended,
         );
-        layer.output.add(&self.pool, self.instruction_set, attended, hidden);
+        layer.output.add(self.compute(&mut workspace.activations), attended, hidden);
     }
 
     fn run_mlp(&self, workspace: &mut Workspace, layer: &Layer, rows: usize) {
@@ -176,8 +176,8 @@ impl Model {
         let normed = resized(&mut workspace.normed, hidden.len());
         self.normalize(hidden, &layer.mlp_norm, normed);
         let activated = resized(&mut workspace.activated, rows * layer.gate_up.outputs());
-        layer.gate_up.gate(&self.pool, self.instruction_set, normed, activated);
-        layer.down.add(&self.pool, self.instruction_set, activated, hidden);
+        layer.gate_up.gate(self.compute(&mut workspace.activations), normed, activated);
+        layer.down.add(self.compute(&mut workspace.activations), activated, hidden);
     }
 
     /// Logits of some rows of `workspace.hidden` into `workspace.logits`, from row `first` on.
@@ -187,7 +187,11 @@ impl Model {
         let normed = resized(&mut workspace.normed, hidden.len());
         self.normalize(hidden, &self.norm, normed);
         let logits = &mut workspace.logits[first * vocab_size..(first + rows.len()) * vocab_size];
-        self.lm_head.set(&self.pool, self.instruction_set, normed, logits);
+        self.lm_head.set(self.compute(&mut workspace.activations), normed, logits);
+    }
+
+    fn compute<'a>(&'a self, activations: &'a mut Vec<ActivationBlock>) -> Compute<'a> {
+        Compute { pool: &self.pool, set: self.instruction_set, activations }
     }
 
     fn normalize(&self, rows: &[f32], weight: &[f32], normed: &mut [f32]) {

@@ -5,7 +5,7 @@ use std::thread;
 
 use serde::Serialize;
 
-use crate::kernels::InstructionSet;
+use crate::kernels::{InstructionSet, Storage};
 
 /// How to compute. The default uses everything the process may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub struct ComputeOptions {
     pub threads: usize,
     /// Vector instructions; none for the best that the processor has.
     pub instruction_set: Option<InstructionSet>,
+    /// Storage of the weights of linear layers; none for that of the checkpoint. A narrower one makes forwards cheaper and results
+    /// less exact.
+    pub storage: Option<Storage>,
 }
 
 impl ComputeOptions {

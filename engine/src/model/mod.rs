@@ -6,6 +6,7 @@ mod cost;
 mod forward;
 mod hardware;
 mod kv_cache;
+mod weights;
 mod workspace;
 
 use thiserror::Error;
@@ -17,7 +18,8 @@ pub use kv_cache::KvCache;
 pub use workspace::Workspace;
 
 use crate::checkpoint::{Checkpoint, ModelConfig};
-use crate::kernels::{InstructionSet, PackedLinear, ThreadPool};
+use crate::kernels::{InstructionSet, PackedLinear, Storage, ThreadPool};
+use weights::Weights;
 
 /// A model ready to compute. Immutable: share it between threads.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Model {
     pool: ThreadPool,
     rope_frequencies: Vec<f32>,
     /// `[vocab, hidden]`; none where the output layer is the embedding.
-    embedding: Option<Vec<f32>>,
+    embedding: Option<PackedLinear>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
     lm_head: PackedLinear,
@@ -54,6 +56,20 @@ pub enum LoadError {
     /// The checkpoint lacks a weight. `Checkpoint::open` refuses such checkpoints.
     #[error("the checkpoint has no tensor `{0}`")]
     MissingTensor(String),
+    /// A quantised storage was asked for that does not fit the shape of the model.
+    #[error(
+        "tensor `{name}` has rows of {inputs} weights, but {storage} stores blocks of {block}; choose bf16 or f32, or leave the storage as the checkpoint has it"
+    )]
+    Storage {
+        /// The tensor.
+        name: String,
+        /// Length of its rows.
+        inputs: usize,
+        /// What was asked for.
+        storage: Storage,
+        /// Length of its blocks.
+        block: usize,
+    },
     /// The system refused to start a thread.
     #[error("cannot start the compute threads: {0}. Ask for fewer threads or raise the limit on processes")]
     Threads(#[from] std::io::Error),
@@ -67,15 +83,12 @@ impl Model {
             return Err(LoadError::InstructionSet(instruction_set));
         }
         let config = checkpoint.config().clone();
-        let read = |name: &str| match checkpoint.tensors().get(name) {
-            Some(tensor) => Ok(tensor.to_f32()),
-            None => Err(LoadError::MissingTensor(name.to_owned())),
-        };
-        let embedding = read("model.embed_tokens.weight")?;
+        let weights = Weights::new(checkpoint, options.storage);
+        let embedding = weights.stacked(&["model.embed_tokens.weight"])?;
         let (embedding, lm_head) = if config.tie_word_embeddings {
-            (None, PackedLinear::stacked(&[&embedding], config.hidden_size))
+            (None, embedding)
         } else {
-            (Some(embedding), PackedLinear::stacked(&[&read("lm_head.weight")?], config.hidden_size))
+            (Some(embedding), weights.stacked(&["lm_head.weight"])?)
         };
         Ok(Self {
             eos_token_ids: checkpoint.eos_token_ids().to_vec(),
@@ -83,8 +96,8 @@ impl Model {
             pool: ThreadPool::new(options.threads())?,
             rope_frequencies: config.rope_frequencies(),
             embedding,
-            layers: (0..config.num_hidden_layers).map(|i| Layer::load(&config, i, read)).collect::<Result<_, _>>()?,
-            norm: read("model.norm.weight")?,
+            layers: (0..config.num_hidden_layers).map(|index| Layer::load(weights, index)).collect::<Result<_, _>>()?,
+            norm: weights.values("model.norm.weight")?,
             lm_head,
             config,
         })
@@ -109,33 +122,32 @@ impl Model {
         }
     }
 
+    /// How its linear layers are stored, the widest first; several where the checkpoint mixes them.
+    pub fn storages(&self) -> Vec<Storage> {
+        let layers = self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down]);
+        let mut storages: Vec<_> = layers.chain([&self.lm_head]).map(PackedLinear::storage).collect();
+        storages.sort_unstable_by(|a, b| b.cmp(a));
+        storages.dedup();
+        storages
+    }
+
     /// Copies the embedding of a token into a row.
     fn embed(&self, token: u32, row: &mut [f32]) {
-        let token = token as usize;
-        match &self.embedding {
-            Some(table) => row.copy_from_slice(&table[token * row.len()..(token + 1) * row.len()]),
-            None => self.lm_head.copy_weights(token, row),
-        }
+        self.embedding.as_ref().unwrap_or(&self.lm_head).copy_weights(token as usize, row);
     }
 }
 
 impl Layer {
-    fn load(
-        config: &ModelConfig,
-        index: usize,
-        read: impl Fn(&str) -> Result<Vec<f32>, LoadError>,
-    ) -> Result<Self, LoadError> {
-        let read = |name: &str| read(&format!("model.layers.{index}.{name}.weight"));
-        let hidden = config.hidden_size;
-        let [q, k, v] = [read("self_attn.q_proj")?, read("self_attn.k_proj")?, read("self_attn.v_proj")?];
-        let attended = config.num_attention_heads * config.head_dim;
+    fn load(weights: Weights<'_>, index: usize) -> Result<Self, LoadError> {
+        let name = |name: &str| format!("model.layers.{index}.{name}.weight");
+        let [q, k, v] = ["q", "k", "v"].map(|kind| name(&format!("self_attn.{kind}_proj")));
         Ok(Self {
-            attention_norm: read("input_layernorm")?,
-            qkv: PackedLinear::stacked(&[&q, &k, &v], hidden),
-            output: PackedLinear::stacked(&[&read("self_attn.o_proj")?], attended),
-            mlp_norm: read("post_attention_layernorm")?,
-            gate_up: PackedLinear::gated(&read("mlp.gate_proj")?, &read("mlp.up_proj")?, hidden),
-            down: PackedLinear::stacked(&[&read("mlp.down_proj")?], config.intermediate_size),
+            attention_norm: weights.values(&name("input_layernorm"))?,
+            qkv: weights.stacked(&[&q, &k, &v])?,
+            output: weights.stacked(&[&name("self_attn.o_proj")])?,
+            mlp_norm: weights.values(&name("post_attention_layernorm"))?,
+            gate_up: weights.gated(&name("mlp.gate_proj"), &name("mlp.up_proj"))?,
+            down: weights.stacked(&[&name("mlp.down_proj")])?,
         })
     }
 }

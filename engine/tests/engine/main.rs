@@ -6,5 +6,6 @@ mod checkpoint;
 mod decoding;
 mod exactness;
 mod oracle;
+mod storages;
 mod support;
 mod tokenizer;

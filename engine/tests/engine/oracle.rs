@@ -34,7 +34,8 @@ fn both_forwards_give_the_same_logits() {
         let expected = oracle(&checkpoint).logits(&tokens, &Arc::new(rows), &selected).unwrap();
         let expected: Vec<Vec<f64>> = expected.to_dtype(DType::F64).unwrap().to_vec2().unwrap();
         for instruction_set in instruction_sets() {
-            let options = ComputeOptions { threads: 1, instruction_set: Some(instruction_set) };
+            let options =
+                ComputeOptions { threads: 1, instruction_set: Some(instruction_set), ..ComputeOptions::default() };
             let model = Model::load(&checkpoint, options).unwrap();
             let (mut workspace, mut cache) = (Workspace::new(&model), KvCache::new(&model, tokens.len()));
             let logits = model.forward(&mut workspace, &mut cache, &tokens).unwrap();

@@ -38,7 +38,11 @@ pub(crate) fn folder(config: &ModelConfig, seed: u64) -> TempDir {
 /// A random model.
 pub(crate) fn model(config: &ModelConfig, seed: u64, threads: usize, instruction_set: InstructionSet) -> Model {
     let checkpoint = Checkpoint::open(folder(config, seed).path()).unwrap();
-    Model::load(&checkpoint, ComputeOptions { threads, instruction_set: Some(instruction_set) }).unwrap()
+    Model::load(
+        &checkpoint,
+        ComputeOptions { threads, instruction_set: Some(instruction_set), ..ComputeOptions::default() },
+    )
+    .unwrap()
 }
 
 /// The instruction sets that this machine can test.

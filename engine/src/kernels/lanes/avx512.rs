@@ -1,0 +1,101 @@
+#![expect(unsafe_code, reason = "vector intrinsics")]
+#![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
+//! Lanes in one register of sixteen.
+
+use std::arch::x86_64::{
+    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi16,
+};
+use std::mem::transmute;
+
+use super::{LANES, Lanes};
+use crate::kernels::activations::Quad;
+
+// SAFETY of all methods: see the module above; arrays and vectors have the same bytes. (The load and store intrinsics check their
+// pointers in debug builds, which costs more than the arithmetic.)
+
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Avx512Lanes(__m512);
+
+impl Lanes for Avx512Lanes {
+    const REGISTERS: usize = 32;
+    type Integers = __m512i;
+    type Factors = __m512i;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        Self(unsafe { transmute::<[f32; LANES], __m512>(*values) })
+    }
+
+    #[inline(always)]
+    fn load_bf16(bits: &[u16; LANES]) -> Self {
+        let bits = unsafe { transmute::<[u16; LANES], __m256i>(*bits) };
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))) })
+    }
+
+    #[inline(always)]
+    fn load_f16(bits: &[u16; LANES]) -> Self {
+        Self(unsafe { _mm512_cvtph_ps(transmute::<[u16; LANES], __m256i>(*bits)) })
+    }
+
+    #[inline(always)]
+    fn store(self, values: &mut [f32; LANES]) {
+        *values = unsafe { transmute::<__m512, [f32; LANES]>(self.0) };
+    }
+
+    #[inline(always)]
+    fn multiply(self, other: Self) -> Self {
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, factor: Self, addend: Self) -> Self {
+        Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
+    fn splat_integer(value: i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    fn from_integers(integers: __m512i) -> Self {
+        Self(unsafe { _mm512_cvtepi32_ps(integers) })
+    }
+
+    #[inline(always)]
+    fn bytes(bytes: &[u8; 4 * LANES]) -> __m512i {
+        unsafe { transmute::<[u8; 4 * LANES], __m512i>(*bytes) }
+    }
+
+    #[inline(always)]
+    fn nibbles(bytes: &[u8; 4 * LANES]) -> [__m512i; 2] {
+        unsafe {
+            let (bytes, mask) = (Self::bytes(bytes), _mm512_set1_epi8(0x0f));
+            [_mm512_and_si512(bytes, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask)]
+        }
+    }
+
+    #[inline(always)]
+    fn dot(factors: __m512i, quad: &Quad, sums: __m512i) -> __m512i {
+        unsafe {
+            _mm512_dpbusd_epi32(
+                sums,
+                factors,
+                _mm512_set1_epi32(i32::from_ne_bytes(quad.bytes.map(|value| value as u8))),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(address: *const T) {
+        // SAFETY: a prefetch of an invalid address does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+}

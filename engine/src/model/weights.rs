@@ -1,0 +1,90 @@
+//! From the tensors of a checkpoint to packed layers.
+
+use std::borrow::Cow;
+
+use super::LoadError;
+use crate::checkpoint::{Checkpoint, Dtype, TensorView};
+use crate::kernels::{PackedLinear, Storage};
+
+/// Reads the tensors of a checkpoint.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    /// How linear layers are stored; none: each as the checkpoint stores it.
+    storage: Option<Storage>,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(checkpoint: &'a Checkpoint, storage: Option<Storage>) -> Self {
+        Self { checkpoint, storage }
+    }
+
+    /// All values of a tensor.
+    pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+        self.tensor(name).map(|tensor| tensor.to_f32())
+    }
+
+    /// A layer of matrices that read the same input, one below the other.
+    pub(super) fn stacked(&self, names: &[&str]) -> Result<PackedLinear, LoadError> {
+        let matrices = names.iter().map(|name| self.tensor(name)).collect::<Result<Vec<_>, _>>()?;
+        let storage = self.storage(names, &matrices)?;
+        let rows = matrices.iter().flat_map(|matrix| rows(matrix, storage));
+        Ok(PackedLinear::stacked(storage, inputs(&matrices), rows))
+    }
+
+    /// The first layer of a feed-forward network: gate and up.
+    pub(super) fn gated(&self, gate: &str, up: &str) -> Result<PackedLinear, LoadError> {
+        let matrices = [self.tensor(gate)?, self.tensor(up)?];
+        let storage = self.storage(&[gate, up], &matrices)?;
+        let [gate, up] = matrices.each_ref().map(|matrix| rows(matrix, storage));
+        Ok(PackedLinear::gated(storage, inputs(&matrices), gate, up))
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorView<'a>, LoadError> {
+        self.checkpoint.tensors().get(name).ok_or_else(|| LoadError::MissingTensor(name.to_owned()))
+    }
+
+    /// Matrices of one layer share a storage: where the checkpoint gives them different ones, the widest of them.
+    fn storage(&self, names: &[&str], matrices: &[TensorView<'_>]) -> Result<Storage, LoadError> {
+        let widest = matrices.iter().map(|matrix| storage_of(matrix.dtype)).max().unwrap_or(Storage::F32);
+        let storage = self.storage.unwrap_or(widest);
+        let inputs = inputs(matrices);
+        if inputs.is_multiple_of(storage.block_len()) {
+            Ok(storage)
+        } else {
+            let name = names.first().copied().unwrap_or_default().to_owned();
+            Err(LoadError::Storage { name, inputs, storage, block: storage.block_len() })
+        }
+    }
+}
+
+/// The storage that keeps what the checkpoint stores.
+fn storage_of(dtype: Dtype) -> Storage {
+    match dtype {
+        Dtype::F32 | Dtype::F16 => Storage::F32,
+        Dtype::Bf16 => Storage::Bf16,
+    }
+}
+
+fn inputs(matrices: &[TensorView<'_>]) -> usize {
+    matrices.first().and_then(|matrix| matrix.shape.last()).copied().unwrap_or(0)
+}
+
+/// The rows of a matrix as `storage` writes them.
+fn rows<'a>(matrix: &TensorView<'a>, storage: Storage) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
+    let TensorView { shape, dtype, bytes } = *matrix;
+    let outputs = shape.first().copied().unwrap_or(0).max(1);
+    let is_stored_so = is_exactly(dtype, storage);
+    bytes.chunks_exact(bytes.len() / outputs).map(move |bytes| {
+        if is_stored_so {
+            Cow::Borrowed(bytes)
+        } else {
+            Cow::Owned(storage.encode(&TensorView { shape: &shape[1..], dtype, bytes }.to_f32()))
+        }
+    })
+}
+
+/// Whether both write the same bytes.
+fn is_exactly(dtype: Dtype, storage: Storage) -> bool {
+    dtype != Dtype::F16 && storage_of(dtype) == storage
+}
