@@ -16,8 +16,8 @@ pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 pub use decode::{
-    DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sequence, Statistics, Strategy, generate,
-    generate_with_trajectories,
+    DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, SamplingError, Sequence,
+    Statistics, Strategy, generate, generate_sampled, generate_with_trajectories,
 };
 pub use kernels::{InstructionSet, Storage};
 pub use model::{

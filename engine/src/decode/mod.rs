@@ -1,9 +1,10 @@
-//! Greedy decoding, one token a forward or several by Jacobi iteration: the same tokens either way.
+//! Decoding, one token a forward or several by Jacobi iteration: the same tokens either way.
 //!
 //! [`accept`] and [`guesses`] decide, purely; [`Sequence`] runs the model.
 
 mod accept;
 mod guesses;
+mod sampling;
 mod sequence;
 mod statistics;
 mod trajectory;
@@ -12,6 +13,7 @@ use std::num::NonZeroUsize;
 
 use thiserror::Error;
 
+pub use sampling::{Sampling, SamplingError};
 pub use sequence::Sequence;
 pub use statistics::Statistics;
 pub use trajectory::{JacobiTrajectory, generate_with_trajectories};
@@ -95,19 +97,33 @@ pub enum DecodeError {
     /// Nothing was asked for.
     #[error("max_new_tokens is 0; ask for at least one token")]
     NothingToGenerate,
+    /// A value that sampling cannot work with.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
     /// The model refused a forward: a token outside its vocabulary.
     #[error(transparent)]
     Forward(#[from] ForwardError),
 }
 
-/// Decodes a prompt to its end.
+/// Decodes a prompt to its end, always with the most likely token.
 pub fn generate(
     model: &Model,
     workspace: &mut Workspace,
     prompt: &[u32],
     options: DecodeOptions,
 ) -> Result<Generation, DecodeError> {
-    let mut sequence = Sequence::start(model, prompt, options)?;
+    generate_sampled(model, workspace, prompt, options, Sampling::default())
+}
+
+/// Decodes a prompt to its end, drawing tokens as `sampling` says.
+pub fn generate_sampled(
+    model: &Model,
+    workspace: &mut Workspace,
+    prompt: &[u32],
+    options: DecodeOptions,
+    sampling: Sampling,
+) -> Result<Generation, DecodeError> {
+    let mut sequence = Sequence::start_sampled(model, prompt, options, sampling)?;
     loop {
         sequence.step(model, workspace)?;
         if let Some(finish_reason) = sequence.finish_reason() {

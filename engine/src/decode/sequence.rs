@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::accept::accepted_len;
 use super::guesses::{Guesses, Source};
+use super::sampling::{Picker, Sampling};
 use super::{DecodeError, DecodeOptions, FinishReason, Statistics, check_prompt, cut_at_end};
 use crate::model::{KvCache, Model, Workspace};
 
@@ -17,6 +18,7 @@ pub struct Sequence {
     prompt_tokens: usize,
     /// Most tokens to generate.
     limit: usize,
+    picker: Picker,
     guesses: Guesses,
     inputs: Vec<u32>,
     predictions: Vec<u32>,
@@ -25,8 +27,18 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Checks the prompt and makes room for it; computes nothing yet.
+    /// Checks the prompt and makes room for it; computes nothing yet. Tokens will be the most likely ones.
     pub fn start(model: &Model, prompt: &[u32], options: DecodeOptions) -> Result<Self, DecodeError> {
+        Self::start_sampled(model, prompt, options, Sampling::default())
+    }
+
+    /// [`Sequence::start`] of a text whose tokens will be drawn as `sampling` says.
+    pub fn start_sampled(
+        model: &Model,
+        prompt: &[u32],
+        options: DecodeOptions,
+        sampling: Sampling,
+    ) -> Result<Self, DecodeError> {
         let limit = check_prompt(model, prompt, options)?;
         let mut known = Vec::with_capacity(prompt.len() + limit);
         known.extend_from_slice(prompt);
@@ -36,6 +48,7 @@ impl Sequence {
             known,
             prompt_tokens: prompt.len(),
             limit,
+            picker: Picker::new(sampling, model.instruction_set(), model.config().vocab_size, prompt)?,
             guesses: Guesses::new(options.strategy.lookup()),
             inputs: Vec::new(),
             predictions: Vec::new(),
@@ -79,7 +92,8 @@ impl Sequence {
 
     fn prefill(&mut self, model: &Model, workspace: &mut Workspace) -> Result<(), DecodeError> {
         let begin = Instant::now();
-        let first = model.forward_last(workspace, &mut self.cache, &self.known)?.argmax(0);
+        let logits = model.forward_last(workspace, &mut self.cache, &self.known)?;
+        let first = self.picker.pick(logits.row(0), self.known.len());
         self.emit(model, &[first]);
         self.refill(1, &[]);
         self.statistics.prefill_seconds += begin.elapsed().as_secs_f64();
@@ -94,7 +108,14 @@ impl Sequence {
         let logits = model.forward(workspace, &mut self.cache, &self.inputs)?;
         let mut predictions = std::mem::take(&mut self.predictions);
         predictions.clear();
-        predictions.extend((0..logits.rows()).map(|row| logits.argmax(row)));
+        // The pick of a row is the one that follows its own inputs, right or wrong.
+        for (row, &input) in self.inputs.iter().enumerate() {
+            if row > 0 {
+                self.picker.push(input);
+            }
+            predictions.push(self.picker.pick(logits.row(row), self.known.len() + row));
+        }
+        self.inputs[1..].iter().for_each(|&input| self.picker.pop(input));
         let accepted = accepted_len(&self.inputs, &predictions);
         let added = self.emit(model, &predictions[..accepted]);
         self.cache.truncate(self.known.len() - 1);
@@ -110,6 +131,7 @@ impl Sequence {
         let eos = if self.options.stop_at_eos { model.eos_token_ids() } else { &[] };
         let (added, finish_reason) = cut_at_end(found, self.left(), eos);
         self.known.extend_from_slice(&found[..added]);
+        found[..added].iter().for_each(|&token| self.picker.push(token));
         self.finish_reason = finish_reason;
         self.statistics.generated_tokens += added;
         added

@@ -100,9 +100,53 @@ pub(super) fn exponential(x: f32) -> f32 {
     if x < LOWEST { 0.0 } else { value }
 }
 
+/// `exp(value - highest)` of each value into `output`, and their sum in an order of its own.
+pub(crate) fn exponentials(set: InstructionSet, values: &[f32], highest: f32, output: &mut [f32]) -> f64 {
+    /// Values that are summed up in f32.
+    const PART: usize = 64 * LANES;
+    let mut total = 0.0;
+    for (values, output) in values.chunks(PART).zip(output.chunks_mut(PART)) {
+        let sum = &mut 0.0;
+        dispatch!(set, fn exponentials_of(values: &[f32], highest: f32, output: &mut [f32], sum: &mut f32));
+        total += f64::from(*sum);
+    }
+    total
+}
+
+#[inline(always)]
+fn exponentials_of<L: Lanes>(values: &[f32], highest: f32, output: &mut [f32], sum: &mut f32) {
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let (whole_output, rest_output) = output.as_chunks_mut::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (values, output) in whole.iter().zip(whole_output) {
+        for lane in 0..LANES {
+            output[lane] = exponential(values[lane] - highest);
+            sums[lane] += output[lane];
+        }
+    }
+    for (value, output) in rest.iter().zip(rest_output) {
+        *output = exponential(value - highest);
+        sums[0] += *output;
+    }
+    *sum = horizontal_sum(sums);
+}
+
+/// Index of the highest value, the first among equals; not a number never wins.
+pub(crate) fn argmax(values: &[f32]) -> u32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
+        }
+    }
+    let highest = highest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    values.iter().position(|&value| value >= highest).unwrap_or(0) as u32
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{InstructionSet, exponential, rms_norm, rope};
+    use super::{InstructionSet, argmax, exponential, exponentials, rms_norm, rope};
 
     #[test]
     fn exponential_is_close_to_the_library_everywhere() {
@@ -140,5 +184,32 @@ mod tests {
         let mut head = [1.0, 0.0, 0.0, 1.0];
         rope(&mut head, &[0.6, 1.0, 0.8, 0.0]);
         assert_eq!(head.map(f32::to_bits), [0.6, 0.0, 0.8, 1.0_f32].map(f32::to_bits));
+    }
+
+    #[test]
+    fn ties_go_to_the_lowest_id_and_not_a_number_never_wins() {
+        let mut values = vec![0.0; 50];
+        values[17] = 3.0;
+        values[3] = 3.0;
+        assert_eq!(argmax(&values), 3);
+        values[49] = 4.0;
+        assert_eq!(argmax(&values), 49);
+        values[0] = f32::NAN;
+        assert_eq!(argmax(&values), 49);
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 1);
+    }
+
+    #[test]
+    fn exponentials_are_relative_to_the_highest_and_summed_up() {
+        for set in InstructionSet::available() {
+            for count in [1_u16, 15, 16, 1024, 2500] {
+                let values: Vec<f32> = (0..count).map(|i| f32::from(i % 97) / 7.0).collect();
+                let (highest, mut output) = (values[argmax(&values) as usize], vec![0.0; values.len()]);
+                let total = exponentials(set, &values, highest, &mut output);
+                let expected: f64 = values.iter().map(|value| f64::from(value - highest).exp()).sum();
+                assert!((total - expected).abs() < 1e-5 * expected, "{set}: {total} instead of {expected}");
+                assert_eq!(output[argmax(&values) as usize].to_bits(), 1.0_f32.to_bits());
+            }
+        }
     }
 }

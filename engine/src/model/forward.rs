@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::kv_cache::LayerCache;
 use super::workspace::{CHUNK_ROWS, resized};
 use super::{KvCache, Layer, Model, Workspace};
-use crate::kernels::{ActivationBlock, Attention, Compute, rms_norm, rope};
+use crate::kernels::{ActivationBlock, Attention, Compute, argmax, rms_norm, rope};
 
 /// Rows of a piece where the work of a row is small.
 const LIGHT_ROWS: usize = 16;
@@ -59,20 +59,6 @@ impl<'a> Logits<'a> {
     pub fn argmax(&self, index: usize) -> u32 {
         argmax(self.row(index))
     }
-}
-
-/// Index of the highest value, the first among equals.
-fn argmax(values: &[f32]) -> u32 {
-    const LANES: usize = 16;
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut highest = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
-        }
-    }
-    let highest = highest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-    values.iter().position(|&value| value >= highest).unwrap_or(0) as u32
 }
 
 impl Model {
@@ -206,23 +192,5 @@ impl Model {
                 normed,
             );
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::argmax;
-
-    #[test]
-    fn ties_go_to_the_lowest_id_and_not_a_number_never_wins() {
-        let mut values = vec![0.0; 50];
-        values[17] = 3.0;
-        values[3] = 3.0;
-        assert_eq!(argmax(&values), 3);
-        values[49] = 4.0;
-        assert_eq!(argmax(&values), 49);
-        values[0] = f32::NAN;
-        assert_eq!(argmax(&values), 49);
-        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 1);
     }
 }

@@ -122,6 +122,11 @@ impl Model {
         }
     }
 
+    /// The vector instructions of its kernels.
+    pub(crate) fn instruction_set(&self) -> InstructionSet {
+        self.instruction_set
+    }
+
     /// How its linear layers are stored, the widest first; several where the checkpoint mixes them.
     pub fn storages(&self) -> Vec<Storage> {
         let layers = self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down]);

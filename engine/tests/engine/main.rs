@@ -6,6 +6,7 @@ mod checkpoint;
 mod decoding;
 mod exactness;
 mod oracle;
+mod sampling;
 mod storages;
 mod support;
 mod tokenizer;
