@@ -17,7 +17,7 @@ pub mod tokenizer;
 pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 pub use decode::{
     DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, SamplingError, Sequence,
-    Statistics, Strategy, generate, generate_sampled, generate_with_trajectories,
+    Statistics, Strategy, generate, generate_adaptively, generate_sampled, generate_with_trajectories, step_adaptively,
 };
 pub use kernels::{InstructionSet, Storage};
 pub use model::{

@@ -60,15 +60,36 @@ impl Sequence {
     /// The first step computes the prompt and finds the first token; every later one runs one forward. Returns the tokens found: at
     /// least one, none after the end of the text.
     pub fn step(&mut self, model: &Model, workspace: &mut Workspace) -> Result<&[u32], DecodeError> {
+        self.step_with(model, workspace, self.rows_limit())
+    }
+
+    /// [`Sequence::step`] with so many rows, where it is not the first: at least one, at most [`Sequence::rows_limit`].
+    pub fn step_with(&mut self, model: &Model, workspace: &mut Workspace, rows: usize) -> Result<&[u32], DecodeError> {
         let before = self.known.len();
         if self.finish_reason.is_none() {
-            if before == self.prompt_tokens {
-                self.prefill(model, workspace)?;
-            } else {
+            if self.is_prefilled() {
+                self.guesses.shorten(rows.saturating_sub(1));
                 self.decode_step(model, workspace)?;
+            } else {
+                self.prefill(model, workspace)?;
             }
         }
         Ok(&self.known[before..])
+    }
+
+    /// Whether the prompt is computed.
+    pub fn is_prefilled(&self) -> bool {
+        self.known.len() > self.prompt_tokens
+    }
+
+    /// Most rows of the next forward: those of the strategy, but never more than tokens are left.
+    pub fn rows_limit(&self) -> usize {
+        self.options.strategy.block_size().min(self.left()).max(1)
+    }
+
+    /// Positions that the next forward reads.
+    pub fn context(&self) -> usize {
+        self.cache.len()
     }
 
     /// Why the text ended; none while it has not.
@@ -156,11 +177,7 @@ impl Sequence {
 
     /// Slides the window: never more rows than tokens are left.
     fn refill(&mut self, added: usize, rest: &[u32]) {
-        let rows = self.options.strategy.block_size().min(self.left());
-        match rows {
-            0 => self.guesses.shorten(0),
-            rows => self.guesses.refill(&self.known, added, rest, rows - 1),
-        }
+        self.guesses.refill(&self.known, added, rest, self.rows_limit() - 1);
     }
 
     /// Tokens that may still be generated.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 #![expect(clippy::float_cmp, reason = "exactness is what is tested")]
 
+mod adaptive;
 mod checkpoint;
 mod decoding;
 mod exactness;

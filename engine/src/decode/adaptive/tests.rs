@@ -1,0 +1,140 @@
+use super::{Candidate, CostCurve, Gains, Pace, SIZES, TextPace, Turn, allot};
+
+/// Uniform numbers, the same in every run.
+struct Random(u64);
+
+impl Random {
+    /// From 0 to 1.
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A text of which we know everything: each guess is right with some probability, as long as the ones before it are.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    /// Of the first guess.
+    first: f64,
+    /// Of each later one.
+    later: f64,
+}
+
+impl Text {
+    fn emitted(self, rows: usize, random: &mut Random) -> usize {
+        let mut emitted = 1;
+        while emitted < rows && random.unit() < if emitted == 1 { self.first } else { self.later } {
+            emitted += 1;
+        }
+        emitted
+    }
+
+    fn expected(self, rows: usize) -> f64 {
+        (1..rows).map(|k| self.first * self.later.powf(k as f64 - 1.0)).sum::<f64>() + 1.0
+    }
+}
+
+fn curve(seconds: impl Fn(usize) -> f64) -> CostCurve {
+    CostCurve::new(&SIZES.map(|rows| (rows, seconds(rows))), 0.0).unwrap()
+}
+
+/// Tokens per second of the policy over the best fixed size, for a batch of equal texts.
+fn over_best_fixed(text: Text, seconds: &dyn Fn(usize) -> f64, batch: usize, forwards: usize, seed: u64) -> f64 {
+    let mut random = Random(seed);
+    let measured: Vec<_> = (1..=256).map(|rows| (rows, seconds(rows))).collect();
+    let mut pace = Pace::new(CostCurve::new(&measured, 0.0).unwrap());
+    let mut texts = vec![TextPace::default(); batch];
+    let (mut tokens, mut time) = (0.0, 0.0);
+    for _ in 0..forwards {
+        let mut turns: Vec<_> = texts.iter_mut().map(|pace| Turn { pace, limit: 16, context: 100 }).collect();
+        let rows = pace.rows(&mut turns);
+        for (own, &rows) in texts.iter_mut().zip(&rows) {
+            let emitted = text.emitted(rows, &mut random);
+            // what the choice is worth, not what luck made of it
+            tokens += text.expected(rows);
+            pace.emitted(own, rows, emitted);
+        }
+        let total: usize = rows.iter().sum();
+        time += seconds(total);
+        pace.took(total, 0, seconds(total) * (0.9 + 0.2 * random.unit()));
+    }
+    let best = SIZES.iter().map(|&rows| batch as f64 * text.expected(rows) / seconds(batch * rows)).fold(0.0, f64::max);
+    tokens / time / best
+}
+
+#[test]
+fn the_policy_loses_little_against_the_best_fixed_size() {
+    let flat = |_: usize| 1.0;
+    let linear = |rows: usize| rows as f64;
+    let memory_bound = |rows: usize| (rows as f64 / 9.0).max(1.0) + 0.02 * rows as f64;
+    let overhead = |rows: usize| 1.0 + 0.3 * rows as f64;
+    let curves: [&dyn Fn(usize) -> f64; 4] = [&flat, &linear, &memory_bound, &overhead];
+    for text in [
+        Text { first: 0.02, later: 0.02 },
+        Text { first: 0.3, later: 0.2 },
+        Text { first: 0.8, later: 0.8 },
+        Text { first: 0.97, later: 0.95 },
+    ] {
+        for (batch, forwards) in [(1, 4000), (4, 2000), (16, 1000)] {
+            let ratios: Vec<f64> = (0..3)
+                .flat_map(|seed| curves.map(|seconds| over_best_fixed(text, seconds, batch, forwards, seed)))
+                .collect();
+            let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+            assert!(mean > 0.98, "{text:?}, batch of {batch}: {mean}");
+            assert!(ratios.iter().all(|ratio| *ratio > 0.95), "{text:?}, batch of {batch}: {ratios:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_go_to_the_texts_that_make_most_of_them() {
+    let mut good = Gains::default();
+    let mut bad = Gains::default();
+    for _ in 0..50 {
+        for rows in SIZES {
+            good.record(rows, rows);
+            bad.record(rows, 1);
+        }
+    }
+    let candidate = |gains, limit| Candidate { gains, limit, context: 0 };
+    let cost = curve(|rows| 4.0 + rows as f64);
+    let rows = allot(&cost, &Gains::default(), &[candidate(&bad, 16), candidate(&good, 16), candidate(&bad, 16)]);
+    assert_eq!(rows, [1, 16, 1]);
+    assert_eq!(allot(&cost, &Gains::default(), &[candidate(&good, 5)]), [4], "never more than the limit");
+    assert_eq!(allot(&curve(|rows| rows.pow(2) as f64), &Gains::default(), &[candidate(&good, 16)]), [1]);
+    assert!(allot(&cost, &Gains::default(), &[]).is_empty());
+}
+
+#[test]
+fn costs_between_and_beyond_the_measured_sizes_lie_on_lines() {
+    let cost = CostCurve::new(&[(8, 3.0), (1, 1.0), (4, 1.5), (0, 9.0)], 0.01).unwrap();
+    for (rows, positions, expected) in
+        [(1, 0, 1.0), (4, 0, 1.5), (2, 0, 1.0 + 0.5 / 3.0), (6, 0, 2.25), (16, 0, 6.0), (4, 100, 2.5)]
+    {
+        let found = cost.seconds(rows, positions);
+        assert!((found - expected).abs() < 1e-9, "{rows} rows: {found} instead of {expected}");
+    }
+    assert_eq!(CostCurve::new(&[], 0.0), None);
+    let single = CostCurve::new(&[(1, 2.0)], 0.0).unwrap();
+    assert!(single.seconds(4, 0) >= 2.0);
+    let noisy = CostCurve::new(&[(1, 2.0), (2, 1.9)], 0.0).unwrap();
+    assert!(noisy.seconds(2, 0) >= 2.0, "more rows never cost less");
+}
+
+#[test]
+fn a_size_that_turns_out_dearer_is_corrected_and_a_busy_machine_is_not_mistaken_for_it() {
+    let mut cost = curve(|_| 1.0);
+    for _ in 0..400 {
+        cost.correct(8, 0, 1.5);
+        cost.correct(1, 0, 1.0);
+    }
+    assert!(cost.seconds(8, 0) / cost.seconds(1, 0) > 1.3, "{} {}", cost.seconds(8, 0), cost.seconds(1, 0));
+    let mut busy = curve(|rows| rows as f64);
+    for _ in 0..400 {
+        busy.correct(1, 0, 1.6);
+        busy.correct(8, 0, 8.0 * 1.6);
+        busy.correct(4, 0, 4.0 * 100.0);
+    }
+    let ratio = busy.seconds(8, 0) / busy.seconds(1, 0);
+    assert!((ratio - 8.0).abs() < 0.8, "{ratio}");
+}

@@ -1,0 +1,69 @@
+//! As many rows as pay: the tokens stay what they are.
+
+use std::num::NonZeroUsize;
+
+use cllm_engine::decode::adaptive::{CostCurve, Pace};
+use cllm_engine::{
+    DecodeOptions, InstructionSet, ModelConfig, Sampling, Strategy as Decoding, Workspace, generate_adaptively,
+    generate_sampled,
+};
+use proptest::prelude::*;
+
+use crate::support::{config, model};
+
+fn options(strategy: Decoding) -> DecodeOptions {
+    DecodeOptions { strategy, max_new_tokens: 80, stop_at_eos: false }
+}
+
+fn jacobi(block_size: usize) -> Decoding {
+    Decoding::Jacobi { block_size: NonZeroUsize::new(block_size).unwrap(), lookup: true }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn texts_are_those_of_autoregressive_decoding(
+        seed in 0_u64..30,
+        prompts in prop::collection::vec(prop::collection::vec(0_u32..12, 1..15), 1..4),
+        limit in 1_usize..=16,
+        flat: bool,
+        temperature in prop::sample::select(vec![0.0_f32, 1.0]),
+    ) {
+        let model = model(&ModelConfig { vocab_size: 12, ..config() }, seed, 1, InstructionSet::detect());
+        let seconds = |rows: usize| if flat { 1.0 } else { rows as f64 };
+        let mut pace = Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, seconds(rows))), 0.0).unwrap());
+        let mut workspace = Workspace::new(&model);
+        let sampling = Sampling { temperature, seed, ..Sampling::default() };
+        for prompt in &prompts {
+            let reference =
+                generate_sampled(&model, &mut workspace, prompt, options(Decoding::Autoregressive), sampling.clone());
+            let options = options(jacobi(limit));
+            let found = generate_adaptively(&model, &mut workspace, prompt, options, sampling.clone(), &mut pace);
+            prop_assert_eq!(found.unwrap().tokens, reference.unwrap().tokens);
+        }
+    }
+}
+
+#[test]
+fn free_rows_are_used_and_dear_ones_are_not() {
+    let config = ModelConfig { vocab_size: 12, hidden_size: 8, tie_word_embeddings: true, ..config() };
+    let model = model(&config, 11, 1, InstructionSet::detect());
+    let tokens_per_forward = |seconds: fn(usize) -> f64| {
+        let mut pace = Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, seconds(rows))), 0.0).unwrap());
+        let mut workspace = Workspace::new(&model);
+        let texts: Vec<f64> = (0..12)
+            .map(|start| {
+                let sampling = Sampling::default();
+                let options = options(jacobi(16));
+                generate_adaptively(&model, &mut workspace, &[start, 3], options, sampling, &mut pace)
+                    .unwrap()
+                    .statistics
+                    .tokens_per_forward()
+            })
+            .collect();
+        texts.iter().sum::<f64>() / texts.len() as f64
+    };
+    let (free, dear) = (tokens_per_forward(|_| 1.0), tokens_per_forward(|rows| (rows * rows) as f64));
+    assert!(free > 1.5 && dear < 1.1, "{free} and {dear} tokens per forward");
+}
