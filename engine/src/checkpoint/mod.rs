@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-pub use config::{ConfigError, EosTokenIds, ModelConfig};
+pub use config::{
+    ConfigError, EosTokenIds, Family, LayerDescription, LayerType, ModelConfig, RopeScaling, SlidingWindow,
+};
 pub use digest::digest;
 pub use error::CheckpointError;
 pub use tensors::{Dtype, TensorView, Tensors};

@@ -1,6 +1,6 @@
 //! Small random models for tests.
 
-use cllm_engine::checkpoint::EosTokenIds;
+use cllm_engine::checkpoint::{EosTokenIds, Family};
 use cllm_engine::random::random_checkpoint;
 use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig};
 use tempfile::TempDir;
@@ -8,8 +8,7 @@ use tempfile::TempDir;
 /// A configuration with everything small and uneven, so that no size is a multiple of a vector by accident.
 pub(crate) fn config() -> ModelConfig {
     ModelConfig {
-        architectures: vec!["LlamaForCausalLM".to_owned()],
-        model_type: "llama".to_owned(),
+        family: Family::Llama,
         vocab_size: 270,
         hidden_size: 20,
         intermediate_size: 44,
@@ -20,7 +19,10 @@ pub(crate) fn config() -> ModelConfig {
         max_position_embeddings: 96,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         hidden_act: "silu".to_owned(),
+        attention_bias: false,
+        sliding_window: None,
         tie_word_embeddings: false,
         bos_token_id: None,
         eos_token_id: Some(EosTokenIds::One(0)),
