@@ -16,7 +16,7 @@ pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;
 pub use workspace::Workspace;
 
-use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::checkpoint::{Checkpoint, LayerDescription, ModelConfig};
 use crate::kernels::{InstructionSet, PackedLinear, ThreadPool};
 
 /// A model ready to compute. Immutable: share it between threads.
@@ -39,7 +39,14 @@ struct Layer {
     attention_norm: Vec<f32>,
     /// Queries, keys and values of a row, one after the other.
     qkv: PackedLinear,
+    /// Of queries, keys and values, like `qkv`; empty where there is none, as are the next two.
+    qkv_bias: Vec<f32>,
+    query_norm: Vec<f32>,
+    key_norm: Vec<f32>,
+    /// Positions that a row sees, its own included; none for all before it.
+    window: Option<usize>,
     output: PackedLinear,
+    output_bias: Vec<f32>,
     mlp_norm: Vec<f32>,
     gate_up: PackedLinear,
     down: PackedLinear,
@@ -125,14 +132,24 @@ impl Layer {
         index: usize,
         read: impl Fn(&str) -> Result<Vec<f32>, LoadError>,
     ) -> Result<Self, LoadError> {
-        let read = |name: &str| read(&format!("model.layers.{index}.{name}.weight"));
+        let tensor = |name: &str| read(&format!("model.layers.{index}.{name}"));
+        let if_present = |present: bool, name: &str| if present { tensor(name) } else { Ok(Vec::new()) };
+        let read = |name: &str| tensor(&format!("{name}.weight"));
+        let LayerDescription { qkv_bias, output_bias, head_norms, window } = config.layer(index);
         let hidden = config.hidden_size;
         let [q, k, v] = [read("self_attn.q_proj")?, read("self_attn.k_proj")?, read("self_attn.v_proj")?];
+        let biases = ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"];
+        let [q_bias, k_bias, v_bias] = biases.map(|name| if_present(qkv_bias, name));
         let attended = config.num_attention_heads * config.head_dim;
         Ok(Self {
             attention_norm: read("input_layernorm")?,
             qkv: PackedLinear::stacked(&[&q, &k, &v], hidden),
+            qkv_bias: [q_bias?, k_bias?, v_bias?].concat(),
+            query_norm: if_present(head_norms, "self_attn.q_norm.weight")?,
+            key_norm: if_present(head_norms, "self_attn.k_norm.weight")?,
+            window,
             output: PackedLinear::stacked(&[&read("self_attn.o_proj")?], attended),
+            output_bias: if_present(output_bias, "self_attn.o_proj.bias")?,
             mlp_norm: read("post_attention_layernorm")?,
             gate_up: PackedLinear::gated(&read("mlp.gate_proj")?, &read("mlp.up_proj")?, hidden),
             down: PackedLinear::stacked(&[&read("mlp.down_proj")?], config.intermediate_size),
