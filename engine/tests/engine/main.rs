@@ -3,8 +3,10 @@
 #![expect(clippy::float_cmp, reason = "exactness is what is tested")]
 
 mod checkpoint;
+mod configuration;
 mod decoding;
 mod exactness;
+mod golden;
 mod oracle;
 mod support;
 mod tokenizer;
