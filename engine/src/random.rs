@@ -65,7 +65,9 @@ fn random_weights(random: &mut SplitMix, name: &str, shape: &[usize]) -> Vec<f32
             let scale = 3.0 / (inputs as f32).sqrt();
             (0..outputs * inputs).map(|_| random.symmetric() * scale).collect()
         }
-        _ if name.ends_with(".bias") => (0..shape.iter().product()).map(|_| random.symmetric()).collect(),
+        _ if name.rsplit('.').next() == Some("bias") => {
+            (0..shape.iter().product()).map(|_| random.symmetric()).collect()
+        }
         _ => (0..shape.iter().product()).map(|_| 1.0 + 0.2 * random.symmetric()).collect(),
     }
 }

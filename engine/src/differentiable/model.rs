@@ -189,7 +189,7 @@ impl Layer {
             ("self_attn.k_norm.weight", self.key_norm.as_ref()),
             ("mlp.down_proj.weight", Some(&self.down)),
         ] {
-            let tensor = variable.map(|variable| variable.as_detached_tensor());
+            let tensor = variable.map(Var::as_detached_tensor);
             weights.extend(tensor.map(|tensor| (format!("model.layers.{index}.{name}"), tensor)));
         }
         weights.extend(split(&self.qkv, &Self::qkv_parts(d, index, "weight"))?);

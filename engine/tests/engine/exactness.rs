@@ -42,10 +42,7 @@ fn variations() -> impl Strategy<Value = ModelConfig> {
     let window = prop::option::weighted(0.7, window);
     let family = prop::sample::select(Family::ALL.to_vec());
     (family, 1_usize..4, scaling, any::<bool>(), window).prop_map(|(family, layers, rope_scaling, bias, window)| {
-        let layer_type = |slides: bool| match slides {
-            true => LayerType::SlidingAttention,
-            false => LayerType::FullAttention,
-        };
+        let layer_type = |slides| if slides { LayerType::SlidingAttention } else { LayerType::FullAttention };
         let window = window.filter(|_| family != Family::Llama).map(|(positions, slides)| {
             let slides = slides.iter().map(|slides| *slides || family == Family::Mistral);
             SlidingWindow { positions, layer_types: slides.map(layer_type).take(layers).collect() }

@@ -1,6 +1,5 @@
 //! Tests of the engine through its public doors.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
-#![expect(clippy::float_cmp, reason = "exactness is what is tested")]
 
 mod checkpoint;
 mod configuration;

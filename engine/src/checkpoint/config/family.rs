@@ -10,7 +10,7 @@ use super::ModelConfig;
 /// A family of models: what `model_type` in `config.json` names. Serializes to `architectures` and `model_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// Llama 2 and 3, SmolLM2, DeepSeek-Coder and everybody who trains that architecture.
+    /// Llama 2 and 3, `SmolLM2`, DeepSeek-Coder and everybody who trains that architecture.
     Llama,
     /// Llama whose layers may all attend through a sliding window.
     Mistral,
@@ -85,6 +85,7 @@ pub struct SlidingWindow {
 }
 
 /// The fields by which Mistral and Qwen say it. Written even where there is no window: what is absent means 4096 to Mistral.
+#[expect(clippy::ref_option, reason = "serde hands over the field as it is")]
 pub(super) fn serialize_window<S: Serializer>(
     window: &Option<SlidingWindow>,
     serializer: S,

@@ -10,6 +10,7 @@ use super::{ConfigError, EosTokenIds, ModelConfig, require, size};
 
 /// `config.json` as written by others, with defaults for absent fields. Unknown fields are ignored, refusable ones kept.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are those of config.json")]
 struct RawConfig {
     vocab_size: usize,
     hidden_size: usize,

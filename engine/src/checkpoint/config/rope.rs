@@ -127,29 +127,34 @@ impl TryFrom<RawRope> for Rope {
         require_whole_heads(field, parameters.partial_rotary_factor)?;
         let theta = parameters.rope_theta.or(raw.rope_theta).unwrap_or(DEFAULT_THETA);
         let original = raw.original_max_position_embeddings.or(parameters.original_max_position_embeddings);
-        let scaling = parameters.scaling(original.unwrap_or(raw.max_position_embeddings)).ok_or_else(unsupported)?;
+        let scaling = parameters.scaling(original.unwrap_or(raw.max_position_embeddings), unsupported)?;
         Ok(Self { theta, scaling })
     }
 }
 
 impl RawParameters {
-    /// The scaling, which may be none; nothing where it is another one or a factor is missing.
-    fn scaling(self, original_max_position_embeddings: usize) -> Option<Option<RopeScaling>> {
+    /// The scaling, which may be none; `unsupported` where it is another one or a factor is missing.
+    fn scaling(
+        self,
+        original_max_position_embeddings: usize,
+        unsupported: impl Fn() -> ConfigError,
+    ) -> Result<Option<RopeScaling>, ConfigError> {
+        let given = |factor: Option<f64>| factor.ok_or_else(&unsupported);
         match self.rope_type.or(self.r#type).as_deref() {
-            Some("default") if self.factor.is_none() => Some(None),
-            Some("linear") => Some(Some(RopeScaling::Linear { factor: self.factor? })),
-            Some("llama3") => Some(Some(RopeScaling::Llama3 {
-                factor: self.factor?,
-                low_freq_factor: self.low_freq_factor?,
-                high_freq_factor: self.high_freq_factor?,
+            Some("default") if self.factor.is_none() => Ok(None),
+            Some("linear") => Ok(Some(RopeScaling::Linear { factor: given(self.factor)? })),
+            Some("llama3") => Ok(Some(RopeScaling::Llama3 {
+                factor: given(self.factor)?,
+                low_freq_factor: given(self.low_freq_factor)?,
+                high_freq_factor: given(self.high_freq_factor)?,
                 original_max_position_embeddings,
             })),
-            _ => None,
+            _ => Err(unsupported()),
         }
     }
 }
 
 fn require_whole_heads(field: &'static str, factor: Option<f64>) -> Result<(), ConfigError> {
-    let whole = factor.is_none_or(|factor| factor >= 1.0 && factor <= 1.0);
+    let whole = factor.is_none_or(|factor| (factor - 1.0).abs() < f64::EPSILON);
     require(field, factor, whole, "a `partial_rotary_factor` of 1: whole heads are rotated")
 }
