@@ -94,7 +94,12 @@ pub(super) fn serialize_window<S: Serializer>(
     fields.serialize_entry("sliding_window", &window.as_ref().map(|window| window.positions))?;
     if let Some(SlidingWindow { layer_types, .. }) = window {
         fields.serialize_entry("use_sliding_window", &true)?;
-        fields.serialize_entry("layer_types", layer_types)?;
+        if layer_types.contains(&LayerType::FullAttention) {
+            fields.serialize_entry("layer_types", layer_types)?;
+        } else {
+            // all layers: transformers warns of `layer_types` in a Mistral
+            fields.serialize_entry("max_window_layers", &0)?;
+        }
     }
     fields.end()
 }
