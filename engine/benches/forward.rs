@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use cllm_engine::checkpoint::EosTokenIds;
+use cllm_engine::checkpoint::{EosTokenIds, Family};
 use cllm_engine::random::random_checkpoint;
 use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig, Storage, forward_cost};
 
@@ -44,8 +44,7 @@ fn measure(what: &str, config: &ModelConfig, storages: &[Storage], repetitions: 
 
 fn small() -> ModelConfig {
     ModelConfig {
-        architectures: vec!["LlamaForCausalLM".to_owned()],
-        model_type: "llama".to_owned(),
+        family: Family::Llama,
         vocab_size: 1024,
         hidden_size: 256,
         intermediate_size: 768,
@@ -56,7 +55,10 @@ fn small() -> ModelConfig {
         max_position_embeddings: 512,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         hidden_act: "silu".to_owned(),
+        attention_bias: false,
+        sliding_window: None,
         tie_word_embeddings: true,
         bos_token_id: None,
         eos_token_id: Some(EosTokenIds::One(0)),

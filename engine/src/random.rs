@@ -13,7 +13,7 @@ use crate::checkpoint::{CheckpointError, ModelConfig};
 const CHAT_TEMPLATE: &str =
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant: ";
 
-/// Writes a Llama checkpoint with random f32 weights, a byte-level tokenizer without merges and a chat template into `folder`, which is
+/// Writes a checkpoint of any family with random f32 weights, a byte-level tokenizer without merges and a chat template into `folder`, which is
 /// created. The same configuration and seed give the same bytes.
 ///
 /// Ids of the tokenizer: the configuration's BOS and EOS, and the 256 bytes in order on the ids that these leave free. A vocabulary that is
@@ -44,7 +44,8 @@ fn write_weights(path: &Path, config: &ModelConfig, seed: u64) -> Result<(), Che
         .tensor_shapes()
         .into_iter()
         .map(|(name, shape)| {
-            let bytes = random_weights(&mut random, &shape).iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            let weights = random_weights(&mut random, &name, &shape);
+            let bytes = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
             (name, shape, bytes)
         })
         .collect();
@@ -57,12 +58,15 @@ fn write_weights(path: &Path, config: &ModelConfig, seed: u64) -> Result<(), Che
     fs::write(path, bytes).map_err(CheckpointError::access(path))
 }
 
-/// Norms near one; matrices such that activations keep their size, large enough for picks to depend on the whole context.
-fn random_weights(random: &mut SplitMix, shape: &[usize]) -> Vec<f32> {
+/// Norms near one, biases near zero; matrices such that activations keep their size, large enough for picks to depend on the whole context.
+fn random_weights(random: &mut SplitMix, name: &str, shape: &[usize]) -> Vec<f32> {
     match *shape {
         [outputs, inputs] => {
             let scale = 3.0 / (inputs as f32).sqrt();
             (0..outputs * inputs).map(|_| random.symmetric() * scale).collect()
+        }
+        _ if name.rsplit('.').next() == Some("bias") => {
+            (0..shape.iter().product()).map(|_| random.symmetric()).collect()
         }
         _ => (0..shape.iter().product()).map(|_| 1.0 + 0.2 * random.symmetric()).collect(),
     }

@@ -123,7 +123,7 @@ fn read_config(path: &Path, vocabulary_size: usize) -> Result<ModelConfig> {
     ModelConfig::from_json(&config.to_string()).map_err(|error| bad(error.to_string()))
 }
 
-/// Normal weights; those that write into the residual stream smaller with depth; norms at one.
+/// Normal weights; those that write into the residual stream smaller with depth; norms at one, biases at zero.
 fn random_model(config: &ModelConfig, seed: u64) -> Result<DifferentiableModel> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let shapes = config.tensor_shapes();
@@ -135,7 +135,11 @@ fn random_model(config: &ModelConfig, seed: u64) -> Result<DifferentiableModel> 
         let residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
         let deviation = if residual { STANDARD_DEVIATION / (2.0 * layers).sqrt() } else { STANDARD_DEVIATION };
         let count = shape.iter().product();
-        let values: Vec<f32> = if shape.len() == 1 { vec![1.0; count] } else { normal(&mut random, deviation, count) };
+        let values: Vec<f32> = match shape.len() {
+            1 if name.rsplit('.').next() == Some("bias") => vec![0.0; count],
+            1 => vec![1.0; count],
+            _ => normal(&mut random, deviation, count),
+        };
         Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)
     };
     Ok(DifferentiableModel::new(config.into(), DType::F32, read)?)

@@ -75,7 +75,13 @@ pub fn write(
     extra: &[(&str, Value)],
 ) -> Result<()> {
     storage::write_folder(output, |folder| {
-        for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"] {
+        for name in [
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+            "special_tokens_map.json",
+            "generation_config.json",
+        ] {
             storage::copy_if_present(&from.join(name), &folder.join(name))?;
         }
         let path = from.join("config.json");

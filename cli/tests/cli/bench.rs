@@ -6,7 +6,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use cllm_engine::ModelConfig;
-use cllm_engine::checkpoint::EosTokenIds;
+use cllm_engine::checkpoint::{EosTokenIds, Family};
 use cllm_engine::random::random_checkpoint;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,8 +14,7 @@ use serde_json::Value;
 
 fn config() -> ModelConfig {
     ModelConfig {
-        architectures: vec!["LlamaForCausalLM".to_owned()],
-        model_type: "llama".to_owned(),
+        family: Family::Llama,
         vocab_size: 270,
         hidden_size: 16,
         intermediate_size: 32,
@@ -26,7 +25,10 @@ fn config() -> ModelConfig {
         max_position_embeddings: 64,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         hidden_act: "silu".to_owned(),
+        attention_bias: false,
+        sliding_window: None,
         tie_word_embeddings: true,
         bos_token_id: None,
         eos_token_id: Some(EosTokenIds::One(0)),

@@ -8,9 +8,16 @@ use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
 
-const FILES: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+const FILES: [&str; 6] = [
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
 
-/// `sha256:<hex>` over (name, length, content) of the files that a checkpoint consists of, in the order of their names: the JSON
+/// `sha256:<hex>` over (name, length, content) of the files that a checkpoint consists of, in the order of their names: the
 /// files that loading reads, `*.safetensors` and `*.safetensors.index.json`. Anything else beside them, such as a report, does not count.
 pub fn digest(folder: &Path) -> Result<String, CheckpointError> {
     let mut hash = Sha256::new();

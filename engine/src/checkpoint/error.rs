@@ -57,9 +57,9 @@ pub enum CheckpointError {
         /// Its shape according to the configuration.
         expected: Vec<usize>,
     },
-    /// A weight that no Llama model of this configuration has: computing without it would give other results than its author's.
+    /// A weight that no model of this configuration has: computing without it would give other results than its author's.
     #[error(
-        "{path}: tensor `{name}` is not part of a Llama model of this configuration (biases, adapters and experts are not supported)"
+        "{path}: tensor `{name}` is not part of a model of this configuration (adapters, experts and biases that it does not name are not supported)"
     )]
     UnexpectedTensor {
         /// The weight file.

@@ -8,13 +8,16 @@ mod error;
 mod mapped;
 mod tensors;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-pub use config::{ConfigError, EosTokenIds, ModelConfig};
+pub use config::{
+    ConfigError, EosTokenIds, Family, LayerDescription, LayerType, ModelConfig, RopeScaling, SlidingWindow,
+};
 pub use digest::digest;
 pub use error::CheckpointError;
 pub use tensors::{Dtype, TensorView, Tensors};
@@ -33,7 +36,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens a folder with `config.json`, `tokenizer.json` and `model.safetensors` (or `model.safetensors.index.json` and its
-    /// shards), and optionally `generation_config.json` and `tokenizer_config.json`. Reads and checks every weight.
+    /// shards), and optionally `generation_config.json`, `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja`. Reads and checks every weight.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let config = read_config(&path.join("config.json"))?;
         let eos_token_ids = read_eos(path, &config)?;
@@ -103,9 +106,13 @@ fn read_eos(folder: &Path, config: &ModelConfig) -> Result<Vec<u32>, CheckpointE
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
     chat_template: Option<ChatTemplates>,
-    bos_token: Option<TokenText>,
-    eos_token: Option<TokenText>,
+    /// `bos_token` and the like among others.
+    #[serde(flatten)]
+    fields: BTreeMap<String, TokenText>,
 }
+
+/// The special tokens that transformers knows by name.
+const SPECIAL_TOKENS: [&str; 5] = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -142,11 +149,13 @@ fn read_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, Chec
     let path = folder.join("tokenizer.json");
     let bytes = fs::read(&path).map_err(CheckpointError::access(&path))?;
     let described: TokenizerConfig = read_optional_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-    let special = SpecialTexts {
-        bos: described.bos_token.map_or_else(String::new, TokenText::text),
-        eos: described.eos_token.map_or_else(String::new, TokenText::text),
+    // older folders have them in a file of their own
+    let older: Option<BTreeMap<String, TokenText>> = read_optional_json(&folder.join("special_tokens_map.json"))?;
+    let special = special_texts(older.unwrap_or_default().into_iter().chain(described.fields));
+    let chat_template = match read_optional_text(&folder.join("chat_template.jinja"))? {
+        Some(template) => Some(template),
+        None => described.chat_template.and_then(default_template),
     };
-    let chat_template = described.chat_template.and_then(default_template);
     let tokenizer =
         Tokenizer::from_bytes(&bytes, chat_template, special).map_err(|e| CheckpointError::corrupt(&path, e))?;
     match tokenizer.largest_id() {
@@ -157,11 +166,28 @@ fn read_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, Chec
     }
 }
 
+/// The texts that are there; later ones replace earlier ones.
+fn special_texts(fields: impl Iterator<Item = (String, TokenText)>) -> SpecialTexts {
+    let mut texts: BTreeMap<String, String> =
+        fields.map(|(name, token)| (name, token.text())).filter(|(_, text)| !text.is_empty()).collect();
+    let mut take = |name: &str| texts.remove(name).unwrap_or_default();
+    let (bos, eos) = (take("bos_token"), take("eos_token"));
+    let others = SPECIAL_TOKENS.into_iter().map(|name| (name.to_owned(), take(name)));
+    SpecialTexts { bos, eos, others: others.filter(|(_, text)| !text.is_empty()).collect() }
+}
+
 fn default_template(templates: ChatTemplates) -> Option<String> {
     match templates {
         ChatTemplates::One(template) => Some(template),
         ChatTemplates::Named(named) => named.into_iter().find(|t| t.name == "default").map(|t| t.template),
     }
+}
+
+fn read_optional_text(path: &Path) -> Result<Option<String>, CheckpointError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    fs::read_to_string(path).map(Some).map_err(CheckpointError::access(path))
 }
 
 fn read_optional_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CheckpointError> {

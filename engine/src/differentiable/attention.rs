@@ -40,8 +40,14 @@ impl AttentionShape {
 }
 
 /// Attention with queries and keys rotated by their positions. Shapes: `qkv` `[rows, query_width + 2 · kv_width]`, queries first,
-/// then keys, then values; result `[rows, query_width]`.
-pub fn attention(qkv: &Tensor, shape: AttentionShape, rows: &Arc<RowLayout>, rope: &Arc<RopeTable>) -> Result<Tensor> {
+/// then keys, then values; result `[rows, query_width]`. With a `window` a row sees so many positions only, its own included.
+pub fn attention(
+    qkv: &Tensor,
+    shape: AttentionShape,
+    window: Option<usize>,
+    rows: &Arc<RowLayout>,
+    rope: &Arc<RopeTable>,
+) -> Result<Tensor> {
     let (count, width) = qkv.dims2()?;
     if count != rows.rows() || count != rope.rows() || width != shape.qkv_width() || rope.head_dim() != shape.head_dim {
         bail!(
@@ -54,11 +60,12 @@ pub fn attention(qkv: &Tensor, shape: AttentionShape, rows: &Arc<RowLayout>, rop
             rope.head_dim(),
         )
     }
-    qkv.apply_op1(Attention { shape, rows: rows.clone(), rope: rope.clone() })
+    qkv.apply_op1(Attention { shape, window, rows: rows.clone(), rope: rope.clone() })
 }
 
 struct Attention {
     shape: AttentionShape,
+    window: Option<usize>,
     rows: Arc<RowLayout>,
     rope: Arc<RopeTable>,
 }
@@ -193,9 +200,12 @@ impl HeadView<'_> {
             multiply(scores, Write::Replace, queries, keys, self.scale());
         }
         for (row, scores) in out.chunks_exact_mut(visible).enumerate() {
-            let (seen, hidden) = scores.split_at_mut(self.span.prefix_len + row + 1);
-            softmax(seen);
-            hidden.fill(T::zero());
+            // the prefix begins with its sequence, so columns are positions
+            let end = self.span.prefix_len + row + 1;
+            let start = end.saturating_sub(self.op.window.unwrap_or(end));
+            softmax(&mut scores[start..end]);
+            scores[..start].fill(T::zero());
+            scores[end..].fill(T::zero());
         }
     }
 

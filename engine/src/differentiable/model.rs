@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 
 use super::{AttentionShape, RopeTable, RowLayout, attention, linear, linear_with_residual, rms_norm, silu_multiply};
-use crate::checkpoint::ModelConfig;
+use crate::checkpoint::{LayerDescription, ModelConfig};
 
 /// Everything about a model but its weights.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct Dimensions {
     pub hidden_size: usize,
     /// Values of a row inside the feed-forward layer.
     pub intermediate_size: usize,
-    /// Number of layers.
-    pub layers: usize,
+    /// What each layer computes.
+    pub layers: Vec<LayerDescription>,
     /// Heads.
     pub attention: AttentionShape,
     /// Epsilon of the norms.
@@ -36,7 +36,7 @@ impl From<&ModelConfig> for Dimensions {
             vocabulary_size: config.vocab_size,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
-            layers: config.num_hidden_layers,
+            layers: (0..config.num_hidden_layers).map(|index| config.layer(index)).collect(),
             attention: AttentionShape {
                 heads: config.num_attention_heads,
                 kv_heads: config.num_key_value_heads,
@@ -63,7 +63,12 @@ pub struct DifferentiableModel {
 struct Layer {
     attention_norm: Var,
     qkv: Var,
+    qkv_bias: Option<Var>,
+    query_norm: Option<Var>,
+    key_norm: Option<Var>,
+    window: Option<usize>,
     output: Var,
+    output_bias: Option<Var>,
     mlp_norm: Var,
     gate_up: Var,
     down: Var,
@@ -75,13 +80,14 @@ impl DifferentiableModel {
     pub fn new(dimensions: Dimensions, dtype: DType, mut read: impl FnMut(&str) -> Result<Tensor>) -> Result<Self> {
         let d = &dimensions;
         let mut reader = Reader { dtype, read: &mut read };
-        let embedding = reader.variable(&[("model.embed_tokens.weight", d.vocabulary_size)], Some(d.hidden_size))?;
-        let layers = (0..d.layers).map(|index| Layer::new(d, index, &mut reader)).collect::<Result<_>>()?;
-        let norm = reader.variable(&[("model.norm.weight", d.hidden_size)], None)?;
+        let embedding =
+            reader.variable(&[("model.embed_tokens.weight".to_owned(), d.vocabulary_size)], Some(d.hidden_size))?;
+        let layers = (0..d.layers.len()).map(|index| Layer::new(d, index, &mut reader)).collect::<Result<_>>()?;
+        let norm = reader.variable(&[("model.norm.weight".to_owned(), d.hidden_size)], None)?;
         let lm_head = if d.tied_embeddings {
             None
         } else {
-            Some(reader.variable(&[("lm_head.weight", d.vocabulary_size)], Some(d.hidden_size))?)
+            Some(reader.variable(&[("lm_head.weight".to_owned(), d.vocabulary_size)], Some(d.hidden_size))?)
         };
         Ok(Self { dimensions, embedding, layers, norm, lm_head })
     }
@@ -96,14 +102,19 @@ impl DifferentiableModel {
         let mut variables = vec![("embedding".to_owned(), &self.embedding)];
         for (index, layer) in self.layers.iter().enumerate() {
             let named = [
-                ("attention_norm", &layer.attention_norm),
-                ("qkv", &layer.qkv),
-                ("output", &layer.output),
-                ("mlp_norm", &layer.mlp_norm),
-                ("gate_up", &layer.gate_up),
-                ("down", &layer.down),
+                ("attention_norm", Some(&layer.attention_norm)),
+                ("qkv", Some(&layer.qkv)),
+                ("qkv_bias", layer.qkv_bias.as_ref()),
+                ("query_norm", layer.query_norm.as_ref()),
+                ("key_norm", layer.key_norm.as_ref()),
+                ("output", Some(&layer.output)),
+                ("output_bias", layer.output_bias.as_ref()),
+                ("mlp_norm", Some(&layer.mlp_norm)),
+                ("gate_up", Some(&layer.gate_up)),
+                ("down", Some(&layer.down)),
             ];
-            variables.extend(named.map(|(name, variable)| (format!("layers.{index}.{name}"), variable)));
+            let present = named.into_iter().filter_map(|(name, variable)| Some((name, variable?)));
+            variables.extend(present.map(|(name, variable)| (format!("layers.{index}.{name}"), variable)));
         }
         variables.push(("norm".to_owned(), &self.norm));
         variables.extend(self.lm_head.as_ref().map(|lm_head| ("lm_head".to_owned(), lm_head)));
@@ -115,13 +126,7 @@ impl DifferentiableModel {
         let d = &self.dimensions;
         let mut weights = vec![("model.embed_tokens.weight".to_owned(), self.embedding.as_detached_tensor())];
         for (index, layer) in self.layers.iter().enumerate() {
-            let [attention_norm, mlp_norm, output, down] = Layer::plain_names(index);
-            weights.push((attention_norm, layer.attention_norm.as_detached_tensor()));
-            weights.push((mlp_norm, layer.mlp_norm.as_detached_tensor()));
-            weights.push((output, layer.output.as_detached_tensor()));
-            weights.push((down, layer.down.as_detached_tensor()));
-            weights.extend(split(&layer.qkv, &Layer::qkv_parts(d, index))?);
-            weights.extend(split(&layer.gate_up, &Layer::gate_up_parts(d, index))?);
+            layer.export(d, index, &mut weights)?;
         }
         weights.push(("model.norm.weight".to_owned(), self.norm.as_detached_tensor()));
         if let Some(lm_head) = &self.lm_head {
@@ -151,31 +156,63 @@ impl DifferentiableModel {
 
 impl Layer {
     fn new(d: &Dimensions, index: usize, reader: &mut Reader<'_>) -> Result<Self> {
-        let prefix = format!("model.layers.{index}");
-        let vector = |name: &str| vec![(format!("{prefix}.{name}.weight"), d.hidden_size)];
+        let LayerDescription { qkv_bias, output_bias, head_norms, window } = d.layers[index];
+        let mut matrix = |parts: &[Part], columns| reader.variable(parts, Some(columns));
+        let qkv = matrix(&Self::qkv_parts(d, index, "weight"), d.hidden_size)?;
+        let output = matrix(&[Self::part(index, "self_attn.o_proj.weight", d.hidden_size)], d.attention.query_width())?;
+        let gate_up = matrix(&Self::gate_up_parts(d, index), d.hidden_size)?;
+        let down = matrix(&[Self::part(index, "mlp.down_proj.weight", d.hidden_size)], d.intermediate_size)?;
+        let mut vector = |name: &str, length| reader.variable(&[Self::part(index, name, length)], None);
         Ok(Self {
-            attention_norm: reader.variable(&borrowed(&vector("input_layernorm")), None)?,
-            qkv: reader.variable(&borrowed(&Self::qkv_parts(d, index)), Some(d.hidden_size))?,
-            output: reader.variable(&borrowed(&vector("self_attn.o_proj")), Some(d.attention.query_width()))?,
-            mlp_norm: reader.variable(&borrowed(&vector("post_attention_layernorm")), None)?,
-            gate_up: reader.variable(&borrowed(&Self::gate_up_parts(d, index)), Some(d.hidden_size))?,
-            down: reader.variable(&borrowed(&vector("mlp.down_proj")), Some(d.intermediate_size))?,
+            attention_norm: vector("input_layernorm.weight", d.hidden_size)?,
+            mlp_norm: vector("post_attention_layernorm.weight", d.hidden_size)?,
+            query_norm: if_present(head_norms, || vector("self_attn.q_norm.weight", d.attention.head_dim))?,
+            key_norm: if_present(head_norms, || vector("self_attn.k_norm.weight", d.attention.head_dim))?,
+            output_bias: if_present(output_bias, || vector("self_attn.o_proj.bias", d.hidden_size))?,
+            qkv_bias: if_present(qkv_bias, || reader.variable(&Self::qkv_parts(d, index, "bias"), None))?,
+            window,
+            qkv,
+            output,
+            gate_up,
+            down,
         })
     }
 
-    fn plain_names(index: usize) -> [String; 4] {
-        ["input_layernorm", "post_attention_layernorm", "self_attn.o_proj", "mlp.down_proj"]
-            .map(|name| format!("model.layers.{index}.{name}.weight"))
+    /// Adds the weights under their Hugging Face names.
+    fn export(&self, d: &Dimensions, index: usize, weights: &mut Vec<(String, Tensor)>) -> Result<()> {
+        for (name, variable) in [
+            ("input_layernorm.weight", Some(&self.attention_norm)),
+            ("post_attention_layernorm.weight", Some(&self.mlp_norm)),
+            ("self_attn.o_proj.weight", Some(&self.output)),
+            ("self_attn.o_proj.bias", self.output_bias.as_ref()),
+            ("self_attn.q_norm.weight", self.query_norm.as_ref()),
+            ("self_attn.k_norm.weight", self.key_norm.as_ref()),
+            ("mlp.down_proj.weight", Some(&self.down)),
+        ] {
+            let tensor = variable.map(Var::as_detached_tensor);
+            weights.extend(tensor.map(|tensor| (format!("model.layers.{index}.{name}"), tensor)));
+        }
+        weights.extend(split(&self.qkv, &Self::qkv_parts(d, index, "weight"))?);
+        if let Some(bias) = &self.qkv_bias {
+            weights.extend(split(bias, &Self::qkv_parts(d, index, "bias"))?);
+        }
+        weights.extend(split(&self.gate_up, &Self::gate_up_parts(d, index))?);
+        Ok(())
     }
 
-    fn qkv_parts(d: &Dimensions, index: usize) -> [(String, usize); 3] {
+    fn part(index: usize, name: &str, rows: usize) -> Part {
+        (format!("model.layers.{index}.{name}"), rows)
+    }
+
+    /// `kind` is `weight` or `bias`.
+    fn qkv_parts(d: &Dimensions, index: usize, kind: &str) -> [Part; 3] {
         let (queries, keys) = (d.attention.query_width(), d.attention.kv_width());
         [("q", queries), ("k", keys), ("v", keys)]
-            .map(|(name, rows)| (format!("model.layers.{index}.self_attn.{name}_proj.weight"), rows))
+            .map(|(name, rows)| Self::part(index, &format!("self_attn.{name}_proj.{kind}"), rows))
     }
 
-    fn gate_up_parts(d: &Dimensions, index: usize) -> [(String, usize); 2] {
-        ["gate", "up"].map(|name| (format!("model.layers.{index}.mlp.{name}_proj.weight"), d.intermediate_size))
+    fn gate_up_parts(d: &Dimensions, index: usize) -> [Part; 2] {
+        ["gate", "up"].map(|name| Self::part(index, &format!("mlp.{name}_proj.weight"), d.intermediate_size))
     }
 
     fn forward(
@@ -187,15 +224,42 @@ impl Layer {
         kept: Option<&Tensor>,
     ) -> Result<Tensor> {
         let normed = rms_norm(x, &self.attention_norm, d.norm_epsilon)?;
-        let attended = attention(&linear(&normed, &self.qkv)?, d.attention, rows, rope)?;
+        let attended = attention(&self.qkv(d, &normed)?, d.attention, self.window, rows, rope)?;
         let (attended, x) = match kept {
             None => (attended, x.clone()),
             Some(kept) => (attended.index_select(kept, 0)?, x.index_select(kept, 0)?),
         };
-        let x = linear_with_residual(&attended, &self.output, &x)?;
+        let x = add_bias(linear_with_residual(&attended, &self.output, &x)?, self.output_bias.as_ref())?;
         let normed = rms_norm(&x, &self.mlp_norm, d.norm_epsilon)?;
         linear_with_residual(&silu_multiply(&linear(&normed, &self.gate_up)?)?, &self.down, &x)
     }
+
+    /// Queries, keys and values as attention takes them.
+    fn qkv(&self, d: &Dimensions, normed: &Tensor) -> Result<Tensor> {
+        let qkv = add_bias(linear(normed, &self.qkv)?, self.qkv_bias.as_ref())?;
+        let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) else { return Ok(qkv) };
+        let (queries, keys) = (d.attention.query_width(), d.attention.kv_width());
+        let part = |start, width| qkv.narrow(1, start, width)?.contiguous();
+        // the norm takes rows of the length of its weight: heads
+        let q = rms_norm(&part(0, queries)?, query_norm, d.norm_epsilon)?;
+        let k = rms_norm(&part(queries, keys)?, key_norm, d.norm_epsilon)?;
+        Tensor::cat(&[&q, &k, &part(queries + keys, keys)?], 1)?.contiguous()
+    }
+}
+
+/// `x` `[rows, values]` plus a bias `[values]`.
+fn add_bias(x: Tensor, bias: Option<&Var>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => x.broadcast_add(bias),
+        None => Ok(x),
+    }
+}
+
+/// Name of a weight and its rows.
+type Part = (String, usize);
+
+fn if_present<T>(present: bool, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    present.then(read).transpose()
 }
 
 struct Reader<'a> {
@@ -205,11 +269,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The named weights, one below the other: each `[rows]` or `[rows, columns]`.
-    fn variable(&mut self, parts: &[(&str, usize)], columns: Option<usize>) -> Result<Var> {
+    fn variable(&mut self, parts: &[Part], columns: Option<usize>) -> Result<Var> {
         let mut tensors = Vec::with_capacity(parts.len());
-        for &(name, rows) in parts {
+        for (name, rows) in parts {
             let tensor = (self.read)(name)?.to_device(&Device::Cpu)?.to_dtype(self.dtype)?;
-            let expected: Vec<usize> = std::iter::once(rows).chain(columns).collect();
+            let expected: Vec<usize> = std::iter::once(*rows).chain(columns).collect();
             if tensor.dims() != expected {
                 bail!("the weight {name} has the shape {:?}, the configuration says {expected:?}", tensor.dims())
             }
@@ -219,11 +283,7 @@ impl Reader<'_> {
     }
 }
 
-fn borrowed(parts: &[(String, usize)]) -> Vec<(&str, usize)> {
-    parts.iter().map(|(name, rows)| (name.as_str(), *rows)).collect()
-}
-
-fn split(variable: &Var, parts: &[(String, usize)]) -> Result<Vec<(String, Tensor)>> {
+fn split(variable: &Var, parts: &[Part]) -> Result<Vec<(String, Tensor)>> {
     let mut start = 0;
     let mut named = Vec::with_capacity(parts.len());
     for (name, rows) in parts {

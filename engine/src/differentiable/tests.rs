@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+use crate::checkpoint::LayerDescription;
+
 use super::{
     AttentionShape, DifferentiableModel, Dimensions, RopeTable, RowLayout, attention, cross_entropy,
     forward_divergence, linear, linear_with_residual, rms_norm, silu_multiply,
 };
 
 const SHAPE: AttentionShape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 6 };
+/// None, one that hides a part of every prefix, the row itself alone, and one that hides nothing.
+const WINDOWS: [Option<usize>; 4] = [None, Some(3), Some(1), Some(20)];
 const FREQUENCIES: [f32; 3] = [1.0, 0.3, 0.05];
 
 /// Values in −1..1 that look random and are always the same.
@@ -133,11 +137,13 @@ fn gradients_of_attention() {
     let rows = Arc::new(packed_rows());
     let rope = Arc::new(RopeTable::new(rows.positions(), &FREQUENCIES));
     let qkv = variable(1, &[rows.rows(), SHAPE.qkv_width()]);
-    check_gradients(&[&qkv], || weigh(&attention(&qkv, SHAPE, &rows, &rope)?));
+    for window in WINDOWS {
+        check_gradients(&[&qkv], || weigh(&attention(&qkv, SHAPE, window, &rows, &rope)?));
+    }
 }
 
 /// The definition: rotate, mask with −∞, softmax, one head at a time.
-fn attention_by_definition(qkv: &[Vec<f64>], rows: &RowLayout) -> Vec<f64> {
+fn attention_by_definition(qkv: &[Vec<f64>], window: Option<usize>, rows: &RowLayout) -> Vec<f64> {
     let rotate = |row: usize, values: &[f64]| -> Vec<f64> {
         let half = SHAPE.head_dim / 2;
         let angle = |i: usize| f64::from(rows.positions()[row] as f32 * FREQUENCIES[i]);
@@ -153,7 +159,9 @@ fn attention_by_definition(qkv: &[Vec<f64>], rows: &RowLayout) -> Vec<f64> {
             let score = |key: usize| {
                 let k = rotate(key, &qkv[key][key_at..][..SHAPE.head_dim]);
                 let dot: f64 = q.iter().zip(&k).map(|(a, b)| a * b).sum();
-                if rows.sees(query, key) { (dot / (SHAPE.head_dim as f64).sqrt()).exp() } else { 0.0 }
+                let back = rows.positions()[query].saturating_sub(rows.positions()[key]) as usize;
+                let near = window.is_none_or(|window| back < window);
+                if near && rows.sees(query, key) { (dot / (SHAPE.head_dim as f64).sqrt()).exp() } else { 0.0 }
             };
             let weights: Vec<f64> = (0..rows.rows()).map(score).collect();
             let total: f64 = weights.iter().sum();
@@ -172,20 +180,28 @@ fn attention_agrees_with_its_definition() {
     let rows = Arc::new(packed_rows());
     let rope = Arc::new(RopeTable::new(rows.positions(), &FREQUENCIES));
     let qkv = variable(1, &[rows.rows(), SHAPE.qkv_width()]);
-    let found = attention(&qkv, SHAPE, &rows, &rope).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let expected = attention_by_definition(&qkv.to_vec2::<f64>().unwrap(), &rows);
-    for (found, expected) in found.iter().zip(&expected) {
-        // the table holds f32 cosines
-        assert!((found - expected).abs() < 1e-6, "{found} against {expected}");
+    for window in WINDOWS {
+        let found = attention(&qkv, SHAPE, window, &rows, &rope).unwrap().flatten_all().unwrap();
+        let expected = attention_by_definition(&qkv.to_vec2::<f64>().unwrap(), window, &rows);
+        for (found, expected) in found.to_vec1::<f64>().unwrap().iter().zip(&expected) {
+            // the table holds f32 cosines
+            assert!((found - expected).abs() < 1e-6, "window {window:?}: {found} against {expected}");
+        }
     }
 }
+
+/// A plain layer and one with everything that some family adds.
+const LAYERS: [LayerDescription; 2] = [
+    LayerDescription { qkv_bias: false, output_bias: false, head_norms: false, window: None },
+    LayerDescription { qkv_bias: true, output_bias: true, head_norms: true, window: Some(3) },
+];
 
 fn dimensions(tied_embeddings: bool) -> Dimensions {
     Dimensions {
         vocabulary_size: 11,
         hidden_size: 10,
         intermediate_size: 13,
-        layers: 2,
+        layers: LAYERS.to_vec(),
         attention: SHAPE,
         norm_epsilon: 1e-5,
         rope_frequencies: FREQUENCIES.to_vec(),
@@ -201,6 +217,10 @@ fn model(dimensions: &Dimensions, dtype: DType) -> DifferentiableModel {
     let read = |name: &str| {
         seed += 1;
         let shape = match name {
+            _ if name.contains("q_norm") || name.contains("k_norm") => vec![SHAPE.head_dim],
+            _ if name.contains("q_proj.bias") => vec![queries],
+            _ if name.contains("o_proj.bias") => vec![hidden],
+            _ if name.contains("bias") => vec![keys],
             _ if name.contains("norm") => vec![hidden],
             _ if name.contains("q_proj") => vec![queries, hidden],
             _ if name.contains("k_proj") || name.contains("v_proj") => vec![keys, hidden],
@@ -251,7 +271,7 @@ fn exported_weights_make_the_same_model() {
     let dimensions = dimensions(false);
     let first = model(&dimensions, DType::F32);
     let weights: std::collections::HashMap<_, _> = first.export().unwrap().into_iter().collect();
-    assert_eq!(weights.len(), 3 + 9 * dimensions.layers);
+    assert_eq!(weights.len(), 3 + 9 + (9 + 6));
     let second = DifferentiableModel::new(dimensions, DType::F32, |name| Ok(weights[name].clone())).unwrap();
     for ((name, a), (_, b)) in first.variables().into_iter().zip(second.variables()) {
         let (a, b) = (a.flatten_all().unwrap().to_vec1::<f32>(), b.flatten_all().unwrap().to_vec1::<f32>());

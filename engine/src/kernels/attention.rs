@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "threads write the outputs of different heads and rows into one buffer")]
 #![expect(clippy::needless_range_loop, reason = "plain loops become vector instructions, closures may not")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
-//! Attention of new rows over the keys up to their own positions, in blocks of fixed absolute positions.
+//! Attention of new rows over the keys up to their own positions, or the newest of them, in blocks of fixed absolute positions.
 //!
 //! Keys lie in blocks of [`KEY_BLOCK`] positions (`[block][dimension][position]`), so that lanes are keys and each score is one chain
 //! over dimensions. Values lie row by row, padded to whole vectors, so that lanes are dimensions and each output is one chain over
@@ -51,6 +51,8 @@ pub(crate) struct Attention<'a> {
     pub(crate) values: &'a [f32],
     /// Position of the first row.
     pub(crate) position: usize,
+    /// Positions that a row sees, its own included; none for all before it.
+    pub(crate) window: Option<usize>,
 }
 
 impl Attention<'_> {
@@ -59,7 +61,8 @@ impl Attention<'_> {
         let rows = self.rows.len() / self.row_width;
         let tiles = (rows * self.heads / self.kv_heads).div_ceil(QUERIES);
         let pieces = self.kv_heads * tiles;
-        let work = QUERIES * 2 * (self.position + rows) * self.head_dim;
+        let seen = (self.position + rows).min(self.window.map_or(usize::MAX, |window| window + rows));
+        let work = QUERIES * 2 * seen * self.head_dim;
         let grain = WORTH_SHARING.div_ceil(work).max(pieces.div_ceil(4 * pool.threads()));
         let output = SharedMut::new(output);
         pool.run(pieces.div_ceil(grain), |piece| {
@@ -69,6 +72,15 @@ impl Attention<'_> {
                 dispatch!(set, fn attend(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_>));
             }
         });
+    }
+}
+
+impl Attention<'_> {
+    /// Positions that a row sees.
+    #[inline(always)]
+    fn seen(&self, row: usize) -> Range<usize> {
+        let end = self.position + row + 1;
+        end.saturating_sub(self.window.unwrap_or(end))..end
     }
 }
 
@@ -106,7 +118,7 @@ fn attend_queries<L: Lanes, const COUNT: usize>(
     first: usize,
     output: &SharedMut<'_>,
 ) {
-    let Attention { head_dim, position, .. } = *attention;
+    let Attention { head_dim, .. } = *attention;
     let mut queries = [const { Query::EMPTY }; COUNT];
     for (index, query) in (first..).zip(&mut queries) {
         query.read(attention, kv_head, index);
@@ -116,21 +128,20 @@ fn attend_queries<L: Lanes, const COUNT: usize>(
         let length = all.len() / attention.kv_heads;
         &all[kv_head * length..][..length]
     });
-    // rows ascend, so the first query sees least and the last one most
-    let visible: [usize; COUNT] = array::from_fn(|i| position + queries[i].row + 1);
-    for start in (0..visible[COUNT - 1]).step_by(KEY_BLOCK) {
-        let counts = visible.map(|visible| visible.saturating_sub(start).min(KEY_BLOCK));
-        score::<L, COUNT>(&mut queries, head_dim, counts[COUNT - 1], &keys[start * head_dim..]);
-        let values = &values[start * stride..(start + counts[COUNT - 1]) * stride];
-        for (query, count) in queries.iter_mut().zip(counts) {
-            if count > 0 {
-                query.weigh(count, stride);
+    // rows ascend, so the first query begins and ends first
+    let seen: [Range<usize>; COUNT] = array::from_fn(|i| attention.seen(queries[i].row));
+    for start in (seen[0].start / KEY_BLOCK * KEY_BLOCK..seen[COUNT - 1].end).step_by(KEY_BLOCK) {
+        let block = |position: usize| position.saturating_sub(start).min(KEY_BLOCK);
+        let seen = seen.clone().map(|seen| block(seen.start)..block(seen.end));
+        let count = seen[COUNT - 1].end;
+        score::<L, COUNT>(&mut queries, head_dim, count, &keys[start * head_dim..]);
+        let values = &values[start * stride..(start + count) * stride];
+        for (query, seen) in queries.iter_mut().zip(&seen) {
+            if !seen.is_empty() {
+                query.weigh(seen.clone(), stride);
             }
         }
-        add_values::<L, COUNT>(&mut queries, 0..counts[0], values, stride);
-        for (query, count) in queries.iter_mut().zip(counts) {
-            add_values::<L, 1>(array::from_mut(query), counts[0]..count, values, stride);
-        }
+        add_seen_values::<L, COUNT>(&mut queries, &seen, values, stride);
     }
     for query in &queries {
         query.finish(attention, output);
@@ -159,12 +170,12 @@ impl Query {
         rope(values, &attention.angles[self.row * head_dim..(self.row + 1) * head_dim]);
     }
 
-    /// Turns the scores of the `count` positions that are visible into weights relative to the new maximum, corrects what was summed
-    /// up so far.
+    /// Turns the scores of the positions that are `seen` into weights relative to the new maximum, corrects what was summed up so far.
     #[inline(always)]
-    fn weigh(&mut self, count: usize, stride: usize) {
-        let scores = &mut self.scores[..count.div_ceil(LANES)];
-        scores.as_flattened_mut()[count..].fill(f32::NEG_INFINITY);
+    fn weigh(&mut self, seen: Range<usize>, stride: usize) {
+        let scores = &mut self.scores[..seen.end.div_ceil(LANES)];
+        scores.as_flattened_mut()[..seen.start].fill(f32::NEG_INFINITY);
+        scores.as_flattened_mut()[seen.end..].fill(f32::NEG_INFINITY);
         let mut highest = [self.maximum; LANES];
         for vector in &*scores {
             for lane in 0..LANES {
@@ -241,6 +252,26 @@ fn score_vectors<L: Lanes, const COUNT: usize, const WIDTH: usize>(
         for i in 0..WIDTH {
             sums[query][i].multiply(scale).store(&mut queries[query].scores[first + i]);
         }
+    }
+}
+
+/// `outputs += weights · values` over the positions of a block that each query has `seen`, in ascending order: together where all of
+/// them look, alone before and after.
+#[inline(always)]
+fn add_seen_values<L: Lanes, const COUNT: usize>(
+    queries: &mut [Query; COUNT],
+    seen: &[Range<usize>; COUNT],
+    values: &[f32],
+    stride: usize,
+) {
+    let end = seen[0].end;
+    let start = seen[COUNT - 1].start.min(end);
+    for (query, seen) in queries.iter_mut().zip(seen) {
+        add_values::<L, 1>(array::from_mut(query), seen.start..start.min(seen.end), values, stride);
+    }
+    add_values::<L, COUNT>(queries, start..end, values, stride);
+    for (query, seen) in queries.iter_mut().zip(seen) {
+        add_values::<L, 1>(array::from_mut(query), seen.start.max(end)..seen.end, values, stride);
     }
 }
 

@@ -137,11 +137,16 @@ impl Model {
         let qkv = resized(&mut workspace.qkv, rows * width);
         layer.qkv.set(self.compute(&mut workspace.activations), normed, qkv);
 
+        add_bias(&layer.qkv_bias, qkv);
+
         let (head_dim, heads, kv_heads) = (config.head_dim, config.num_attention_heads, config.num_key_value_heads);
         let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);
+        let before = resized(&mut workspace.heads, keys);
         for (row, qkv) in qkv.chunks_exact_mut(width).enumerate() {
             let position = cache.len() + row;
             let angles = cache.angles(position..position + 1);
+            self.normalize_heads(&layer.query_norm, &mut qkv[..keys], before);
+            self.normalize_heads(&layer.key_norm, &mut qkv[keys..values], before);
             qkv[keys..values].chunks_exact_mut(head_dim).for_each(|head| rope(head, angles));
             cache.write(index, position, &qkv[keys..values], &qkv[values..]);
         }
@@ -149,12 +154,20 @@ impl Model {
         let attended = resized(&mut workspace.attended, rows * keys);
         let LayerCache { keys, values } = cache.layer(index);
         let (position, angles) = (cache.len(), cache.angles(cache.len()..cache.len() + rows));
-        Attention { heads, kv_heads, head_dim, rows: qkv, row_width: width, angles, keys, values, position }.run(
-            &self.pool,
-            self.instruction_set,
-            attended,
-        );
+        let window = layer.window;
+        Attention { heads, kv_heads, head_dim, rows: qkv, row_width: width, angles, keys, values, position, window }
+            .run(&self.pool, self.instruction_set, attended);
         layer.output.add(self.compute(&mut workspace.activations), attended, hidden);
+        add_bias(&layer.output_bias, hidden);
+    }
+
+    /// Norm of each head of one row, in place; without a weight nothing happens. `before` is scratch of at least the length of `heads`.
+    fn normalize_heads(&self, weight: &[f32], heads: &mut [f32], before: &mut [f32]) {
+        if !weight.is_empty() {
+            let before = &mut before[..heads.len()];
+            before.copy_from_slice(heads);
+            rms_norm(self.instruction_set, before, weight, self.config.rms_norm_eps as f32, heads);
+        }
     }
 
     fn run_mlp(&self, workspace: &mut Workspace, layer: &Layer, rows: usize) {
@@ -192,5 +205,14 @@ impl Model {
                 normed,
             );
         });
+    }
+}
+
+/// Adds a bias, which may be empty for none, to each row of its length.
+fn add_bias(bias: &[f32], rows: &mut [f32]) {
+    if !bias.is_empty() {
+        for row in rows.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+        }
     }
 }

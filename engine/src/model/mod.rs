@@ -17,7 +17,7 @@ pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;
 pub use workspace::Workspace;
 
-use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::checkpoint::{Checkpoint, LayerDescription, ModelConfig};
 use crate::kernels::{InstructionSet, PackedLinear, Storage, ThreadPool};
 use weights::Weights;
 
@@ -41,7 +41,14 @@ struct Layer {
     attention_norm: Vec<f32>,
     /// Queries, keys and values of a row, one after the other.
     qkv: PackedLinear,
+    /// Of queries, keys and values, like `qkv`; empty where there is none, as are the next two.
+    qkv_bias: Vec<f32>,
+    query_norm: Vec<f32>,
+    key_norm: Vec<f32>,
+    /// Positions that a row sees, its own included; none for all before it.
+    window: Option<usize>,
     output: PackedLinear,
+    output_bias: Vec<f32>,
     mlp_norm: Vec<f32>,
     gate_up: PackedLinear,
     down: PackedLinear,
@@ -96,7 +103,9 @@ impl Model {
             pool: ThreadPool::new(options.threads())?,
             rope_frequencies: config.rope_frequencies(),
             embedding,
-            layers: (0..config.num_hidden_layers).map(|index| Layer::load(weights, index)).collect::<Result<_, _>>()?,
+            layers: (0..config.num_hidden_layers)
+                .map(|index| Layer::load(weights, &config, index))
+                .collect::<Result<_, _>>()?,
             norm: weights.values("model.norm.weight")?,
             lm_head,
             config,
@@ -143,16 +152,28 @@ impl Model {
 }
 
 impl Layer {
-    fn load(weights: Weights<'_>, index: usize) -> Result<Self, LoadError> {
-        let name = |name: &str| format!("model.layers.{index}.{name}.weight");
-        let [q, k, v] = ["q", "k", "v"].map(|kind| name(&format!("self_attn.{kind}_proj")));
+    fn load(weights: Weights<'_>, config: &ModelConfig, index: usize) -> Result<Self, LoadError> {
+        let name = |name: &str| format!("model.layers.{index}.{name}");
+        let if_present = |is_present: bool, tensor: &str| match is_present {
+            true => weights.values(&name(tensor)),
+            false => Ok(Vec::new()),
+        };
+        let LayerDescription { qkv_bias, output_bias, head_norms, window } = config.layer(index);
+        let [q, k, v] = ["q", "k", "v"].map(|kind| name(&format!("self_attn.{kind}_proj.weight")));
+        let biases = ["q", "k", "v"].map(|kind| if_present(qkv_bias, &format!("self_attn.{kind}_proj.bias")));
+        let [q_bias, k_bias, v_bias] = biases;
         Ok(Self {
-            attention_norm: weights.values(&name("input_layernorm"))?,
+            attention_norm: weights.values(&name("input_layernorm.weight"))?,
             qkv: weights.stacked(&[&q, &k, &v])?,
-            output: weights.stacked(&[&name("self_attn.o_proj")])?,
-            mlp_norm: weights.values(&name("post_attention_layernorm"))?,
-            gate_up: weights.gated(&name("mlp.gate_proj"), &name("mlp.up_proj"))?,
-            down: weights.stacked(&[&name("mlp.down_proj")])?,
+            qkv_bias: [q_bias?, k_bias?, v_bias?].concat(),
+            query_norm: if_present(head_norms, "self_attn.q_norm.weight")?,
+            key_norm: if_present(head_norms, "self_attn.k_norm.weight")?,
+            window,
+            output: weights.stacked(&[&name("self_attn.o_proj.weight")])?,
+            output_bias: if_present(output_bias, "self_attn.o_proj.bias")?,
+            mlp_norm: weights.values(&name("post_attention_layernorm.weight"))?,
+            gate_up: weights.gated(&name("mlp.gate_proj.weight"), &name("mlp.up_proj.weight"))?,
+            down: weights.stacked(&[&name("mlp.down_proj.weight")])?,
         })
     }
 }

@@ -12,6 +12,7 @@ pub struct Workspace {
     pub(super) hidden: Vec<f32>,
     pub(super) normed: Vec<f32>,
     pub(super) qkv: Vec<f32>,
+    pub(super) heads: Vec<f32>,
     pub(super) attended: Vec<f32>,
     pub(super) activated: Vec<f32>,
     pub(super) logits: Vec<f32>,

@@ -1,8 +1,10 @@
 //! Text to tokens and back, and chat messages to a prompt: a thin shell over `tokenizers` and `minijinja`.
 
 mod chat;
+mod python_json;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -26,13 +28,15 @@ struct Inner {
     chat_template: Option<ChatTemplate>,
 }
 
-/// Texts of the special tokens that chat templates refer to; empty where there is none.
+/// Texts of the special tokens that chat templates refer to; empty where there is none, which templates see as undefined.
 #[derive(Clone, Debug, Default)]
 pub struct SpecialTexts {
     /// First token of a text.
     pub bos: String,
     /// Last token of a text.
     pub eos: String,
+    /// Others by the name of their variable: `unk_token`, `pad_token`, …
+    pub others: BTreeMap<String, String>,
 }
 
 /// What can go wrong between text and tokens.
@@ -46,7 +50,7 @@ pub enum TokenizerError {
     Encode(tokenizers::Error),
     /// The checkpoint is not made for chat.
     #[error(
-        "the checkpoint has no chat template (`chat_template` in tokenizer_config.json): send a plain prompt instead"
+        "the checkpoint has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json): send a plain prompt instead"
     )]
     NoChatTemplate,
     /// The chat template is wrong, or refuses these messages.

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use cllm_engine::checkpoint::EosTokenIds;
+use cllm_engine::checkpoint::{EosTokenIds, Family, LayerType, RopeScaling, SlidingWindow};
 use cllm_engine::{
     DecodeOptions, InstructionSet, KvCache, Model, ModelConfig, Strategy as Decoding, Workspace, generate,
     generate_with_trajectories,
@@ -16,7 +16,9 @@ use crate::support::{config, instruction_sets, model};
 fn configs() -> impl Strategy<Value = ModelConfig> {
     let heads = prop::sample::select(vec![(1, 1), (2, 1), (4, 2), (3, 3), (6, 2)]);
     let widths = (1_usize..70, 1_usize..70, prop::sample::select(vec![2_usize, 6, 8, 16, 34, 64]));
-    (heads, widths, 2_usize..300, 1_usize..4, any::<bool>()).prop_map(|(heads, widths, vocab_size, layers, tied)| {
+    let sizes = (heads, widths, 2_usize..300, any::<bool>());
+    (sizes, variations()).prop_map(|((heads, widths, vocab_size, tied), variation)| {
+        let layers = variation.num_hidden_layers;
         ModelConfig {
             vocab_size,
             hidden_size: widths.0,
@@ -28,6 +30,29 @@ fn configs() -> impl Strategy<Value = ModelConfig> {
             max_position_embeddings: 160,
             tie_word_embeddings: tied,
             eos_token_id: Some(EosTokenIds::One(1)),
+            ..variation
+        }
+    })
+}
+
+/// What families vary: biases, norms of heads, scaled frequencies, and windows around the sizes of blocks, shorter than the text as a rule.
+fn variations() -> impl Strategy<Value = ModelConfig> {
+    let scaling = prop::sample::select(vec![None, Some(RopeScaling::Linear { factor: 4.0 })]);
+    let window = (prop_oneof![1_usize..12, 60_usize..70, 1_usize..160], prop::collection::vec(any::<bool>(), 3));
+    let window = prop::option::weighted(0.7, window);
+    let family = prop::sample::select(Family::ALL.to_vec());
+    (family, 1_usize..4, scaling, any::<bool>(), window).prop_map(|(family, layers, rope_scaling, bias, window)| {
+        let layer_type = |slides| if slides { LayerType::SlidingAttention } else { LayerType::FullAttention };
+        let window = window.filter(|_| family != Family::Llama).map(|(positions, slides)| {
+            let slides = slides.iter().map(|slides| *slides || family == Family::Mistral);
+            SlidingWindow { positions, layer_types: slides.map(layer_type).take(layers).collect() }
+        });
+        ModelConfig {
+            family,
+            num_hidden_layers: layers,
+            rope_scaling,
+            attention_bias: bias && matches!(family, Family::Llama | Family::Qwen3),
+            sliding_window: window,
             ..config()
         }
     })

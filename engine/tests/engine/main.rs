@@ -1,11 +1,12 @@
 //! Tests of the engine through its public doors.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
-#![expect(clippy::float_cmp, reason = "exactness is what is tested")]
 
 mod adaptive;
 mod checkpoint;
+mod configuration;
 mod decoding;
 mod exactness;
+mod golden;
 mod oracle;
 mod sampling;
 mod storages;

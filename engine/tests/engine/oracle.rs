@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use cllm_engine::differentiable::{DifferentiableModel, RowLayout};
 use cllm_engine::{Checkpoint, ComputeOptions, KvCache, Model, ModelConfig, Workspace};
 
-use crate::support::{config, folder, instruction_sets};
+use crate::support::{config, families, folder, instruction_sets};
 
 fn oracle(checkpoint: &Checkpoint) -> DifferentiableModel {
     // In f64, so that differences are those of the forward under test.
@@ -19,13 +19,13 @@ fn oracle(checkpoint: &Checkpoint) -> DifferentiableModel {
 
 #[test]
 fn both_forwards_give_the_same_logits() {
-    let configs = [
+    let plain = [
         config(),
         ModelConfig { tie_word_embeddings: true, num_key_value_heads: 1, ..config() },
         ModelConfig { hidden_size: 64, head_dim: 16, num_key_value_heads: 4, rope_theta: 500.0, ..config() },
     ];
     let tokens: Vec<u32> = (0..90).map(|i| i * i % 270).collect();
-    for (seed, config) in configs.into_iter().enumerate() {
+    for (seed, config) in plain.into_iter().chain(families()).enumerate() {
         let folder = folder(&config, seed as u64);
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         let mut rows = RowLayout::new();

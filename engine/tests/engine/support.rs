@@ -1,6 +1,6 @@
 //! Small random models for tests.
 
-use cllm_engine::checkpoint::EosTokenIds;
+use cllm_engine::checkpoint::{EosTokenIds, Family, LayerType, RopeScaling, SlidingWindow};
 use cllm_engine::random::random_checkpoint;
 use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig};
 use tempfile::TempDir;
@@ -8,8 +8,7 @@ use tempfile::TempDir;
 /// A configuration with everything small and uneven, so that no size is a multiple of a vector by accident.
 pub(crate) fn config() -> ModelConfig {
     ModelConfig {
-        architectures: vec!["LlamaForCausalLM".to_owned()],
-        model_type: "llama".to_owned(),
+        family: Family::Llama,
         vocab_size: 270,
         hidden_size: 20,
         intermediate_size: 44,
@@ -20,12 +19,50 @@ pub(crate) fn config() -> ModelConfig {
         max_position_embeddings: 96,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         hidden_act: "silu".to_owned(),
+        attention_bias: false,
+        sliding_window: None,
         tie_word_embeddings: false,
         bos_token_id: None,
         eos_token_id: Some(EosTokenIds::One(0)),
         pad_token_id: None,
     }
+}
+
+/// [`config`] as each family varies it. Windows are much shorter than the context.
+pub(crate) fn families() -> Vec<ModelConfig> {
+    use LayerType::{FullAttention, SlidingAttention};
+    let window =
+        |positions, layer_types: [LayerType; 2]| Some(SlidingWindow { positions, layer_types: layer_types.to_vec() });
+    let llama3 = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 32,
+    };
+    vec![
+        ModelConfig { rope_scaling: Some(llama3), tie_word_embeddings: true, ..config() },
+        ModelConfig { rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }), attention_bias: true, ..config() },
+        ModelConfig {
+            family: Family::Mistral,
+            sliding_window: window(7, [SlidingAttention, SlidingAttention]),
+            ..config()
+        },
+        ModelConfig { family: Family::Qwen2, tie_word_embeddings: true, ..config() },
+        ModelConfig {
+            family: Family::Qwen2,
+            sliding_window: window(65, [FullAttention, SlidingAttention]),
+            ..config()
+        },
+        ModelConfig { family: Family::Qwen3, head_dim: 10, ..config() },
+        ModelConfig {
+            family: Family::Qwen3,
+            attention_bias: true,
+            sliding_window: window(1, [SlidingAttention, FullAttention]),
+            ..config()
+        },
+    ]
 }
 
 /// A folder with a random checkpoint.

@@ -22,7 +22,8 @@ fn open_with_template(template: Option<&str>) -> Result<Tokenizer, cllm_engine::
     let config = ModelConfig { bos_token_id: Some(268), eos_token_id: Some(EosTokenIds::One(269)), ..config() };
     let folder = folder(&config, 1);
     if let Some(template) = template {
-        let described = json!({ "chat_template": template, "bos_token": { "content": "<s>" }, "eos_token": "</s>" });
+        let described = json!({ "chat_template": template, "bos_token": { "content": "<s>" }, "eos_token": "</s>",
+            "pad_token": "<pad>", "unk_token": { "content": "<unk>" }, "sep_token": null });
         fs::write(folder.path().join("tokenizer_config.json"), described.to_string()).unwrap();
     }
     Ok(Checkpoint::open(folder.path())?.tokenizer().clone())
@@ -98,6 +99,130 @@ fn a_chat_becomes_a_prompt() {
     let values = [json!({ "role": "user", "content": "hi" }), json!({ "role": "system", "content": "x" })];
     assert_eq!(tokenizer.chat_prompt(&values).unwrap(), "<s><u>hi</s>\n<a>");
     assert_eq!(tokenizer.chat_template(), Some(template));
+}
+
+/// Shortened from what the families publish: the same constructs.
+const LLAMA3: &str = r#"{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}{%- set date_string = strftime_now("%Y") %}{%- else %}{%- set date_string = "2024" %}{%- endif %}
+{%- endif %}
+{%- if not tools is defined %}{{ raise_exception('tools must be defined') }}{%- endif %}
+{%- if tools is not none %}{{ 'tools' }}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] | trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|system|>" + system_message + (date_string | length | string) }}
+{%- for message in messages %}
+    {{- '<|' + message['role'] + '|>' + message['content'] | trim + '<|eot|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{%- endif %}
+"#;
+const QWEN3: &str = r#"{%- set ns = namespace(last=messages|length - 1, open=true) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.open and message.role == "user" and message.content is string and not(message.content.startswith('<tool>')) %}
+        {%- set ns.open = false %}{%- set ns.last = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == "assistant" and '</think>' in content %}
+        {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + ('!' if loop.index0 == ns.last else '') + '\n' + content + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if tools %}{{ tools | tojson }}{%- endif %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and enable_thinking is false %}x{%- endif %}{%- endif %}"#;
+const SMOLLM: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are helpful<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n'}}{% generation %}{{ message['content'] + '<|im_end|>' }}{%- endgeneration -%}{{ '\n' }}{% endfor %}";
+const MISTRAL: &str = "{{ bos_token }}{% for message in messages %}{% if message.role == 'assistant' %}{% continue %}{% endif %}{% if message.role == 'user' %}{{ '[INST] ' + message.content + ' [/INST]' }}{% elif message.content == 'stop' %}{% break %}{% endif %}{% endfor %}{{ pad_token is defined }}{{ unk_token }}{{ sep_token is defined }}";
+
+#[test]
+fn templates_of_the_families_are_rendered() {
+    let messages = [
+        json!({ "role": "system", "content": " be brief " }),
+        json!({ "role": "user", "content": "hi" }),
+        json!({ "role": "assistant", "content": "<think>\nhm</think>\n\nyes" }),
+    ];
+    for (template, expected) in [
+        (LLAMA3, "<s><|system|>be brief4<|user|>hi<|eot|><|assistant|><think>\nhm</think>\n\nyes<|eot|><|assistant|>"),
+        (
+            QWEN3,
+            "<|im_start|>system\n be brief <|im_end|>\n<|im_start|>user!\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            SMOLLM,
+            "<|im_start|>system\n be brief <|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\nhm</think>\n\nyes<|im_end|>\n",
+        ),
+        (MISTRAL, "<s>[INST] hi [/INST]True<unk>False"),
+    ] {
+        let rendered = with_template(Some(template)).chat_prompt(&messages).unwrap();
+        assert_eq!(rendered, expected);
+    }
+}
+
+#[test]
+fn json_in_templates_is_that_of_python() {
+    let value = json!({ "b": [1, 2.5, null, true], "a": { "é<&>'\"\u{7f}🦀": [] }, "c": {}, "d": 1e16, "e": 1.5e-7 });
+    for (arguments, expected) in [
+        (
+            "",
+            "{\"b\": [1, 2.5, null, true], \"a\": {\"é<&>'\\\"\u{7f}🦀\": []}, \"c\": {}, \"d\": 1e+16, \"e\": 1.5e-07}",
+        ),
+        (
+            "(sort_keys=true, separators=(',', ':'), ensure_ascii=true)",
+            r#"{"a":{"\u00e9<&>'\"\u007f\ud83e\udd80":[]},"b":[1,2.5,null,true],"c":{},"d":1e+16,"e":1.5e-07}"#,
+        ),
+        ("(unknown=1)", ""),
+    ] {
+        let template = format!("{{{{ messages[0].value | tojson{arguments} }}}}");
+        let rendered = with_template(Some(&template)).chat_prompt(&[json!({ "value": value })]);
+        if expected.is_empty() {
+            assert!(rendered.is_err());
+        } else {
+            assert_eq!(rendered.unwrap(), expected);
+        }
+    }
+    let indented = with_template(Some("{{ messages[0].value | tojson(indent=2) }}"));
+    let rendered = indented.chat_prompt(&[json!({ "value": { "x": [1, {}], "y": "z" } })]).unwrap();
+    assert_eq!(rendered, "{\n  \"x\": [\n    1,\n    {}\n  ],\n  \"y\": \"z\"\n}");
+}
+
+#[test]
+fn generation_tags_are_ignored_and_nothing_else() {
+    for (template, expected) in [
+        ("a{% generation %} b {% endgeneration %}c", "a b c"),
+        ("a {%- generation -%} b {%- endgeneration -%} c", "abc"),
+        ("{# {% generation %} #}a{% set generation = 'x' %}{{ generation }}", "ax"),
+        ("a\n  {% generation %}\nb\n  {% endgeneration %}\nc", "a\nb\nc"),
+    ] {
+        assert_eq!(with_template(Some(template)).chat_prompt(&[json!({})]).unwrap(), expected, "{template}");
+    }
+}
+
+#[test]
+fn a_template_file_comes_before_the_tokenizer_configuration_and_default_before_other_names() {
+    let folder = folder(&config(), 1);
+    let rendered = || {
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        checkpoint.tokenizer().chat_prompt(&[json!({})]).map_err(|error| error.to_string())
+    };
+    let described = |templates: serde_json::Value| {
+        let text = json!({ "chat_template": templates, "bos_token": null, "eos_token": { "content": "</s>" } });
+        fs::write(folder.path().join("tokenizer_config.json"), text.to_string()).unwrap();
+    };
+    let named = |name: &str, template: &str| json!({ "name": name, "template": template });
+    described(json!([named("tool_use", "tools"), named("default", "{{ bos_token is defined }}{{ eos_token }}")]));
+    assert_eq!(rendered().unwrap(), "False</s>");
+    fs::write(folder.path().join("special_tokens_map.json"), r#"{ "bos_token": "<s>", "eos_token": "older" }"#)
+        .unwrap();
+    assert_eq!(rendered().unwrap(), "True</s>");
+    described(json!([named("tool_use", "tools")]));
+    assert!(rendered().unwrap_err().contains("no chat template"));
+    fs::write(folder.path().join("chat_template.jinja"), "from the file\n").unwrap();
+    assert_eq!(rendered().unwrap(), "from the file");
 }
 
 #[test]

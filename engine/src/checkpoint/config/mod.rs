@@ -2,18 +2,24 @@
 //!
 //! What the engine cannot compute exactly is refused here, with a sentence, never ignored.
 
+mod family;
+mod read;
+mod rope;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-/// The shape of a Llama model. Serializes to a `config.json` that transformers reads.
+pub use family::{Family, LayerDescription, LayerType, SlidingWindow};
+pub use rope::RopeScaling;
+
+/// The shape of a model. Serializes to a `config.json` that transformers reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawConfig")]
+#[serde(try_from = "Value")]
 pub struct ModelConfig {
-    /// `["LlamaForCausalLM"]`.
-    pub architectures: Vec<String>,
-    /// `llama`.
-    pub model_type: String,
+    /// Which architecture it is.
+    #[serde(flatten)]
+    pub family: Family,
     /// Number of logits of a row. May exceed the number of tokens of the tokenizer.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -34,8 +40,17 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How the rotary frequencies are changed for a longer context, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// `silu`.
     pub hidden_act: String,
+    /// Llama and Qwen3: whether all four attention projections have biases. Qwen2 has them on three, whatever stands here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub attention_bias: bool,
+    /// Mistral and Qwen: how far layers look back, if not to the beginning.
+    #[serde(flatten, serialize_with = "family::serialize_window")]
+    pub sliding_window: Option<SlidingWindow>,
     /// Whether the embedding is used as the output layer too.
     pub tie_word_embeddings: bool,
     /// First token of a text, if the tokenizer uses one.
@@ -73,7 +88,7 @@ impl EosTokenIds {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// Not JSON, or a field is missing or of another type.
-    #[error("it is not a valid model configuration: {0}. Expected the fields of a Hugging Face Llama config.json")]
+    #[error("it is not a valid model configuration: {0}. Expected the fields of a Hugging Face config.json")]
     Malformed(#[from] serde_json::Error),
     /// A feature that the engine does not compute.
     #[error("`{field}` is {found}, which is not supported. Supported: {supported}")]
@@ -97,65 +112,17 @@ pub enum ConfigError {
     },
 }
 
-/// `config.json` as written by others: defaults not filled in, unknown fields ignored, refusable ones kept.
-#[derive(Deserialize)]
-struct RawConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    #[serde(default = "default_context")]
-    max_position_embeddings: usize,
-    #[serde(default = "default_epsilon")]
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    #[serde(default = "default_activation")]
-    hidden_act: String,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    sliding_window: Option<usize>,
-    quantization_config: Option<Value>,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<EosTokenIds>,
-    pad_token_id: Option<u32>,
-}
-
-fn default_context() -> usize {
-    2048
-}
-
-fn default_epsilon() -> f64 {
-    1e-6
-}
-
-fn default_activation() -> String {
-    "silu".to_owned()
-}
-
-const DEFAULT_ROPE_THETA: f64 = 10_000.0;
-
 impl ModelConfig {
     /// Widest head that the attention kernel holds on its stack.
     pub const MAXIMUM_HEAD_DIM: usize = 256;
 
     /// Reads and checks the text of a `config.json`.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        Self::try_from(serde_json::from_str::<RawConfig>(text)?)
+        Self::try_from(serde_json::from_str::<Value>(text)?)
     }
 
     /// Checks sizes against each other. Whoever builds a configuration by hand should call it; loading does.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        require("model_type", self.model_type.as_str(), self.model_type == "llama", "\"llama\"")?;
         require("hidden_act", self.hidden_act.as_str(), self.hidden_act == "silu", "\"silu\"")?;
         for (field, found, limit) in [
             ("vocab_size", self.vocab_size, 1 << 24),
@@ -177,7 +144,25 @@ impl ModelConfig {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         size("rope_theta", self.rope_theta, positive(self.rope_theta), || "a positive number".to_owned())?;
         size("rms_norm_eps", self.rms_norm_eps, positive(self.rms_norm_eps), || "a positive number".to_owned())?;
+        self.rope_scaling.iter().try_for_each(RopeScaling::validate)?;
+        self.validate_attention()?;
         self.validate_special_tokens()
+    }
+
+    fn validate_attention(&self) -> Result<(), ConfigError> {
+        let family = self.family;
+        size("attention_bias", self.attention_bias, !self.attention_bias || family.has_bias_switch(), || {
+            format!("false where `model_type` is {family}")
+        })?;
+        let Some(SlidingWindow { positions, layer_types }) = &self.sliding_window else { return Ok(()) };
+        let layers = self.num_hidden_layers;
+        size("sliding_window", positions, family != Family::Llama, || format!("null where `model_type` is {family}"))?;
+        size("sliding_window", positions, *positions > 0, || "at least 1".to_owned())?;
+        let all_slide = layer_types.iter().all(|layer_type| *layer_type == LayerType::SlidingAttention);
+        let fits = layer_types.len() == layers && (all_slide || family != Family::Mistral);
+        size("layer_types", format!("{layer_types:?}"), fits, || {
+            format!("one for each of {layers} layers, all of them `sliding_attention` where `model_type` is mistral")
+        })
     }
 
     fn validate_special_tokens(&self) -> Result<(), ConfigError> {
@@ -199,18 +184,27 @@ impl ModelConfig {
         let keys = self.num_key_value_heads * self.head_dim;
         let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden])];
         for layer in 0..self.num_hidden_layers {
-            for (name, shape) in [
-                ("input_layernorm", vec![hidden]),
-                ("self_attn.q_proj", vec![queries, hidden]),
-                ("self_attn.k_proj", vec![keys, hidden]),
-                ("self_attn.v_proj", vec![keys, hidden]),
-                ("self_attn.o_proj", vec![hidden, queries]),
-                ("post_attention_layernorm", vec![hidden]),
-                ("mlp.gate_proj", vec![inner, hidden]),
-                ("mlp.up_proj", vec![inner, hidden]),
-                ("mlp.down_proj", vec![hidden, inner]),
+            let LayerDescription { qkv_bias, output_bias, head_norms, window: _ } = self.layer(layer);
+            for (name, shape, present) in [
+                ("input_layernorm.weight", vec![hidden], true),
+                ("self_attn.q_proj.weight", vec![queries, hidden], true),
+                ("self_attn.q_proj.bias", vec![queries], qkv_bias),
+                ("self_attn.q_norm.weight", vec![self.head_dim], head_norms),
+                ("self_attn.k_proj.weight", vec![keys, hidden], true),
+                ("self_attn.k_proj.bias", vec![keys], qkv_bias),
+                ("self_attn.k_norm.weight", vec![self.head_dim], head_norms),
+                ("self_attn.v_proj.weight", vec![keys, hidden], true),
+                ("self_attn.v_proj.bias", vec![keys], qkv_bias),
+                ("self_attn.o_proj.weight", vec![hidden, queries], true),
+                ("self_attn.o_proj.bias", vec![hidden], output_bias),
+                ("post_attention_layernorm.weight", vec![hidden], true),
+                ("mlp.gate_proj.weight", vec![inner, hidden], true),
+                ("mlp.up_proj.weight", vec![inner, hidden], true),
+                ("mlp.down_proj.weight", vec![hidden, inner], true),
             ] {
-                shapes.push((format!("model.layers.{layer}.{name}.weight"), shape));
+                if present {
+                    shapes.push((format!("model.layers.{layer}.{name}"), shape));
+                }
             }
         }
         shapes.push(("model.norm.weight".to_owned(), vec![hidden]));
@@ -220,86 +214,10 @@ impl ModelConfig {
         shapes
     }
 
-    /// Radians per position of each pair of a head: `head_dim / 2` values.
+    /// Radians per position of each pair of a head, scaling included: `head_dim / 2` values.
     pub fn rope_frequencies(&self) -> Vec<f32> {
-        let head_dim = self.head_dim as f64;
-        (0..self.head_dim / 2).map(|i| self.rope_theta.powf(-((2 * i) as f64) / head_dim) as f32).collect()
+        rope::frequencies(self.rope_theta, self.head_dim, self.rope_scaling)
     }
-}
-
-impl TryFrom<RawConfig> for ModelConfig {
-    type Error = ConfigError;
-
-    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
-        refuse_unsupported(&raw)?;
-        let rope_theta = rope_theta(&raw)?;
-        let head_dim = match raw.head_dim {
-            Some(head_dim) => head_dim,
-            None => default_head_dim(&raw)?,
-        };
-        let config = Self {
-            architectures: vec!["LlamaForCausalLM".to_owned()],
-            model_type: raw.model_type,
-            vocab_size: raw.vocab_size,
-            hidden_size: raw.hidden_size,
-            intermediate_size: raw.intermediate_size,
-            num_hidden_layers: raw.num_hidden_layers,
-            num_attention_heads: raw.num_attention_heads,
-            num_key_value_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
-            head_dim,
-            max_position_embeddings: raw.max_position_embeddings,
-            rms_norm_eps: raw.rms_norm_eps,
-            rope_theta,
-            hidden_act: raw.hidden_act,
-            tie_word_embeddings: raw.tie_word_embeddings,
-            bos_token_id: raw.bos_token_id,
-            eos_token_id: raw.eos_token_id,
-            pad_token_id: raw.pad_token_id,
-        };
-        config.validate()?;
-        Ok(config)
-    }
-}
-
-fn refuse_unsupported(raw: &RawConfig) -> Result<(), ConfigError> {
-    let json = |value: &Option<Value>| value.clone().unwrap_or(Value::Null);
-    require("model_type", raw.model_type.as_str(), raw.model_type == "llama", "\"llama\"")?;
-    require("attention_bias", raw.attention_bias, !raw.attention_bias, "false")?;
-    require("mlp_bias", raw.mlp_bias, !raw.mlp_bias, "false")?;
-    require("rope_scaling", json(&raw.rope_scaling), is_plain_rope(raw.rope_scaling.as_ref()), "null (no scaling)")?;
-    require("rope_parameters", json(&raw.rope_parameters), is_plain_rope(raw.rope_parameters.as_ref()), PLAIN_ROPE)?;
-    require("sliding_window", raw.sliding_window, raw.sliding_window.is_none(), "null")?;
-    require("quantization_config", json(&raw.quantization_config), raw.quantization_config.is_none(), "null")
-}
-
-const PLAIN_ROPE: &str = "null, or a `rope_type` of \"default\" with a `rope_theta`";
-
-fn is_plain_rope(rope: Option<&Value>) -> bool {
-    let Some(rope) = rope.filter(|rope| !rope.is_null()) else { return true };
-    let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str);
-    kind == Some("default") && rope.get("factor").is_none()
-}
-
-/// transformers 5 writes the base into `rope_parameters`, older versions beside the other fields.
-fn rope_theta(raw: &RawConfig) -> Result<f64, ConfigError> {
-    let nested = raw.rope_parameters.as_ref().and_then(|rope| rope.get("rope_theta"));
-    match (nested, raw.rope_theta) {
-        (None, theta) => Ok(theta.unwrap_or(DEFAULT_ROPE_THETA)),
-        (Some(theta), _) => theta.as_f64().ok_or_else(|| ConfigError::Unsupported {
-            field: "rope_parameters.rope_theta",
-            found: theta.to_string(),
-            supported: "a positive number",
-        }),
-    }
-}
-
-fn default_head_dim(raw: &RawConfig) -> Result<usize, ConfigError> {
-    let heads = raw.num_attention_heads;
-    let divides = heads > 0 && raw.hidden_size.is_multiple_of(heads);
-    size("hidden_size", raw.hidden_size, divides, || {
-        format!("a multiple of `num_attention_heads`, which is {heads}, where no `head_dim` is given")
-    })?;
-    Ok(raw.hidden_size / heads)
 }
 
 /// `found` is shown as JSON.

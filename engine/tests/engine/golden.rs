@@ -1,0 +1,132 @@
+//! Every family against transformers: small random models with the logits that it computed for them (`make golden-logits`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use cllm_engine::checkpoint::Dtype;
+use cllm_engine::differentiable::{DifferentiableModel, RowLayout};
+use cllm_engine::random::random_checkpoint;
+use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, KvCache, Model, ModelConfig, Workspace};
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+
+use crate::support::instruction_sets;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models");
+
+/// What transformers says about one model.
+struct Golden {
+    name: String,
+    /// A folder with its weights and configuration, and a tokenizer, which nothing here depends on.
+    _folder: TempDir,
+    checkpoint: Checkpoint,
+    tokens: Vec<u32>,
+    /// Row, logits of the row.
+    rows: Vec<(usize, Vec<f32>)>,
+}
+
+impl Golden {
+    fn read(path: &Path) -> Self {
+        let bytes = fs::read(path.join("golden.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let words = |name: &str| tensors.tensor(name).unwrap().data().as_chunks().0.to_vec();
+        let ids = |name: &str| words(name).into_iter().map(u32::from_le_bytes).collect::<Vec<_>>();
+        let logits: Vec<f32> = words("logits").into_iter().map(f32::from_le_bytes).collect();
+        let rows = ids("rows");
+        let width = logits.len() / rows.len();
+        let rows = rows.into_iter().map(|row| row as usize).zip(logits.chunks(width).map(<[f32]>::to_vec)).collect();
+        let (folder, checkpoint) = open(path);
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        Self { name, _folder: folder, checkpoint, tokens: ids("tokens"), rows }
+    }
+
+    /// Compares logits of all rows, flattened, with the rows that are known.
+    fn check(&self, found: &[f32], what: &str) {
+        let width = self.checkpoint.config().vocab_size;
+        let largest = self.rows.iter().flat_map(|(_, row)| row).fold(1.0_f32, |a, b| a.max(b.abs()));
+        for (row, expected) in &self.rows {
+            for (found, expected) in found[row * width..(row + 1) * width].iter().zip(expected) {
+                let tolerance = 1e-4 * largest;
+                assert!(
+                    (found - expected).abs() <= tolerance,
+                    "{}, {what}, row {row}: {found}, transformers says {expected}",
+                    self.name
+                );
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> (TempDir, Checkpoint) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig::from_json(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
+    random_checkpoint(folder.path(), &config, 0).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(path.join(file), folder.path().join(file)).unwrap();
+    }
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    (folder, checkpoint)
+}
+
+fn all() -> Vec<Golden> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 11, "models are missing: {paths:?}");
+    paths.iter().map(|path| Golden::read(path)).collect()
+}
+
+/// Logits of all rows, computed in forwards of the sizes given, over and over.
+fn logits(golden: &Golden, set: InstructionSet, sizes: &[usize]) -> Vec<f32> {
+    let options = ComputeOptions { threads: 2, instruction_set: Some(set), ..ComputeOptions::default() };
+    let model = Model::load(&golden.checkpoint, options).unwrap();
+    let (mut workspace, mut cache) = (Workspace::new(&model), KvCache::new(&model, golden.tokens.len()));
+    let (mut logits, mut rest, mut sizes) = (Vec::new(), &golden.tokens[..], sizes.iter().cycle());
+    while !rest.is_empty() {
+        let (tokens, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+        let forward = model.forward(&mut workspace, &mut cache, tokens).unwrap();
+        logits.extend((0..forward.rows()).flat_map(|row| forward.row(row)));
+        rest = after;
+    }
+    logits
+}
+
+#[test]
+fn the_cpu_forward_agrees_with_transformers_on_every_family() {
+    for golden in all() {
+        let context = golden.checkpoint.config().max_position_embeddings;
+        assert_eq!(golden.tokens.len(), context, "the text is as long as the context");
+        for set in instruction_sets() {
+            // at once; token by token; prompts of several lengths, then blocks that end on and off the blocks of the cache
+            for sizes in [&[context][..], &[1], &[5, 3, 8, 16], &[63, 2], &[64, 7], &[100, 32, 1, 1]] {
+                golden.check(&logits(&golden, set, sizes), &format!("{set}, forwards of {sizes:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_differentiable_forward_agrees_with_transformers_on_every_family() {
+    for golden in all() {
+        let model = DifferentiableModel::new(golden.checkpoint.config().into(), DType::F32, |name| {
+            let tensor = golden.checkpoint.tensors().get(name).unwrap();
+            assert_eq!(tensor.dtype, Dtype::Bf16);
+            Tensor::from_vec(tensor.to_f32(), tensor.shape, &Device::Cpu)
+        });
+        let mut rows = RowLayout::new();
+        rows.push_sequence(golden.tokens.len());
+        let selected: Vec<u32> = (0..golden.tokens.len() as u32).collect();
+        let logits = model.unwrap().logits(&golden.tokens, &Arc::new(rows), &selected).unwrap();
+        golden.check(&logits.flatten_all().unwrap().to_vec1().unwrap(), "differentiable");
+    }
+}
+
+#[test]
+fn configurations_survive_reading_and_writing() {
+    for golden in all() {
+        let config = golden.checkpoint.config();
+        let again = ModelConfig::from_json(&serde_json::to_string(config).unwrap()).unwrap();
+        assert_eq!(&again, config, "{}", golden.name);
+    }
+}
