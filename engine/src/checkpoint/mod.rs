@@ -23,7 +23,7 @@ pub use config::{ConfigError, EosTokenIds, ModelConfig};
 pub use digest::digest;
 pub use dtype::Dtype;
 pub use error::CheckpointError;
-pub use gguf::GgufError;
+pub use gguf::{ExportDtype, GgufError, export_gguf};
 pub use tensors::{TensorView, Tensors};
 
 use self::layout::Layout;

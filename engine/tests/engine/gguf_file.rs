@@ -131,7 +131,9 @@ impl GgufFile {
         }
         let start = bytes.len().next_multiple_of(self.alignment);
         for tensor in &self.tensors {
-            let (from, end) = (start + tensor.offset as usize, start + tensor.offset as usize + tensor.data.len());
+            // An offset that points far away is what the reader shall refuse: there is nothing to place.
+            let Some(from) = start.checked_add(tensor.offset as usize).filter(|&from| from < 1 << 24) else { continue };
+            let end = from + tensor.data.len();
             bytes.resize(bytes.len().max(end), 0);
             bytes[from..end].copy_from_slice(&tensor.data);
         }

@@ -87,7 +87,7 @@ fn wrong_metadata_is_refused() {
         ("tokenizer.ggml.token_type", integers(&[9; 262]), &["type 9", "1 to 6"]),
         ("tokenizer.ggml.merges", texts(["a  b"]), &["merge \"a  b\""]),
         ("tokenizer.ggml.merges", texts(["a nothing"]), &["tokenizer"]),
-        ("tokenizer.ggml.tokens", texts(["a", "a"]), &["same text \"a\""]),
+        ("tokenizer.ggml.tokens", texts(["a"; 262]), &["tokens 0 and 1 have the same text \"a\""]),
         ("tokenizer.ggml.add_eos_token", truth(1), &["`tokenizer.ggml.add_eos_token` is true"]),
         ("tokenizer.chat_template", text("{% for %}"), &["chat template"]),
     ] {
@@ -122,7 +122,12 @@ fn wrong_tensors_are_refused() {
     check(1, &|tensor| tensor.name = "blk.0.attn_qkv.weight".to_owned(), &["`blk.0.attn_qkv.weight` is not part of"]);
     check(0, &|tensor| tensor.name = "other".to_owned(), &["no tensor `token_embd.weight`"]);
     check(1, &|tensor| tensor.data[4..8].copy_from_slice(&f32::NAN.to_le_bytes()), &["NaN at element 1"]);
-    check(0, &|tensor| tensor.dimensions[1] = 261, &["token with id 261", "261"]);
+    check(0, &|tensor| tensor.dimensions[1] = 261, &["`bos_token_id` is 261"]);
+    let smaller = |file: &mut GgufFile| {
+        file.tensors[0].dimensions[1] = 261;
+        file.values.retain(|(key, _)| key != "tokenizer.ggml.bos_token_id");
+    };
+    check_refused(&file(), smaller, &["token with id 261", "`vocab_size` is 261"]);
 }
 
 /// Refused or opened, but never a panic: the files are changed at random for a while.
@@ -153,13 +158,17 @@ fn mutate(name: &str, original: &[u8], path: &Path, seed: u64) {
 fn mutated(original: &[u8], header: usize, random: &mut Random) -> Vec<u8> {
     let mut bytes = original.to_vec();
     for _ in 0..=random.below(3) {
-        let at = random.below(if random.below(8) == 0 { bytes.len() } else { header.min(bytes.len()) });
+        let anywhere = random.below(8) == 0;
+        let at = random.below(if anywhere { bytes.len() } else { header.min(bytes.len()) });
         match random.below(6) {
             0 => bytes[at] ^= 1 << random.below(8),
             1 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][random.below(5)],
             2 => bytes.iter_mut().skip(at).take(8).for_each(|byte| *byte = [0xFF, 0][random.below(2)]),
             3 => bytes.truncate(at.max(1)),
-            4 => bytes.copy_within(random.below(at + 1)..at, at / 2),
+            4 => {
+                let from = random.below(at + 1);
+                bytes.copy_within(from..at, from / 2);
+            }
             _ => {
                 let number = (original.len() as u64).wrapping_add(random.next() % 64).to_le_bytes();
                 bytes.iter_mut().skip(at & !7).zip(number).for_each(|(byte, new)| *byte = new);

@@ -6,6 +6,7 @@ mod checkpoint;
 mod decoding;
 mod exactness;
 mod gguf;
+mod gguf_export;
 mod gguf_file;
 mod gguf_hostile;
 mod oracle;

@@ -63,9 +63,7 @@ fn model_type(architecture: &str, has_window: bool) -> &str {
 /// Rows of the embedding: the tokenizer may have fewer tokens.
 fn vocabulary_size(tensors: &[TensorInfo]) -> Result<usize, GgufError> {
     let embedding = tensors.iter().find(|tensor| tensor.name == "token_embd.weight");
-    embedding
-        .and_then(|tensor| tensor.shape.first().copied())
-        .ok_or_else(|| GgufError::Tokenizer("there is no tensor `token_embd.weight`".to_owned()))
+    embedding.and_then(|tensor| tensor.shape.first().copied()).ok_or(GgufError::NoEmbedding)
 }
 
 fn required<T>(value: Option<T>, key: &str, expected: &'static str) -> Result<T, GgufError> {

@@ -192,6 +192,9 @@ pub enum GgufError {
     /// One name twice.
     #[error("tensor `{0}` is there twice. The file is damaged or hostile")]
     DuplicateTensor(String),
+    /// The tensor from which the size of the vocabulary is known.
+    #[error("it has no tensor `token_embd.weight`, the embedding of the tokens. Convert the model again")]
+    NoEmbedding,
     /// Tokens, scores and the like contradict each other.
     #[error("its tokenizer cannot be used: {0}. Convert the model again with a current converter")]
     Tokenizer(String),

@@ -4,6 +4,7 @@
 
 mod config;
 mod error;
+mod export;
 mod header;
 mod metadata;
 mod names;
@@ -13,12 +14,14 @@ mod rope;
 mod tokenizer;
 mod types;
 mod vocabulary;
+mod writer;
 
 use std::ops::Range;
 
 use serde_json::{Value, json};
 
 pub use error::GgufError;
+pub use export::{ExportDtype, export_gguf};
 pub(super) use names::RowOrder;
 
 use self::header::{Header, TensorInfo};
@@ -57,7 +60,11 @@ pub(super) fn read(file: &[u8]) -> Result<Contents, GgufError> {
     let mut config = config::config(&header, factors.as_deref())?;
     let vocabulary = Vocabulary::read(&header.metadata)?;
     config["bos_token_id"] = json!(vocabulary.bos);
-    config["eos_token_id"] = json!(vocabulary.eos);
+    config["eos_token_id"] = match vocabulary.eos[..] {
+        [] => Value::Null,
+        [id] => json!(id),
+        ref ids => json!(ids),
+    };
     config["pad_token_id"] = json!(vocabulary.padding);
     let text = |id: Option<u32>| id.map_or_else(String::new, |id| vocabulary.text(id).to_owned());
     Ok(Contents {
