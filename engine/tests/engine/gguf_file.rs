@@ -39,18 +39,18 @@ pub(crate) fn truth(value: u8) -> RawValue {
 }
 
 pub(crate) fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> RawValue {
-    array(8, values.into_iter().map(string).collect())
+    array(8, &values.into_iter().map(string).collect::<Vec<_>>())
 }
 
 pub(crate) fn integers(values: &[i32]) -> RawValue {
-    array(5, values.iter().map(|value| value.to_le_bytes().to_vec()).collect())
+    array(5, &values.iter().map(|value| value.to_le_bytes().to_vec()).collect::<Vec<_>>())
 }
 
 pub(crate) fn floats(values: &[f32]) -> RawValue {
-    array(6, values.iter().map(|value| value.to_le_bytes().to_vec()).collect())
+    array(6, &values.iter().map(|value| value.to_le_bytes().to_vec()).collect::<Vec<_>>())
 }
 
-pub(crate) fn array(element: u32, elements: Vec<Vec<u8>>) -> RawValue {
+pub(crate) fn array(element: u32, elements: &[Vec<u8>]) -> RawValue {
     let mut bytes = element.to_le_bytes().to_vec();
     bytes.extend((elements.len() as u64).to_le_bytes());
     bytes.extend(elements.concat());

@@ -99,8 +99,8 @@ impl Values<'_> {
         required(self.number(name)?, &self.key(name), "a number")
     }
 
-    fn unsupported(&self, name: &str, found: impl ToString, supported: impl ToString) -> GgufError {
-        GgufError::Unsupported { key: self.key(name), found: found.to_string(), supported: supported.to_string() }
+    fn unsupported(&self, name: &str, found: u64, supported: &str) -> GgufError {
+        GgufError::Unsupported { key: self.key(name), found: found.to_string(), supported: supported.to_owned() }
     }
 
     /// What would be computed wrongly if it were ignored.
@@ -110,7 +110,7 @@ impl Values<'_> {
         }
         for name in ["rope.dimension_count", "attention.value_length"] {
             if let Some(found) = self.count(name)?.filter(|&found| found != head_dim) {
-                return Err(self.unsupported(name, found, format!("{head_dim}, the width of a head")));
+                return Err(self.unsupported(name, found, &format!("{head_dim}, the width of a head")));
             }
         }
         Ok(())
@@ -129,8 +129,7 @@ impl Values<'_> {
         };
         // Other kinds go through as well: the configuration refuses them in its own words.
         Ok(match (kind, factor) {
-            (Some("none"), _) | (None, None) => Value::Null,
-            (None | Some("linear"), Some(1.0)) => Value::Null,
+            (Some("none"), _) | (None, None) | (None | Some("linear"), Some(1.0)) => Value::Null,
             (kind, factor) => json!({ "rope_type": kind.unwrap_or("linear"), "factor": factor }),
         })
     }

@@ -32,9 +32,8 @@ impl ExportDtype {
         match self {
             Self::F32 => Dtype::F32,
             Self::Bf16 => Dtype::Bf16,
-            Self::F16 => Dtype::F16,
             Self::Q8_0 if columns.is_multiple_of(Dtype::Q8_0.block_elements()) => Dtype::Q8_0,
-            Self::Q8_0 => Dtype::F16,
+            Self::F16 | Self::Q8_0 => Dtype::F16,
         }
     }
 
@@ -99,7 +98,7 @@ fn tensor(checkpoint: &Checkpoint, name: &str, shape: &[usize], dtype: Dtype) ->
         return Err(CheckpointError::MissingTensor { path, name: name.to_owned(), expected });
     };
     let order = RowOrder::of("llama", name, config.num_attention_heads, config.num_key_value_heads);
-    let values = order.from_plain(&view.to_f32(), shape[0]);
+    let values = order.to_stored(&view.to_f32(), shape[0]);
     let bytes = encode(&values, dtype);
     let too_large = dtype.to_f32(&bytes).into_iter().zip(&values).find(|(stored, _)| !stored.is_finite());
     match too_large {

@@ -101,7 +101,7 @@ impl RowOrder {
     }
 
     /// Rows in the order of a file, from those of Hugging Face.
-    pub(super) fn from_plain<T: Copy + Default>(self, values: &[T], rows: usize) -> Vec<T> {
+    pub(super) fn to_stored<T: Copy + Default>(self, values: &[T], rows: usize) -> Vec<T> {
         let width = values.len() / rows;
         let mut reordered = vec![T::default(); values.len()];
         for (row, target) in self.sources(rows).into_iter().enumerate() {

@@ -121,10 +121,10 @@ impl PreTokenizer {
     pub(super) fn json(&self) -> Value {
         match self.cut {
             Cut::Gpt2 => byte_level(true),
-            Cut::DigitsThenGpt2 => sequence(vec![digits(), byte_level(true)]),
+            Cut::DigitsThenGpt2 => sequence(&[digits(), byte_level(true)]),
             Cut::Expressions(expressions, digits_alone) => {
                 let splits = expressions.iter().map(|expression| split(expression));
-                sequence(splits.chain(digits_alone.then(digits)).chain([byte_level(false)]).collect())
+                sequence(&splits.chain(digits_alone.then(digits)).chain([byte_level(false)]).collect::<Vec<_>>())
             }
         }
     }
@@ -135,7 +135,7 @@ impl PreTokenizer {
     }
 }
 
-fn sequence(parts: Vec<Value>) -> Value {
+fn sequence(parts: &[Value]) -> Value {
     json!({ "type": "Sequence", "pretokenizers": parts })
 }
 

@@ -1,4 +1,4 @@
-//! From GGUF metadata to a `tokenizer.json`, as transformers converts the same tokenizers: byte-level BPE and SentencePiece BPE.
+//! From GGUF metadata to a `tokenizer.json`, as transformers converts the same tokenizers: byte-level BPE and `SentencePiece` BPE.
 
 use serde_json::{Map, Value, json};
 

@@ -89,7 +89,9 @@ fn push_value(bytes: &mut Vec<u8>, value: &Written) {
         Written::Text(text) => push_text(bytes, text),
         Written::Texts(texts) => {
             push_array(bytes, 8, texts.len());
-            texts.iter().for_each(|text| push_text(bytes, text));
+            for text in texts {
+                push_text(bytes, text);
+            }
         }
         Written::Integers(integers) => {
             push_array(bytes, 5, integers.len());
