@@ -149,7 +149,7 @@ fn mutate(name: &str, original: &[u8], path: &Path, seed: u64) {
                 refused += 1;
             }
             Ok(checkpoint) => {
-                assert!(checkpoint.tensors().names().all(|name| checkpoint.tensors().get(name).is_some()))
+                assert!(checkpoint.tensors().names().all(|name| checkpoint.tensors().get(name).is_some()));
             }
         }
     }
