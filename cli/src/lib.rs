@@ -1,4 +1,4 @@
-//! The command line of cllm: `render`, `up`, `chat`, `bench`. Thin verbs over the operator's pure half, the engine and HTTP.
+//! The command line of cllm: `render`, `up`, `chat`, `bench`, `export-gguf`. Thin verbs over the operator's pure half, the engine and HTTP.
 //!
 //! Nothing here talks to a cluster.
 
@@ -8,6 +8,7 @@ mod chat;
 mod columns;
 mod documents;
 mod error;
+mod export_gguf;
 mod local;
 mod render;
 mod schema;
@@ -38,6 +39,7 @@ fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Up(arguments) => on_this_thread(local::run::up(arguments)),
         Command::Chat(arguments) => on_this_thread(chat::run(arguments)),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::ExportGguf(arguments) => export_gguf::run(&arguments),
     }
 }
 

@@ -11,8 +11,8 @@ use crate::gate::OnMissedGate;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cllm-server", version)]
 pub struct Args {
-    /// The checkpoint: a folder with config.json, tokenizer.json and safetensors, or `hf://ORG/NAME[@REVISION]`, `s3://BUCKET/PREFIX`,
-    /// `oci://REGISTRY/REPOSITORY[:TAG|@DIGEST]`, which is downloaded into --cache.
+    /// The checkpoint: a folder with config.json, tokenizer.json and safetensors, a GGUF file, or `hf://ORG/NAME[@REVISION]`,
+    /// `s3://BUCKET/PREFIX`, `oci://REGISTRY/REPOSITORY[:TAG|@DIGEST]`, which is downloaded into --cache.
     #[arg(long, value_name = "DIR|URI")]
     pub model: String,
 

@@ -37,7 +37,7 @@ fn config() -> ModelConfig {
 }
 
 /// A folder with a checkpoint and prompts, plain and compressed.
-fn playground() -> tempfile::TempDir {
+pub(crate) fn playground() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     random_checkpoint(&folder.path().join("model"), &config(), 7).unwrap();
     let lines =

@@ -3,6 +3,7 @@
 
 mod bench;
 mod chat;
+mod export_gguf;
 mod render;
 mod support;
 mod up;

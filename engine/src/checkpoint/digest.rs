@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
+use super::layout::Layout;
 
 const FILES: [&str; 6] = [
     "chat_template.jinja",
@@ -19,8 +20,16 @@ const FILES: [&str; 6] = [
 
 /// `sha256:<hex>` over (name, length, content) of the files that a checkpoint consists of, in the order of their names: the
 /// files that loading reads, `*.safetensors` and `*.safetensors.index.json`. Anything else beside them, such as a report, does not count.
-pub fn digest(folder: &Path) -> Result<String, CheckpointError> {
+/// A GGUF file counts as `model.gguf`, whatever it is called.
+pub fn digest(path: &Path) -> Result<String, CheckpointError> {
     let mut hash = Sha256::new();
+    let folder = match Layout::of(path)? {
+        Layout::Folder => path,
+        Layout::Gguf(file) => {
+            add_file(&mut hash, "model.gguf", &file).map_err(CheckpointError::access(&file))?;
+            return Ok(format!("sha256:{:x}", hash.finalize()));
+        }
+    };
     for name in checkpoint_files(folder)? {
         let path = folder.join(&name);
         add_file(&mut hash, &name, &path).map_err(CheckpointError::access(&path))?;

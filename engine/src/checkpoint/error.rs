@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::ConfigError;
+use super::{ConfigError, GgufError};
 
 /// Why a checkpoint could not be opened or written.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// A file is missing, unreadable or unwritable.
-    #[error("cannot access {path}: {source}. A checkpoint is a folder with {LAYOUT}")]
+    #[error("cannot access {path}: {source}. A checkpoint is a folder with {LAYOUT}, or a GGUF file")]
     Access {
         /// The file.
         path: PathBuf,
@@ -26,6 +26,40 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong with it.
         source: ConfigError,
+    },
+    /// A GGUF file that cannot be read or written.
+    #[error("{path}: {source}")]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: GgufError,
+    },
+    /// A folder with more than one model.
+    #[error("{path} holds {found} GGUF files and no config.json: name the one that is meant")]
+    SeveralGguf {
+        /// The folder.
+        path: PathBuf,
+        /// How many there are.
+        found: usize,
+    },
+    /// Weights as Python objects: loading them would run code.
+    #[error(
+        "{path} is a pickle, which may run any code when it is read, so it never is. Convert the checkpoint to safetensors, for example \
+         with transformers' save_pretrained"
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint that brings its own code.
+    #[error(
+        "{path} has `auto_map`, which names Python code of the checkpoint; code of a checkpoint is never run. Supported are the stock \
+         architectures: remove `auto_map` only if the model is one of them"
+    )]
+    OwnCode {
+        /// The `config.json`.
+        path: PathBuf,
     },
     /// A file is not what its name promises.
     #[error("{path} is damaged or of another format: {reason}. Copy or write the checkpoint again")]
@@ -68,7 +102,9 @@ pub enum CheckpointError {
         name: String,
     },
     /// A weight is stored in a type that is not supported.
-    #[error("{path}: tensor `{name}` has dtype {found}; supported are F32, BF16 and F16")]
+    #[error(
+        "{path}: tensor `{name}` has dtype {found}; supported are F32, BF16 and F16 (and in GGUF files blocks of 2 to 8 bits)"
+    )]
     Dtype {
         /// The weight file.
         path: PathBuf,
@@ -90,7 +126,7 @@ pub enum CheckpointError {
         value: f32,
     },
     /// The tokenizer knows tokens for which the model has no embedding.
-    #[error("{path} has a token with id {id}, but `vocab_size` in config.json is {vocab_size}; ids must be smaller")]
+    #[error("{path} has a token with id {id}, but the model's `vocab_size` is {vocab_size}; ids must be smaller")]
     TokenOutsideVocabulary {
         /// The `tokenizer.json` or `generation_config.json`.
         path: PathBuf,
@@ -107,6 +143,10 @@ const LAYOUT: &str =
 impl CheckpointError {
     pub(crate) fn access(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Access { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn gguf(path: &Path) -> impl FnOnce(GgufError) -> Self {
+        move |source| Self::Gguf { path: path.to_owned(), source }
     }
 
     pub(crate) fn corrupt(path: &Path, reason: impl Display) -> Self {

@@ -1,10 +1,14 @@
-//! A checkpoint folder as Hugging Face writes it, opened and checked: configuration, tokenizer, weights.
+//! A checkpoint, opened and checked: configuration, tokenizer, weights. A folder as Hugging Face writes it, or a GGUF file.
 //!
 //! Nothing is computed here. Whoever holds a [`Checkpoint`] may rely on every shape, type and value in it.
 
 mod config;
+mod dequantize;
 mod digest;
+mod dtype;
 mod error;
+mod gguf;
+mod layout;
 mod mapped;
 mod tensors;
 
@@ -14,14 +18,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 pub use config::{
     ConfigError, EosTokenIds, Family, LayerDescription, LayerType, ModelConfig, RopeScaling, SlidingWindow,
 };
 pub use digest::digest;
+pub use dtype::Dtype;
 pub use error::CheckpointError;
-pub use tensors::{Dtype, TensorView, Tensors};
+pub use gguf::{ExportDtype, GgufError, export_gguf};
+pub use tensors::{TensorView, Tensors};
 
+use self::layout::Layout;
 use crate::tokenizer::{SpecialTexts, Tokenizer};
 
 /// An opened checkpoint. Its weights are mapped, not read: the files must not change while it lives.
@@ -35,9 +43,17 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json`, `tokenizer.json` and `model.safetensors` (or `model.safetensors.index.json` and its
-    /// shards), and optionally `generation_config.json`, `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja`. Reads and checks every weight.
+    /// Opens a GGUF file, a folder that holds exactly one, or a folder with `config.json`, `tokenizer.json` and `model.safetensors` (or
+    /// `model.safetensors.index.json` and its shards), and optionally `generation_config.json`, `tokenizer_config.json`,
+    /// `special_tokens_map.json` and `chat_template.jinja`. Reads and checks every weight.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        match Layout::of(path)? {
+            Layout::Folder => Self::open_folder(path),
+            Layout::Gguf(file) => Self::open_gguf(file),
+        }
+    }
+
+    fn open_folder(path: &Path) -> Result<Self, CheckpointError> {
         let config = read_config(&path.join("config.json"))?;
         let eos_token_ids = read_eos(path, &config)?;
         let tokenizer = read_tokenizer(path, &config)?;
@@ -46,7 +62,20 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), config, eos_token_ids, tokenizer, tensors })
     }
 
-    /// The folder.
+    fn open_gguf(path: PathBuf) -> Result<Self, CheckpointError> {
+        let map = mapped::map(&path).map_err(CheckpointError::access(&path))?;
+        let contents = gguf::read(&map).map_err(CheckpointError::gguf(&path))?;
+        let config = ModelConfig::from_json(&contents.config.to_string())
+            .map_err(|source| CheckpointError::Config { path: path.clone(), source })?;
+        let json = contents.tokenizer.to_string();
+        let tokenizer = make_tokenizer(&path, json.as_bytes(), contents.chat_template, contents.special, &config)?;
+        let tensors = Tensors::in_gguf(path.clone(), map, contents.tensors);
+        tensors.check(&config)?;
+        let eos_token_ids = config.eos_token_id.as_ref().map_or_else(Vec::new, |ids| ids.as_slice().to_vec());
+        Ok(Self { path, config, eos_token_ids, tokenizer, tensors })
+    }
+
+    /// The folder, or the GGUF file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -84,6 +113,10 @@ impl Checkpoint {
 
 fn read_config(path: &Path) -> Result<ModelConfig, CheckpointError> {
     let text = fs::read_to_string(path).map_err(CheckpointError::access(path))?;
+    if serde_json::from_str::<Value>(&text).is_ok_and(|config| config.get("auto_map").is_some_and(|map| !map.is_null()))
+    {
+        return Err(CheckpointError::OwnCode { path: path.to_owned() });
+    }
     ModelConfig::from_json(&text).map_err(|source| CheckpointError::Config { path: path.to_owned(), source })
 }
 
@@ -156,10 +189,22 @@ fn read_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, Chec
         Some(template) => Some(template),
         None => described.chat_template.and_then(default_template),
     };
+    make_tokenizer(&path, &bytes, chat_template, special, config)
+}
+
+/// From the content of a `tokenizer.json`; `path` is where it came from.
+fn make_tokenizer(
+    path: &Path,
+    json: &[u8],
+    chat_template: Option<String>,
+    special: SpecialTexts,
+    config: &ModelConfig,
+) -> Result<Tokenizer, CheckpointError> {
     let tokenizer =
-        Tokenizer::from_bytes(&bytes, chat_template, special).map_err(|e| CheckpointError::corrupt(&path, e))?;
+        Tokenizer::from_bytes(json, chat_template, special).map_err(|e| CheckpointError::corrupt(path, e))?;
     match tokenizer.largest_id() {
         Some(id) if id as usize >= config.vocab_size => {
+            let path = path.to_owned();
             Err(CheckpointError::TokenOutsideVocabulary { path, id, vocab_size: config.vocab_size })
         }
         _ => Ok(tokenizer),

@@ -1,27 +1,20 @@
-//! The weights of a checkpoint: safetensors, in one file or in shards, checked against the configuration.
+//! The weights of a checkpoint: safetensors, in one file or in shards, or GGUF, checked against the configuration.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use super::{CheckpointError, ModelConfig, mapped};
+use super::gguf::{self, RowOrder};
+use super::{CheckpointError, Dtype, ModelConfig, mapped};
 
-/// Types in which weights may be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// 32 bits.
-    F32,
-    /// 16 bits, 8 of them exponent.
-    Bf16,
-    /// 16 bits, 5 of them exponent.
-    F16,
-}
+/// Blocks that are decoded at a time when values are checked.
+const CHECKED_BLOCKS: usize = 1024;
 
 /// All weights of a checkpoint, by name.
 #[derive(Debug)]
@@ -36,27 +29,25 @@ struct Entry {
     shape: Vec<usize>,
     dtype: Dtype,
     bytes: Range<usize>,
+    order: RowOrder,
 }
 
 /// One weight as stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TensorView<'a> {
     /// Sizes, outermost first; elements are in row-major order.
     pub shape: &'a [usize],
     /// How elements are stored.
     pub dtype: Dtype,
-    /// Little-endian elements.
-    pub bytes: &'a [u8],
+    /// Little-endian elements, or blocks of them as they stand in the file; rows consist of whole blocks. Owned where the file has the rows
+    /// in another order (queries and keys of a GGUF of the Llama architecture), borrowed from the mapped file otherwise.
+    pub bytes: Cow<'a, [u8]>,
 }
 
 impl TensorView<'_> {
     /// The elements as f32; exact for every supported type.
     pub fn to_f32(&self) -> Vec<f32> {
-        match self.dtype {
-            Dtype::F32 => self.bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            Dtype::Bf16 => self.bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-            Dtype::F16 => self.bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-        }
+        self.dtype.to_f32(&self.bytes)
     }
 }
 
@@ -87,6 +78,13 @@ impl Tensors {
             )),
             None => Ok(tensors),
         }
+    }
+
+    /// The weights of a GGUF file that is mapped already.
+    pub(super) fn in_gguf(path: PathBuf, map: Mmap, tensors: Vec<gguf::Tensor>) -> Self {
+        let entry =
+            |gguf::Tensor { name, shape, dtype, bytes, order }| (name, Entry { file: 0, shape, dtype, bytes, order });
+        Self { entries: tensors.into_iter().map(entry).collect(), files: vec![(path, map)] }
     }
 
     /// Names of all weights, sorted.
@@ -122,14 +120,19 @@ impl Tensors {
         if entry.shape != expected {
             return Err(CheckpointError::WrongShape { path, name, found: entry.shape.clone(), expected });
         }
-        match first_not_finite(self.view(entry)) {
+        match first_not_finite(&self.view(entry)) {
             Some((index, value)) => Err(CheckpointError::NotFinite { path, name, index, value }),
             None => Ok(()),
         }
     }
 
     fn view<'a>(&'a self, entry: &'a Entry) -> TensorView<'a> {
-        TensorView { shape: &entry.shape, dtype: entry.dtype, bytes: &self.files[entry.file].1[entry.bytes.clone()] }
+        let stored = &self.files[entry.file].1[entry.bytes.clone()];
+        let bytes = match entry.order {
+            RowOrder::Plain => Cow::Borrowed(stored),
+            order @ RowOrder::Interleaved { .. } => Cow::Owned(order.to_plain(stored, entry.shape[0])),
+        };
+        TensorView { shape: &entry.shape, dtype: entry.dtype, bytes }
     }
 
     fn is_in(&self, name: &str, shard: &str) -> bool {
@@ -146,7 +149,8 @@ impl Tensors {
                 return Err(CheckpointError::Dtype { path, name, found: format!("{:?}", info.dtype) });
             };
             let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
-            let entry = Entry { file: self.files.len(), shape: info.shape.clone(), dtype, bytes };
+            let entry =
+                Entry { file: self.files.len(), shape: info.shape.clone(), dtype, bytes, order: RowOrder::Plain };
             if self.entries.insert(name.clone(), entry).is_some() {
                 return Err(CheckpointError::corrupt(&path, format!("tensor `{name}` is in another shard too")));
             }
@@ -179,13 +183,9 @@ fn check_shard_name(index: &Path, shard: &str) -> Result<(), CheckpointError> {
     Err(CheckpointError::corrupt(index, format!("shard {shard:?} is not the name of a .safetensors file beside it")))
 }
 
-fn first_not_finite(view: TensorView<'_>) -> Option<(usize, f32)> {
-    fn first(values: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
-        values.enumerate().find(|(_, value)| !value.is_finite())
-    }
-    match view.dtype {
-        Dtype::F32 => first(view.bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-        Dtype::Bf16 => first(view.bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
-        Dtype::F16 => first(view.bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-    }
+/// Decodes piece by piece: a weight may be larger than the memory that is left.
+fn first_not_finite(view: &TensorView<'_>) -> Option<(usize, f32)> {
+    let pieces = view.bytes.chunks(view.dtype.block_bytes() * CHECKED_BLOCKS);
+    let values = pieces.flat_map(|piece| view.dtype.to_f32(piece));
+    values.enumerate().find(|(_, value)| !value.is_finite())
 }

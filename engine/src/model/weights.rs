@@ -58,11 +58,15 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// The storage that keeps what the checkpoint stores.
+/// The storage that keeps what the checkpoint stores, or comes closest to it: other quantised types are stored anew with eight bits.
 fn storage_of(dtype: Dtype) -> Storage {
     match dtype {
         Dtype::F32 | Dtype::F16 => Storage::F32,
         Dtype::Bf16 => Storage::Bf16,
+        Dtype::Q4_0 => Storage::Q4_0,
+        Dtype::Q4_1 => Storage::Q4_1,
+        Dtype::Q8_0 | Dtype::Q5_0 | Dtype::Q5_1 => Storage::Q8_0,
+        Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => Storage::Q8_0,
     }
 }
 
@@ -71,20 +75,28 @@ fn inputs(matrices: &[TensorView<'_>]) -> usize {
 }
 
 /// The rows of a matrix as `storage` writes them.
-fn rows<'a>(matrix: &TensorView<'a>, storage: Storage) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
-    let TensorView { shape, dtype, bytes } = *matrix;
-    let outputs = shape.first().copied().unwrap_or(0).max(1);
+fn rows<'a>(matrix: &'a TensorView<'_>, storage: Storage) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
+    let (dtype, shape) = (matrix.dtype, &matrix.shape[1..]);
+    let outputs = matrix.shape.first().copied().unwrap_or(0).max(1);
     let is_stored_so = is_exactly(dtype, storage);
-    bytes.chunks_exact(bytes.len() / outputs).map(move |bytes| {
+    matrix.bytes.chunks_exact(matrix.bytes.len() / outputs).map(move |bytes| {
         if is_stored_so {
             Cow::Borrowed(bytes)
         } else {
-            Cow::Owned(storage.encode(&TensorView { shape: &shape[1..], dtype, bytes }.to_f32()))
+            Cow::Owned(storage.encode(&TensorView { shape, dtype, bytes: Cow::Borrowed(bytes) }.to_f32()))
         }
     })
 }
 
 /// Whether both write the same bytes.
 fn is_exactly(dtype: Dtype, storage: Storage) -> bool {
-    dtype != Dtype::F16 && storage_of(dtype) == storage
+    let stored = match dtype {
+        Dtype::F32 => Storage::F32,
+        Dtype::Bf16 => Storage::Bf16,
+        Dtype::Q8_0 => Storage::Q8_0,
+        Dtype::Q4_0 => Storage::Q4_0,
+        Dtype::Q4_1 => Storage::Q4_1,
+        _ => return false,
+    };
+    stored == storage
 }

@@ -118,6 +118,11 @@ impl Tokenizer {
         self.inner.tokenizer.get_vocab(true).into_values().max()
     }
 
+    /// The content of a `tokenizer.json` that gives the same tokens.
+    pub(crate) fn to_json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::to_value(&self.inner.tokenizer)
+    }
+
     /// Source of the chat template, where there is one.
     pub fn chat_template(&self) -> Option<&str> {
         self.inner.chat_template.as_ref().map(ChatTemplate::source)

@@ -187,6 +187,21 @@ fn wrong_weights_are_refused_by_name() {
 }
 
 #[test]
+fn code_and_pickles_are_refused() {
+    check_refused(
+        |f| edit_json(&f.join("config.json"), |config| config["auto_map"] = json!({ "AutoModel": "m.M" })),
+        &["config.json has `auto_map`", "never run"],
+    );
+    check_refused(
+        |f| fs::rename(f.join("model.safetensors"), f.join("pytorch_model.bin")).unwrap(),
+        &["pytorch_model.bin is a pickle", "safetensors"],
+    );
+    let beside = folder(&config(), 1);
+    fs::write(beside.path().join("pytorch_model.bin"), "anything").unwrap();
+    assert!(Checkpoint::open(beside.path()).is_ok(), "a pickle that nobody reads does no harm");
+}
+
+#[test]
 fn a_wrong_index_is_refused() {
     let spoil = |edit: fn(&mut Value)| {
         move |folder: &Path| {
