@@ -154,9 +154,8 @@ impl Model {
 impl Layer {
     fn load(weights: Weights<'_>, config: &ModelConfig, index: usize) -> Result<Self, LoadError> {
         let name = |name: &str| format!("model.layers.{index}.{name}");
-        let if_present = |is_present: bool, tensor: &str| match is_present {
-            true => weights.values(&name(tensor)),
-            false => Ok(Vec::new()),
+        let if_present = |is_present: bool, tensor: &str| {
+            if is_present { weights.values(&name(tensor)) } else { Ok(Vec::new()) }
         };
         let LayerDescription { qkv_bias, output_bias, head_norms, window } = config.layer(index);
         let [q, k, v] = ["q", "k", "v"].map(|kind| name(&format!("self_attn.{kind}_proj.weight")));

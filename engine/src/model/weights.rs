@@ -65,8 +65,9 @@ fn storage_of(dtype: Dtype) -> Storage {
         Dtype::Bf16 => Storage::Bf16,
         Dtype::Q4_0 => Storage::Q4_0,
         Dtype::Q4_1 => Storage::Q4_1,
-        Dtype::Q8_0 | Dtype::Q5_0 | Dtype::Q5_1 => Storage::Q8_0,
-        Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => Storage::Q8_0,
+        Dtype::Q8_0 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => {
+            Storage::Q8_0
+        }
     }
 }
 
