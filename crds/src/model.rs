@@ -286,7 +286,7 @@ pub struct Decoding {
     pub max_block_size: u32,
 
     /// Give each block as many tokens as pay on the machine and for the text, at most maxBlockSize and 16; when false, always maxBlockSize.
-    #[serde(default = "default_adaptive")]
+    #[serde(default = "default_adaptive", skip_serializing_if = "is_adaptive")]
     pub adaptive: bool,
 }
 
@@ -497,6 +497,11 @@ fn default_max_block_size() -> u32 {
 }
 fn default_adaptive() -> bool {
     true
+}
+/// Then it is not written, so that the hash of an older spec stays what it was.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_adaptive(adaptive: &bool) -> bool {
+    *adaptive
 }
 fn default_max_concurrent_requests() -> u32 {
     8

@@ -59,6 +59,7 @@ pub struct Forwards {
 
 impl Forwards {
     /// What came after an earlier count.
+    #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { decode: self.decode - earlier.decode, drafted: self.drafted - earlier.drafted }
     }

@@ -115,7 +115,7 @@ fn arms(block_sizes: &[u32], lookup: bool) -> Vec<ArmTotals> {
     sizes.sort_unstable();
     sizes.dedup();
     let several = sizes.iter().copied().filter(|&size| size > 1);
-    let greatest = several.clone().last();
+    let greatest = several.clone().next_back();
     let mut arms = vec![(Autoregressive, 1)];
     arms.extend(sizes.iter().map(|&size| (Jacobi, size)));
     arms.extend(several.filter(|_| lookup).map(|size| (JacobiWithLookup, size)));

@@ -156,7 +156,7 @@ fn prompts(questions: &[Question], options: &AnswerOptions, seed: Option<i64>) -
 
 /// Another one each time, and a whole number also for clients that have none beyond 2⁵³.
 fn random_seed() -> i64 {
-    (RandomState::new().hash_one(0) >> 11) as i64
+    (RandomState::new().hash_one(0) >> 11).cast_signed()
 }
 
 /// What requests must be for.

@@ -176,7 +176,9 @@ fn sampling_is_read() {
     let seed = full.seed_or_else(|| 5);
     assert_eq!((full.choices(), seed), (3, Some(-1)));
     let mut choices: Vec<_> = full.of_choices(seed).collect();
-    choices.iter_mut().for_each(|choice| choice.logit_bias.sort_unstable_by_key(|(token, _)| *token));
+    for choice in &mut choices {
+        choice.logit_bias.sort_unstable_by_key(|(token, _)| *token);
+    }
     assert_eq!(choices, [0, 1, 2].map(expected));
 
     for (extra, expected) in [
