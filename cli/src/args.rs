@@ -94,6 +94,12 @@ pub struct ChatArguments {
     /// The most tokens of an answer
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<u32>,
+    /// Draw tokens at this temperature, up to 2 [default: 0, always the most likely token]
+    #[arg(long, value_name = "T", default_value_t = 0.0, hide_default_value = true)]
+    pub temperature: f64,
+    /// Draw as in the answer with this seed [default: another one each time; it is printed with the answer]
+    #[arg(long, value_name = "N", requires = "temperature", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
     /// Key that the server asks for
     #[arg(long, env = "CLLM_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<String>,
@@ -116,7 +122,7 @@ pub struct BenchArguments {
     /// Measure only the first N prompts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// Rows of a Jacobi forward, one measurement each
+    /// Rows of a Jacobi forward, one measurement each, and one of at most the most of them, as many as pay
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32",
           value_parser = clap::value_parser!(u32).range(1..=256))]
     pub block_size: Vec<u32>,

@@ -280,10 +280,14 @@ pub struct Decoding {
     #[serde(default)]
     pub strategy: Strategy,
 
-    /// Tokens of a Jacobi block.
+    /// Most tokens of a Jacobi block.
     #[serde(default = "default_max_block_size")]
     #[schemars(range(min = 1, max = 256))]
     pub max_block_size: u32,
+
+    /// Give each block as many tokens as pay on the machine and for the text, at most maxBlockSize and 16; when false, always maxBlockSize.
+    #[serde(default = "default_adaptive", skip_serializing_if = "is_adaptive")]
+    pub adaptive: bool,
 }
 
 /// How tokens are found.
@@ -458,7 +462,7 @@ pub struct PodDisruptionBudgetOptions {
 
 impl Default for Decoding {
     fn default() -> Self {
-        Self { strategy: Strategy::default(), max_block_size: default_max_block_size() }
+        Self { strategy: Strategy::default(), max_block_size: default_max_block_size(), adaptive: default_adaptive() }
     }
 }
 
@@ -490,6 +494,14 @@ fn default_replicas() -> u32 {
 }
 fn default_max_block_size() -> u32 {
     16
+}
+fn default_adaptive() -> bool {
+    true
+}
+/// Then it is not written, so that the hash of an older spec stays what it was.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_adaptive(adaptive: &bool) -> bool {
+    *adaptive
 }
 fn default_max_concurrent_requests() -> u32 {
     8

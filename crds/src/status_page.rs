@@ -71,7 +71,7 @@ pub struct ServerStatus {
     pub ready: bool,
     /// `Jacobi` or `Autoregressive`.
     pub effective_strategy: String,
-    /// Rows of a forward.
+    /// Most rows of a forward.
     pub block_size: u32,
     /// Requests being decoded.
     pub requests_running: u32,
@@ -103,7 +103,7 @@ pub struct MeasuredSpeedup {
     pub over_own_autoregressive_end_to_end: String,
     /// Tokens per forward after the prefill; autoregressively it is 1.
     pub tokens_per_forward: String,
-    /// Rows of a forward.
+    /// Most rows of a forward.
     pub block_size: u32,
     /// Prompts at a time.
     pub concurrency: u32,

@@ -22,5 +22,6 @@ pub use decode::{
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
     ComputeOptions, ForwardError, HardwareDescription, KvCache, LoadError, Logits, Model, Workspace, forward_cost,
+    forward_cost_within,
 };
 pub use tokenizer::{Message, StreamDecoder, Tokenizer, TokenizerError};

@@ -52,9 +52,14 @@ pub struct Args {
     #[arg(long, default_value = "Jacobi", value_enum, ignore_case = true)]
     pub strategy: StrategyName,
 
-    /// Tokens of a Jacobi forward.
+    /// Most tokens of a Jacobi forward; all of them in every forward with --adaptive=false.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub block_size: u32,
+
+    /// Give each forward as many tokens as pay on this machine for this text, at most --block-size and at most 16: what forwards cost is
+    /// timed at the start, what guesses bring is counted in every text.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub adaptive: bool,
 
     /// Also guess by looking the last tokens up in the prompt and the answer.
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
@@ -154,7 +159,8 @@ mod tests {
     fn the_documented_defaults() {
         let args = Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n"]).unwrap();
         assert_eq!((args.http_port, args.metrics_port), (8000, 9090));
-        assert_eq!((args.strategy, args.block_size, args.lookup), (StrategyName::Jacobi, 16, true));
+        assert_eq!((args.strategy, args.block_size), (StrategyName::Jacobi, 16));
+        assert!(args.adaptive && args.lookup);
         assert_eq!((args.capacity(), args.drain()), (72, Duration::from_secs(60)));
         assert!(args.host.is_loopback() && args.context_length.is_none() && args.threads.is_none());
     }
@@ -171,6 +177,8 @@ mod tests {
             "--max-concurrent-requests=0",
             "--threads=0",
             "--strategy=x",
+            "--adaptive",
+            "--adaptive=maybe",
         ] {
             assert!(Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n", wrong]).is_err(), "{wrong}");
         }
@@ -178,8 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn lookup_takes_a_value() {
-        let args = Args::try_parse_from(["cllm-server", "--model=m", "--served-name=n", "--lookup=false"]).unwrap();
-        assert!(!args.lookup);
+    fn lookup_and_adaptive_take_a_value() {
+        let fixed = ["cllm-server", "--model=m", "--served-name=n"];
+        for (extra, lookup, adaptive) in [("--lookup=false", false, true), ("--adaptive=false", true, false)] {
+            let args = Args::try_parse_from(fixed.iter().chain(&[extra])).unwrap();
+            assert_eq!((args.lookup, args.adaptive), (lookup, adaptive), "{extra}");
+        }
     }
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use cllm_crds::status_page::{GateVerdict, MeasuredSpeedup};
 
+/// How tokens are drawn.
+pub use cllm_engine::Sampling;
+
 /// One message of a conversation: a role (`system`, `user` or `assistant`) and its text.
 pub use cllm_engine::Message as ChatMessage;
 
@@ -54,6 +57,14 @@ pub struct Forwards {
     pub drafted: u64,
 }
 
+impl Forwards {
+    /// What came after an earlier count.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self { decode: self.decode - earlier.decode, drafted: self.drafted - earlier.drafted }
+    }
+}
+
 /// Text to tokens. Errors are sentences without their full stop.
 pub trait Text: Send + Sync + 'static {
     /// The tokens of a text, as a prompt.
@@ -68,8 +79,8 @@ pub trait Text: Send + Sync + 'static {
 pub trait Backend: Send + 'static {
     /// The state of one generation.
     type Generation;
-    /// Takes a prompt that is not empty and fits the context together with `max_tokens` ≥ 1 tokens.
-    fn start(&mut self, prompt: &[u32], max_tokens: usize) -> Result<Self::Generation, String>;
+    /// Takes a prompt that is not empty and fits the context together with `max_tokens` ≥ 1 tokens, drawn as `sampling` says.
+    fn start(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<Self::Generation, String>;
     /// One forward: at least one token or a finish.
     fn step(&mut self, generation: &mut Self::Generation) -> Result<Step, String>;
     /// Forwards so far.
@@ -87,7 +98,7 @@ pub struct Description {
     pub context_length: usize,
     /// `Jacobi` or `Autoregressive`.
     pub strategy: String,
-    /// Rows of a forward.
+    /// Most rows of a forward.
     pub block_size: u32,
     /// The kernels in use: tokens are reproducible within one build and instruction set.
     pub instruction_set: String,

@@ -3,8 +3,11 @@
 use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use cllm_engine::{
-    Checkpoint, ComputeOptions, DecodeOptions, FinishReason as EngineFinish, Message, Model, Sequence, Strategy,
-    StreamDecoder, Tokenizer, Workspace, checkpoint,
+    Checkpoint, ComputeOptions, DecodeError, DecodeOptions, FinishReason as EngineFinish, Message, Model, Sampling,
+    Sequence, Strategy, StreamDecoder, Tokenizer, Workspace, checkpoint,
+    compare::Way,
+    decode::adaptive::{Pace, TextPace},
+    step_adaptively,
 };
 
 use cllm_crds::status_page::MeasuredSpeedup;
@@ -22,13 +25,15 @@ pub struct Engine {
     workspace: Workspace,
     tokenizer: Tokenizer,
     strategy: Strategy,
+    /// Where forwards have as many rows as pay.
+    pace: Option<Pace>,
 }
 
 /// One answer of the engine.
 pub struct Generation {
     sequence: Sequence,
+    pace: TextPace,
     decoder: StreamDecoder,
-    limit: usize,
     drafted: u64,
 }
 
@@ -43,10 +48,11 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
     let tokenizer = opened.tokenizer().clone();
     let mut workspace = Workspace::new(&model);
     let asked = strategy(args);
-    let speedup = measured(args, &model, &mut workspace, asked, &tokenizer)?;
+    let mut way = Way { strategy: asked, pace: pace(args, &model, asked) };
+    let speedup = measured(args, &model, &mut workspace, &mut way, &tokenizer)?;
     let bar = args.min_speedup.as_deref().filter(|_| is_measured(asked));
     let Ruling { verdict, falls_back } = rule(bar, args.on_missed_gate, speedup.as_ref());
-    let strategy = if falls_back { Strategy::Autoregressive } else { asked };
+    let Way { strategy, pace } = if falls_back { Strategy::Autoregressive.into() } else { way };
     let hardware = model.hardware();
     let description = Description {
         digest,
@@ -60,7 +66,8 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
         gate: verdict,
     };
     let text = EngineText { tokenizer: tokenizer.clone(), vocabulary_size: opened.config().vocab_size };
-    Ok(LoadedModel { backend: Engine { model, workspace, tokenizer, strategy }, text: Arc::new(text), description })
+    let backend = Engine { model, workspace, tokenizer, strategy, pace };
+    Ok(LoadedModel { backend, text: Arc::new(text), description })
 }
 
 /// The checkpoint is the one that was asked for.
@@ -79,21 +86,26 @@ fn is_measured(strategy: Strategy) -> bool {
     rows(strategy) > 1
 }
 
+/// Times the forwards of an adaptive server.
+fn pace(args: &Args, model: &Model, strategy: Strategy) -> Option<Pace> {
+    (args.adaptive && is_measured(strategy)).then(|| Pace::timed(model, rows(strategy))).flatten()
+}
+
 fn measured(
     args: &Args,
     model: &Model,
     workspace: &mut Workspace,
-    strategy: Strategy,
+    way: &mut Way,
     tokenizer: &Tokenizer,
 ) -> Result<Option<MeasuredSpeedup>, LoadError> {
-    if !is_measured(strategy) {
+    if !is_measured(way.strategy) {
         return Ok(None);
     }
     let prompts = match &args.prompts {
         Some(path) => Prompts::read(path, tokenizer).map_err(LoadError::Prompts)?,
         None => Prompts::built_in(tokenizer),
     };
-    let measured = measure(model, workspace, strategy, &prompts)?;
+    let measured = measure(model, workspace, way, &prompts)?;
     if let Some(figures) = &measured {
         let MeasuredSpeedup { over_own_autoregressive, tokens_per_forward, prompts, prompts_from, .. } = figures;
         tracing::info!(over_own_autoregressive, tokens_per_forward, prompts, prompts_from, "measured the speed-up");
@@ -130,7 +142,7 @@ fn strategy_name(strategy: Strategy) -> StrategyName {
     }
 }
 
-/// Of a forward.
+/// Of a forward, at most.
 fn rows(strategy: Strategy) -> usize {
     match strategy {
         Strategy::Autoregressive => 1,
@@ -139,27 +151,34 @@ fn rows(strategy: Strategy) -> usize {
 }
 
 impl Engine {
-    /// Guesses of a forward: all rows but the first, and never more rows than tokens are left.
-    fn guesses(&self, left: usize) -> usize {
-        rows(self.strategy).min(left).saturating_sub(1)
+    /// One forward. Returns its rows.
+    fn forward(&mut self, Generation { sequence, pace, .. }: &mut Generation) -> Result<usize, DecodeError> {
+        let Self { model, workspace, pace: of_model, .. } = self;
+        if let Some(of_model) = of_model {
+            return step_adaptively(model, workspace, sequence, of_model, pace);
+        }
+        let rows = sequence.rows_limit();
+        sequence.step(model, workspace).map(|_| rows)
     }
 }
 
 impl Backend for Engine {
     type Generation = Generation;
 
-    fn start(&mut self, prompt: &[u32], max_tokens: usize) -> Result<Generation, String> {
+    fn start(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<Generation, String> {
         let options = DecodeOptions { strategy: self.strategy, max_new_tokens: max_tokens, stop_at_eos: true };
-        let sequence = Sequence::start(&self.model, prompt, options).map_err(|error| error.to_string())?;
-        Ok(Generation { sequence, decoder: StreamDecoder::new(&self.tokenizer), limit: max_tokens, drafted: 0 })
+        let sequence = Sequence::start_sampled(&self.model, prompt, options, sampling.clone());
+        let sequence = sequence.map_err(|error| error.to_string())?;
+        let decoder = StreamDecoder::new(&self.tokenizer);
+        Ok(Generation { sequence, pace: TextPace::default(), decoder, drafted: 0 })
     }
 
     fn step(&mut self, generation: &mut Generation) -> Result<Step, String> {
-        let Generation { sequence, decoder, limit, drafted } = generation;
-        let before = sequence.tokens().len();
-        sequence.step(&self.model, &mut self.workspace).map_err(|error| error.to_string())?;
+        let before = generation.sequence.tokens().len();
+        let rows = self.forward(generation).map_err(|error| error.to_string())?;
+        let Generation { sequence, decoder, drafted, .. } = generation;
         if before > 0 {
-            *drafted += self.guesses(*limit - before) as u64;
+            *drafted += rows as u64 - 1;
         }
         let reason = sequence.finish_reason();
         let found = &sequence.tokens()[before..];

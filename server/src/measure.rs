@@ -10,7 +10,7 @@ use std::{
 use cllm_crds::status_page::MeasuredSpeedup;
 use cllm_engine::{
     Model, Strategy, Tokenizer, Workspace,
-    compare::{DecodeTotals, decode_in_turns, prompt_tokens},
+    compare::{DecodeTotals, Way, decode_in_turns, prompt_tokens},
 };
 use jiff::Timestamp;
 
@@ -74,19 +74,20 @@ fn line_tokens(tokenizer: &Tokenizer, line: &str) -> Result<Vec<u32>, String> {
     tokenizer.encode(line).map_err(|error| format!("cannot be used: {error}"))
 }
 
-/// Decodes the prompts both ways in turns. Absent where nothing could be measured: no prompt fits the context, or every answer ends
+/// Decodes the prompts autoregressively and the `served` way in turns; its pace goes on to learn. Absent where nothing could be measured: no prompt fits the context, or every answer ends
 /// with its first token. The error is a sentence without its full stop.
 pub fn measure(
     model: &Model,
     workspace: &mut Workspace,
-    strategy: Strategy,
+    served: &mut Way,
     prompts: &Prompts,
 ) -> Result<Option<MeasuredSpeedup>, String> {
     let room = model.config().max_position_embeddings.saturating_sub(WARM_UP_TOKENS);
     let fitting: Vec<_> = prompts.tokens.iter().filter(|tokens| (1..=room).contains(&tokens.len())).collect();
-    let strategies = [Strategy::Autoregressive, strategy];
+    let strategy = served.strategy;
+    let mut ways = [Strategy::Autoregressive.into(), served.clone()];
     let mut decode = |prompt: &[u32], limit, turn| {
-        decode_in_turns(model, workspace, &strategies, prompt, limit, turn).map_err(|error| error.to_string())
+        decode_in_turns(model, workspace, &mut ways, prompt, limit, turn).map_err(|error| error.to_string())
     };
     if let Some(first) = fitting.first() {
         decode(first, WARM_UP_TOKENS, 0)?;
@@ -101,6 +102,8 @@ pub fn measure(
             totals.add(&generation.statistics, 0.0);
         }
     }
+    let [_, learned] = ways;
+    *served = learned;
     let block_size = match strategy {
         Strategy::Autoregressive => 1,
         Strategy::Jacobi { block_size, .. } => block_size.get() as u32,

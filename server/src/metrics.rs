@@ -11,7 +11,10 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::throughput::{Delivered, Sample, Throughput};
+use crate::{
+    backend::Forwards,
+    throughput::{Delivered, Sample, Throughput},
+};
 
 /// The Content-Type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,6 +30,9 @@ const REQUEST_BUCKETS: [f64; 20] = [
     1920.0,
 ];
 const TOKENS_PER_FORWARD_BUCKETS: [f64; 12] = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0];
+
+/// The sizes between which adaptive decoding chooses, and what fixed ones may have.
+const ROWS_BUCKETS: [f64; 12] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// How a generation, or a request that never became one, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,7 @@ pub struct Metrics {
     prompt_tokens: [IntCounter; 2],
     forwards: IntCounter,
     tokens_per_forward: Histogram,
+    rows_per_forward: Histogram,
     first_token: [Histogram; 2],
     request_latency: [Histogram; 2],
     running: [IntGauge; 2],
@@ -115,6 +122,11 @@ impl Metrics {
                 "Tokens per decode forward of a generation: (generated tokens - 1) / decode forwards.",
                 &TOKENS_PER_FORWARD_BUCKETS,
             )?,
+            rows_per_forward: make.histogram(
+                "cllm_rows_per_forward",
+                "Rows of a decode forward: one token that is known, the others guesses.",
+                &ROWS_BUCKETS,
+            )?,
             first_token: make.histograms(
                 ["cllm_time_to_first_token_seconds", "vllm:time_to_first_token_seconds"],
                 "From the arrival of a request to its first token.",
@@ -152,10 +164,13 @@ impl Metrics {
         self.first_token.each(|histogram| histogram.observe(latency.as_secs_f64()));
     }
 
-    /// One step gave `tokens` with `forwards` decode forwards (0 for a prefill) and took some time.
-    pub fn step(&self, tokens: u64, forwards: u64, took: Duration) {
+    /// One step gave `tokens` with one decode forward, or none (a prefill), and took some time.
+    pub fn step(&self, tokens: u64, Forwards { decode: forwards, drafted }: Forwards, took: Duration) {
         self.generated_tokens.each(|counter| counter.inc_by(tokens));
         self.forwards.inc_by(forwards);
+        if forwards > 0 {
+            self.rows_per_forward.observe(1.0 + drafted as f64 / forwards as f64);
+        }
         self.throughput().record(Sample { at: self.started.elapsed(), took, tokens, forwards });
     }
 
@@ -261,14 +276,17 @@ mod tests {
     fn the_page_has_both_names_with_the_model() {
         let metrics = Metrics::new("text2sql", 8).unwrap();
         metrics.prompt(7);
-        metrics.step(3, 1, Duration::from_secs(1));
+        metrics.step(3, Forwards { decode: 1, drafted: 3 }, Duration::from_secs(1));
+        metrics.step(1, Forwards::default(), Duration::from_secs(1));
         metrics.complete(Outcome::Stop, Duration::from_secs(1), Some(3.0));
         let page = String::from_utf8(metrics.render(Load { running: 2, waiting: 5, ready: true }).unwrap()).unwrap();
         for line in [
             r#"cllm_requests_total{model_name="text2sql",outcome="stop"} 1"#,
             r#"cllm_requests_total{model_name="text2sql",outcome="cancelled"} 0"#,
-            r#"cllm_generated_tokens_total{model_name="text2sql"} 3"#,
-            r#"vllm:generation_tokens_total{engine="0",model_name="text2sql"} 3"#,
+            r#"cllm_generated_tokens_total{model_name="text2sql"} 4"#,
+            r#"vllm:generation_tokens_total{engine="0",model_name="text2sql"} 4"#,
+            r#"cllm_rows_per_forward_bucket{model_name="text2sql",le="3"} 0"#,
+            r#"cllm_rows_per_forward_bucket{model_name="text2sql",le="4"} 1"#,
             r#"vllm:prompt_tokens_total{engine="0",model_name="text2sql"} 7"#,
             r#"vllm:num_requests_running{engine="0",model_name="text2sql"} 2"#,
             r#"vllm:num_requests_waiting{engine="0",model_name="text2sql"} 5"#,

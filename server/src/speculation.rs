@@ -11,6 +11,9 @@ pub struct ResponseMetrics {
     pub tokens_per_forward: Option<f64>,
     /// Null without decode forwards.
     pub speculative_decoding: Option<SpeculativeDecoding>,
+    /// With it the same request gets the same answer; absent where nothing was left to chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
 }
 
 /// As vLLM counts: the bonus token of each step is not a draft token.
@@ -26,7 +29,7 @@ pub struct SpeculativeDecoding {
     pub num_accepted_draft_tokens: u64,
     /// Guessed tokens.
     pub num_draft_tokens: u64,
-    /// Guessed tokens that a step can have.
+    /// Most guessed tokens that a step can have.
     pub num_spec_tokens: u32,
 }
 
@@ -35,7 +38,7 @@ pub fn tokens_per_forward(decoded_tokens: usize, decode_forwards: u64) -> Option
     (decode_forwards > 0).then(|| decoded_tokens as f64 / decode_forwards as f64)
 }
 
-/// The figures of all answers of a response together.
+/// The figures of all answers of a response together, without a seed.
 pub fn summarize(answers: &[Answered], block_size: u32) -> ResponseMetrics {
     let decoded: usize = answers.iter().map(|answer| answer.tokens.saturating_sub(1)).sum();
     let steps: u64 = answers.iter().map(|answer| answer.forwards.decode).sum();
@@ -43,6 +46,7 @@ pub fn summarize(answers: &[Answered], block_size: u32) -> ResponseMetrics {
     let rate = tokens_per_forward(decoded, steps);
     let accepted = (decoded as u64).saturating_sub(steps);
     ResponseMetrics {
+        seed: None,
         tokens_per_forward: rate,
         speculative_decoding: rate.map(|mean_acceptance_length| SpeculativeDecoding {
             mean_acceptance_length,
@@ -80,7 +84,7 @@ mod tests {
     #[test]
     fn one_token_takes_no_decode_forward() {
         let metrics = summarize(&[answer(1, 0, 0)], 16);
-        assert_eq!(metrics, ResponseMetrics { tokens_per_forward: None, speculative_decoding: None });
+        assert_eq!(metrics, ResponseMetrics { tokens_per_forward: None, speculative_decoding: None, seed: None });
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Settings {
     pub served_name: String,
     /// `Jacobi` or `Autoregressive`.
     pub strategy: String,
-    /// Rows of a forward.
+    /// Most rows of a forward.
     pub block_size: u32,
     /// Of the engine thread.
     pub limits: Limits,

@@ -2,8 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use cllm_crds::report::ArmStrategy;
-use cllm_engine::compare::{CompareError, DecodeTotals, decode_in_turns};
+use cllm_engine::compare::{CompareError, DecodeTotals, Way, decode_in_turns};
+use cllm_engine::decode::adaptive::Pace;
 use cllm_engine::{Model, Strategy, Workspace, forward_cost};
 use serde::Serialize;
 
@@ -14,10 +14,36 @@ use crate::args::BenchArguments;
 /// How often each forward is timed for t(n)/t(1).
 const COST_REPETITIONS: usize = 15;
 
+/// How an arm decoded, as the report names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum BenchStrategy {
+    /// One token a forward.
+    Autoregressive,
+    /// All rows in every forward, guesses from its own predictions only.
+    Jacobi,
+    /// All rows in every forward, guesses also from n-gram matches in prompt and output.
+    JacobiWithLookup,
+    /// As many rows as pay.
+    AdaptiveJacobi,
+    /// As many rows as pay, with lookup: what a server does by default.
+    AdaptiveJacobiWithLookup,
+}
+
+impl BenchStrategy {
+    pub(super) fn is_adaptive(self) -> bool {
+        matches!(self, Self::AdaptiveJacobi | Self::AdaptiveJacobiWithLookup)
+    }
+
+    fn has_lookup(self) -> bool {
+        matches!(self, Self::JacobiWithLookup | Self::AdaptiveJacobiWithLookup)
+    }
+}
+
 /// A way of decoding and its sums over all prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ArmTotals {
-    pub(super) strategy: ArmStrategy,
+    pub(super) strategy: BenchStrategy,
+    /// Rows of a forward; the most of them where it is adaptive.
     pub(super) block_size: u32,
     pub(super) totals: DecodeTotals,
 }
@@ -47,11 +73,11 @@ pub(super) fn measure(
     arguments: &BenchArguments,
 ) -> Result<Measurement, BenchError> {
     let mut arms = arms(&arguments.block_size, arguments.lookup);
-    let strategies: Vec<Strategy> = arms.iter().map(strategy).collect();
+    let mut ways: Vec<Way> = arms.iter().map(|arm| way(arm, model)).collect();
     let mut workspace = Workspace::new(model);
     let mut decode = |prompt: &Prompt, turn: usize| {
         let limit = arguments.max_new_tokens as usize;
-        decode_in_turns(model, &mut workspace, &strategies, &prompt.tokens, limit, turn)
+        decode_in_turns(model, &mut workspace, &mut ways, &prompt.tokens, limit, turn)
             .map_err(|error| failed(arguments, prompt, error))
     };
     if let Some(first) = prompts.first() {
@@ -84,26 +110,33 @@ fn failed(arguments: &BenchArguments, prompt: &Prompt, source: CompareError) -> 
 }
 
 fn arms(block_sizes: &[u32], lookup: bool) -> Vec<ArmTotals> {
+    use BenchStrategy::{AdaptiveJacobi, AdaptiveJacobiWithLookup, Autoregressive, Jacobi, JacobiWithLookup};
     let mut sizes = block_sizes.to_vec();
     sizes.sort_unstable();
     sizes.dedup();
-    let jacobi = sizes.iter().map(|&size| (ArmStrategy::Jacobi, size));
-    let with_lookup =
-        sizes.iter().filter(|&&size| lookup && size > 1).map(|&size| (ArmStrategy::JacobiWithLookup, size));
-    std::iter::once((ArmStrategy::Autoregressive, 1)).chain(jacobi).chain(with_lookup).map(empty).collect()
+    let several = sizes.iter().copied().filter(|&size| size > 1);
+    let greatest = several.clone().next_back();
+    let mut arms = vec![(Autoregressive, 1)];
+    arms.extend(sizes.iter().map(|&size| (Jacobi, size)));
+    arms.extend(several.filter(|_| lookup).map(|size| (JacobiWithLookup, size)));
+    arms.extend(greatest.map(|size| (AdaptiveJacobi, size)));
+    arms.extend(greatest.filter(|_| lookup).map(|size| (AdaptiveJacobiWithLookup, size)));
+    arms.into_iter().map(empty).collect()
 }
 
-fn empty((strategy, block_size): (ArmStrategy, u32)) -> ArmTotals {
+fn empty((strategy, block_size): (BenchStrategy, u32)) -> ArmTotals {
     ArmTotals { strategy, block_size, totals: DecodeTotals::default() }
 }
 
-fn strategy(arm: &ArmTotals) -> Strategy {
+/// Each adaptive arm times forwards for itself, as a server does.
+fn way(arm: &ArmTotals, model: &Model) -> Way {
     let block_size = NonZeroUsize::new(arm.block_size as usize).unwrap_or(NonZeroUsize::MIN);
-    match arm.strategy {
-        ArmStrategy::Autoregressive => Strategy::Autoregressive,
-        ArmStrategy::Jacobi => Strategy::Jacobi { block_size, lookup: false },
-        ArmStrategy::JacobiWithLookup => Strategy::Jacobi { block_size, lookup: true },
-    }
+    let strategy = match arm.strategy {
+        BenchStrategy::Autoregressive => Strategy::Autoregressive,
+        _ => Strategy::Jacobi { block_size, lookup: arm.strategy.has_lookup() },
+    };
+    let pace = arm.strategy.is_adaptive().then(|| Pace::timed(model, block_size.get())).flatten();
+    Way { strategy, pace }
 }
 
 #[cfg(test)]
@@ -112,11 +145,19 @@ mod tests {
 
     #[test]
     fn one_arm_for_each_block_size_and_one_against_which_all_are_told() {
-        let described = |lookup| -> Vec<(ArmStrategy, u32)> {
-            arms(&[8, 1, 8], lookup).into_iter().map(|arm| (arm.strategy, arm.block_size)).collect()
-        };
-        let plain = [(ArmStrategy::Autoregressive, 1), (ArmStrategy::Jacobi, 1), (ArmStrategy::Jacobi, 8)];
-        assert_eq!(described(false), plain);
-        assert_eq!(described(true), [&plain[..], &[(ArmStrategy::JacobiWithLookup, 8)]].concat());
+        use BenchStrategy::{AdaptiveJacobi, AdaptiveJacobiWithLookup, Autoregressive, Jacobi, JacobiWithLookup};
+        let fixed = [(Autoregressive, 1), (Jacobi, 1), (Jacobi, 8)];
+        for (sizes, lookup, expected) in [
+            (&[8, 1, 8][..], false, [&fixed[..], &[(AdaptiveJacobi, 8)]].concat()),
+            (
+                &[8, 1, 8],
+                true,
+                [&fixed[..], &[(JacobiWithLookup, 8), (AdaptiveJacobi, 8), (AdaptiveJacobiWithLookup, 8)]].concat(),
+            ),
+            (&[1], true, fixed[..2].to_vec()),
+        ] {
+            let found: Vec<_> = arms(sizes, lookup).into_iter().map(|arm| (arm.strategy, arm.block_size)).collect();
+            assert_eq!(found, expected, "{sizes:?} {lookup}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! A measurement as JSON and as a table: no figure without what it was measured against.
 
-use cllm_crds::report::{ArmStrategy, CheckpointSummary, Conditions, ForwardCost};
+use cllm_crds::report::{CheckpointSummary, Conditions, ForwardCost};
 use cllm_engine::HardwareDescription;
 use cllm_engine::compare::DecodeTotals;
 use serde::Serialize;
 
-use super::measure::{ArmTotals, Measurement};
+use super::measure::{ArmTotals, BenchStrategy, Measurement};
 use crate::args::BenchArguments;
 use crate::columns::columns;
 
@@ -27,7 +27,8 @@ pub(super) struct BenchReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BenchArm {
-    strategy: ArmStrategy,
+    strategy: BenchStrategy,
+    /// Rows of a forward; the most of them where it is adaptive.
     block_size: u32,
     generated_tokens: u64,
     decode_forwards: u64,
@@ -123,7 +124,7 @@ pub(super) fn describe(report: &BenchReport) -> String {
 fn table(report: &BenchReport) -> String {
     let heads = ["", "TOKENS/FORWARD", "t(n)/t(1)", "TOKENS/S", "RATIO", "TOKENS/S END TO END", "RATIO"];
     let row = |arm: &BenchArm| {
-        let cost = report.forward_cost.iter().find(|cost| cost.rows == arm.block_size);
+        let cost = report.forward_cost.iter().find(|cost| cost.rows == arm.block_size && !arm.strategy.is_adaptive());
         vec![
             name(arm),
             format!("{:.2}", arm.tokens_per_forward),
@@ -139,9 +140,11 @@ fn table(report: &BenchReport) -> String {
 
 fn name(arm: &BenchArm) -> String {
     match arm.strategy {
-        ArmStrategy::Autoregressive => "autoregressive".to_owned(),
-        ArmStrategy::Jacobi => format!("Jacobi (n = {})", arm.block_size),
-        ArmStrategy::JacobiWithLookup => format!("Jacobi with lookup (n = {})", arm.block_size),
+        BenchStrategy::Autoregressive => "autoregressive".to_owned(),
+        BenchStrategy::Jacobi => format!("Jacobi (n = {})", arm.block_size),
+        BenchStrategy::JacobiWithLookup => format!("Jacobi with lookup (n = {})", arm.block_size),
+        BenchStrategy::AdaptiveJacobi => format!("adaptive Jacobi (n ≤ {})", arm.block_size),
+        BenchStrategy::AdaptiveJacobiWithLookup => format!("adaptive Jacobi with lookup (n ≤ {})", arm.block_size),
     }
 }
 
@@ -162,7 +165,7 @@ mod tests {
                 end_to_end_seconds: decode_seconds + 1.0,
             },
         };
-        let arms = rates(&[arm(ArmStrategy::Autoregressive, 1, 20, 2.0), arm(ArmStrategy::Jacobi, 8, 8, 1.0)]);
+        let arms = rates(&[arm(BenchStrategy::Autoregressive, 1, 20, 2.0), arm(BenchStrategy::Jacobi, 8, 8, 1.0)]);
         assert_eq!((arms[0].tokens_per_forward, arms[1].tokens_per_forward), (1.0, 2.5));
         assert_eq!((arms[0].decode_tokens_per_second, arms[1].over_autoregressive), (10.0, 2.0));
         assert_eq!((arms[1].end_to_end_tokens_per_second, arms[1].over_autoregressive_end_to_end), (11.0, 1.5));

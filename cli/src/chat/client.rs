@@ -65,6 +65,10 @@ pub(super) struct Question<'a> {
     pub model: &'a str,
     /// The most tokens of the answer.
     pub max_tokens: Option<u32>,
+    /// 0 for the most likely tokens.
+    pub temperature: f64,
+    /// The server draws one where there is none.
+    pub seed: Option<i64>,
     /// Decides between the two endpoints.
     pub content: Content<'a>,
 }
@@ -133,12 +137,15 @@ impl Client {
     fn request(&self, question: &Question<'_>) -> (String, Value) {
         let mut body = json!({
             "model": question.model,
-            "temperature": 0,
+            "temperature": question.temperature,
             "stream": true,
             "stream_options": {"include_usage": true},
         });
         if let Some(max_tokens) = question.max_tokens {
             body["max_tokens"] = max_tokens.into();
+        }
+        if let Some(seed) = question.seed {
+            body["seed"] = seed.into();
         }
         let path = match question.content {
             Content::Prompt(prompt) => {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 pub(crate) use client::ChatError;
-use client::{Answer, Client, Question};
+use client::{Answer, Client, Content, Question};
 
 use crate::CliError;
 use crate::args::ChatArguments;
@@ -74,15 +74,14 @@ impl Conversation {
         let show_piece = |piece: &str| show(piece);
         let ignore_piece = |_: &str| ();
         let on_piece: &dyn Fn(&str) = if self.arguments.json { &ignore_piece } else { &show_piece };
-        let max_tokens = self.arguments.max_tokens;
+        let ChatArguments { max_tokens, temperature, seed, .. } = self.arguments;
+        let question = |content| Question { model: &self.model, max_tokens, temperature, seed, content };
         if self.arguments.completion {
-            let question = Question { model: &self.model, max_tokens, content: client::Content::Prompt(prompt) };
-            return self.client.ask(&question, on_piece).await;
+            return self.client.ask(&question(Content::Prompt(prompt)), on_piece).await;
         }
         let mut messages = self.messages.clone();
         messages.push(json!({"role": "user", "content": prompt}));
-        let question = Question { model: &self.model, max_tokens, content: client::Content::Messages(&messages) };
-        let answer = self.client.ask(&question, on_piece).await?;
+        let answer = self.client.ask(&question(Content::Messages(&messages)), on_piece).await?;
         if std::io::stdin().is_terminal() {
             messages.push(json!({"role": "assistant", "content": answer.text}));
             self.messages = messages;
@@ -91,12 +90,14 @@ impl Conversation {
     }
 }
 
-/// `[23 tokens, 3.29 per forward]`.
+/// `[23 tokens, 3.29 per forward]`, with the seed of an answer that was drawn.
 fn summary(answer: &Answer) -> Option<String> {
     let tokens = answer.usage.as_ref()?.get("completion_tokens")?.as_u64()?;
     let rate = answer.metrics.as_ref().and_then(|metrics| metrics.get("tokens_per_forward")?.as_f64());
     let rate = rate.map(|rate| format!(", {rate:.2} per forward")).unwrap_or_default();
-    Some(format!("[{tokens} tokens{rate}]"))
+    let seed = answer.metrics.as_ref().and_then(|metrics| metrics.get("seed")?.as_i64());
+    let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+    Some(format!("[{tokens} tokens{rate}{seed}]"))
 }
 
 /// A closed pipe is found by the next write of the shell.

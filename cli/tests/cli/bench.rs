@@ -77,7 +77,8 @@ fn all_arms_are_measured_on_the_same_tokens() {
         let arms = printed["arms"].as_array().unwrap();
         let names: Vec<(&str, u64)> =
             arms.iter().map(|arm| (arm["strategy"].as_str().unwrap(), arm["blockSize"].as_u64().unwrap())).collect();
-        assert_eq!(names, [("Autoregressive", 1), ("Jacobi", 1), ("Jacobi", 4), ("JacobiWithLookup", 4)]);
+        let fixed = [("Autoregressive", 1), ("Jacobi", 1), ("Jacobi", 4), ("JacobiWithLookup", 4)];
+        assert_eq!(names, [&fixed[..], &[("AdaptiveJacobi", 4), ("AdaptiveJacobiWithLookup", 4)]].concat());
         assert!(arms.iter().all(|arm| arm["generatedTokens"] == arms[0]["generatedTokens"]));
         assert_eq!((&arms[0]["tokensPerForward"], &arms[0]["overAutoregressive"]), (&1.0.into(), &1.0.into()));
         assert!(arms[2]["decodeForwards"].as_u64() <= arms[0]["decodeForwards"].as_u64());
@@ -106,9 +107,16 @@ fn the_table_tells_against_what_and_under_which_conditions() {
     let folder = playground();
     let (code, stdout, stderr) = bench(folder.path(), "prompts.jsonl", &["--limit", "2"]);
     assert_eq!(code, 0, "{stderr}");
-    for expected in
-        ["autoregressive", "Jacobi (n = 4)", "t(n)/t(1)", "END TO END", "same run", "2 prompts of", "threads"]
-    {
+    for expected in [
+        "autoregressive",
+        "Jacobi (n = 4)",
+        "adaptive Jacobi (n ≤ 4)",
+        "t(n)/t(1)",
+        "END TO END",
+        "same run",
+        "2 prompts of",
+        "threads",
+    ] {
         assert!(stdout.contains(expected), "no '{expected}' in:\n{stdout}");
     }
 }

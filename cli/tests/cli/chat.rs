@@ -102,6 +102,28 @@ fn every_line_of_standard_input_is_a_prompt_of_its_own() {
 }
 
 #[test]
+fn a_drawn_answer_is_asked_for_by_temperature_and_told_with_its_seed() {
+    let drawn = |seed: i64| {
+        let mut chunk = last_chunk();
+        chunk["metrics"]["seed"] = seed.into();
+        (200, events(&[json!({"choices": [{"index": 0, "delta": {"content": "x"}}]}), chunk]))
+    };
+    let (url, requests) = serve(vec![drawn(77), drawn(-5), (200, chat_answer())]);
+    for (arguments, temperature, seed, told) in [
+        (&["--temperature", "0.8"][..], 0.8, Value::Null, ", seed 77]"),
+        (&["--temperature", "1", "--seed", "-5"], 1.0, json!(-5), ", seed -5]"),
+        (&[], 0.0, Value::Null, " per forward]"),
+    ] {
+        let (code, _, stderr) = chat(&url, &[&["--model", "m", "x"], arguments].concat(), "");
+        assert!(code == 0 && stderr.trim_end().ends_with(told), "{arguments:?}: {stderr}");
+        let (_, body) = requests.recv().unwrap();
+        assert_eq!((body["temperature"].as_f64(), &body["seed"]), (Some(temperature), &seed), "{arguments:?}");
+    }
+    let (code, _, stderr) = chat(&url, &["--seed", "1", "x"], "");
+    assert!(code == 2 && stderr.contains("--temperature"), "{stderr}");
+}
+
+#[test]
 fn refusals_and_broken_answers_are_told_in_words() {
     let refusal = json!({"error": {"message": "the prompt has 900 tokens, but the context has 512"}}).to_string();
     let failing = format!("data: {}\n\n", json!({"error": {"message": "the engine stopped"}}));

@@ -11,7 +11,8 @@ mod workspace;
 
 use thiserror::Error;
 
-pub use cost::forward_cost;
+pub(crate) use cost::CONTEXT;
+pub use cost::{forward_cost, forward_cost_within};
 pub use forward::{ForwardError, Logits};
 pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;

@@ -1,11 +1,12 @@
 //! As many rows as pay: the tokens stay what they are.
 
 use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use cllm_engine::decode::adaptive::{CostCurve, Pace};
 use cllm_engine::{
-    DecodeOptions, InstructionSet, ModelConfig, Sampling, Strategy as Decoding, Workspace, generate_adaptively,
-    generate_sampled,
+    DecodeOptions, InstructionSet, ModelConfig, Sampling, Strategy as Decoding, Workspace, forward_cost_within,
+    generate_adaptively, generate_sampled,
 };
 use proptest::prelude::*;
 
@@ -66,4 +67,29 @@ fn free_rows_are_used_and_dear_ones_are_not() {
     };
     let (free, dear) = (tokens_per_forward(|_| 1.0), tokens_per_forward(|rows| (rows * rows) as f64));
     assert!(free > 1.5 && dear < 1.1, "{free} and {dear} tokens per forward");
+}
+
+#[test]
+fn a_curve_has_its_ends_whatever_time_there_is() {
+    let model = model(&config(), 3, 1, InstructionSet::detect());
+    let rows = |sizes: &[usize], budget| -> Vec<usize> {
+        let costs = forward_cost_within(&model, sizes, 64, budget);
+        assert!(costs.iter().all(|(_, seconds)| *seconds > 0.0), "{costs:?}");
+        costs.into_iter().map(|(rows, _)| rows).collect()
+    };
+    let sizes = [4, 1, 16, 2, 0, 96];
+    assert_eq!(rows(&sizes, Duration::ZERO), [1, 16], "no time at all");
+    let begin = Instant::now();
+    assert_eq!(rows(&sizes, Duration::from_secs(20)), [1, 2, 4, 16], "0 and 96 are no forwards of this model");
+    assert!(begin.elapsed() < Duration::from_secs(10), "a small model does not use up its time");
+    assert_eq!(rows(&[], Duration::from_secs(1)), [0; 0]);
+}
+
+#[test]
+fn a_pace_can_be_timed_for_any_context() {
+    for context in [1, 2, 3, 20, 96, 1000] {
+        let model =
+            model(&ModelConfig { max_position_embeddings: context, ..config() }, 3, 1, InstructionSet::detect());
+        assert_eq!(Pace::timed(&model, 16).is_some(), context > 1, "{context}");
+    }
 }

@@ -142,6 +142,8 @@ fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
         .with("metrics-port", METRICS_PORT)
         .with("strategy", model.spec.decoding.strategy.as_str())
         .with("block-size", model.spec.decoding.max_block_size)
+        // not where it is the default: images of older versions, which a spec that does not change keeps, do not know it
+        .with_optional("adaptive", (!model.spec.decoding.adaptive).then_some(false))
         .with_optional("context-length", server.context_length)
         .with("max-concurrent-requests", server.max_concurrent_requests)
         .with("max-queued-requests", server.max_queued_requests)

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 
 use super::{
-    Dialect, encode,
+    Dialect, Question, encode,
     extract::JsonObject,
-    respond,
+    respond, served,
     types::{AssistantMessage, ChatChoice, ChatChunkChoice, Delta},
 };
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
     error::ApiError,
     state::App,
     validation::{Fields, ValidChat, answer_length},
-    worker::Prompt,
 };
 
 const ASSISTANT: &str = "assistant";
@@ -23,15 +22,14 @@ const ASSISTANT: &str = "assistant";
 /// Answers a conversation. Without a maximum the answer may be as long as the context.
 pub async fn create(State(app): State<Arc<App>>, JsonObject(object): JsonObject) -> Result<Response, ApiError> {
     let loaded = app.serving()?;
-    let ValidChat { messages, options } = ValidChat::check(&Fields::new(&object), &app.settings.served_name)?;
+    let ValidChat { messages, options } = ValidChat::check(&Fields::new(&object), served(&app, loaded))?;
     let encoded = move |text: &dyn crate::backend::Text| {
         text.encode_chat(&messages).map_err(|message| ApiError::field("messages", format!("{message}.")))
     };
     let tokens = encode(&loaded.text, encoded).await?;
     let context = loaded.description.context_length;
     let max_tokens = answer_length("messages", tokens.len(), options.max_tokens, None, context)?;
-    let prompt = Prompt { tokens, max_tokens, stops: options.stops.clone() };
-    respond::<Chat>(&app, loaded, vec![prompt], &options).await
+    respond::<Chat>(&app, loaded, &[Question { tokens, max_tokens }], &options).await
 }
 
 struct Chat;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 
-use super::{Dialect, encode, extract::JsonObject, respond, types::CompletionChoice};
+use super::{Dialect, Question, encode, extract::JsonObject, respond, served, types::CompletionChoice};
 use crate::{
     backend::{FinishReason, Text},
     error::ApiError,
     state::{App, Loaded},
     validation::{AnswerOptions, Fields, PromptInput, ValidCompletion, answer_length},
-    worker::Prompt,
 };
 
 /// As in the OpenAI API.
@@ -19,8 +18,7 @@ const DEFAULT_MAX_TOKENS: usize = 16;
 /// Continues one or several prompts.
 pub async fn create(State(app): State<Arc<App>>, JsonObject(object): JsonObject) -> Result<Response, ApiError> {
     let loaded = app.serving()?;
-    let ValidCompletion { prompts, options } =
-        ValidCompletion::check(&Fields::new(&object), &app.settings.served_name)?;
+    let ValidCompletion { prompts, options } = ValidCompletion::check(&Fields::new(&object), served(&app, loaded))?;
     if prompts.len() > loaded.worker.capacity() {
         let (sent, allowed) = (prompts.len(), loaded.worker.capacity());
         return Err(ApiError::field(
@@ -31,8 +29,8 @@ pub async fn create(State(app): State<Arc<App>>, JsonObject(object): JsonObject)
     let encode_all =
         |text: &dyn Text| prompts.into_iter().map(|prompt| tokens(text, prompt)).collect::<Result<Vec<_>, _>>();
     let encoded = encode(&loaded.text, encode_all).await?;
-    let prompts = encoded.into_iter().map(|tokens| fit(loaded, tokens, &options)).collect::<Result<_, _>>()?;
-    respond::<Completions>(&app, loaded, prompts, &options).await
+    let questions = encoded.into_iter().map(|tokens| fit(loaded, tokens, &options)).collect::<Result<Vec<_>, _>>()?;
+    respond::<Completions>(&app, loaded, &questions, &options).await
 }
 
 fn tokens(text: &dyn Text, prompt: PromptInput) -> Result<Vec<u32>, ApiError> {
@@ -55,10 +53,10 @@ fn tokens(text: &dyn Text, prompt: PromptInput) -> Result<Vec<u32>, ApiError> {
     }
 }
 
-fn fit(loaded: &Loaded, tokens: Vec<u32>, options: &AnswerOptions) -> Result<Prompt, ApiError> {
+fn fit(loaded: &Loaded, tokens: Vec<u32>, options: &AnswerOptions) -> Result<Question, ApiError> {
     let context = loaded.description.context_length;
     let max_tokens = answer_length("prompt", tokens.len(), options.max_tokens, Some(DEFAULT_MAX_TOKENS), context)?;
-    Ok(Prompt { tokens, max_tokens, stops: options.stops.clone() })
+    Ok(Question { tokens, max_tokens })
 }
 
 struct Completions;

@@ -6,9 +6,12 @@ pub mod extract;
 pub mod models;
 pub mod types;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::{
@@ -24,7 +27,7 @@ use crate::{
     speculation::{ResponseMetrics, summarize},
     state::{App, Loaded},
     stream::{collect, events},
-    validation::AnswerOptions,
+    validation::{AnswerOptions, Served},
     worker::{Answered, Prompt},
 };
 
@@ -51,6 +54,12 @@ pub trait Dialect: Send + 'static {
     fn closing(index: usize, reason: FinishReason) -> Self::ChunkChoice;
 }
 
+/// A prompt and the length of its answers.
+struct Question {
+    tokens: Vec<u32>,
+    max_tokens: usize,
+}
+
 /// What all objects of one response share.
 #[derive(Clone, Debug)]
 pub struct Header {
@@ -60,10 +69,11 @@ pub struct Header {
     fingerprint: String,
     prompt_tokens: usize,
     block_size: u32,
+    seed: Option<i64>,
 }
 
 impl Header {
-    fn new<D: Dialect>(app: &App, description: &Description, prompts: &[Prompt]) -> Self {
+    fn new<D: Dialect>(app: &App, description: &Description, questions: &[Question], seed: Option<i64>) -> Self {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -72,8 +82,9 @@ impl Header {
             created: now.as_secs(),
             model: app.settings.served_name.clone(),
             fingerprint: format!("cllm-{}-{}", env!("CARGO_PKG_VERSION"), description.instruction_set),
-            prompt_tokens: prompts.iter().map(|prompt| prompt.tokens.len()).sum(),
+            prompt_tokens: questions.iter().map(|question| question.tokens.len()).sum(),
             block_size: description.block_size,
+            seed,
         }
     }
 
@@ -85,7 +96,7 @@ impl Header {
         usage: Option<Option<Usage>>,
         metrics: Option<ResponseMetrics>,
     ) -> Envelope<'_, C> {
-        let Self { id, created, model, fingerprint, prompt_tokens: _, block_size: _ } = self;
+        let Self { id, created, model, fingerprint, prompt_tokens: _, block_size: _, seed: _ } = self;
         Envelope { id, object, created: *created, model, choices, usage, system_fingerprint: fingerprint, metrics }
     }
 
@@ -98,19 +109,28 @@ impl Header {
 
     /// The figures of the answers.
     pub fn metrics(&self, answers: &[Answered]) -> ResponseMetrics {
-        summarize(answers, self.block_size)
+        ResponseMetrics { seed: self.seed, ..summarize(answers, self.block_size) }
     }
 }
 
-/// Submits the prompts and answers in one object or as a stream of events.
+/// Submits each prompt once for each of its choices and answers in one object or as a stream of events.
 async fn respond<D: Dialect>(
     app: &App,
     loaded: &Loaded,
-    prompts: Vec<Prompt>,
+    questions: &[Question],
     options: &AnswerOptions,
 ) -> Result<Response, ApiError> {
-    let header = Header::new::<D>(app, &loaded.description, &prompts);
-    let count = prompts.len();
+    let seed = options.sampling.seed_or_else(random_seed);
+    let header = Header::new::<D>(app, &loaded.description, questions, seed);
+    let prompts = prompts(questions, options, seed);
+    let (count, allowed) = (prompts.len(), loaded.worker.capacity());
+    if count > allowed {
+        let message = format!(
+            "n is {}, which makes {count} answers, but this server gives {allowed} at once.",
+            options.sampling.choices()
+        );
+        return Err(ApiError::field("n", message));
+    }
     let received = loaded.worker.submit(prompts)?;
     if options.stream {
         return Ok(events::<D>(header, received, count, options.include_usage).into_response());
@@ -121,6 +141,27 @@ async fn respond<D: Dialect>(
     let choices = choices.map(|(index, (text, answered))| D::choice(index, text, answered.reason)).collect();
     let usage = Some(Some(header.usage(&figures)));
     Ok(Json(header.envelope(D::OBJECT, choices, usage, Some(header.metrics(&figures)))).into_response())
+}
+
+/// The choices of the first prompt, then those of the next.
+fn prompts(questions: &[Question], options: &AnswerOptions, seed: Option<i64>) -> Vec<Prompt> {
+    let of_question = |question: &Question| {
+        let Question { tokens, max_tokens } = question;
+        let (tokens, max_tokens, stops) = (tokens.clone(), *max_tokens, options.stops.clone());
+        let prompt = move |sampling| Prompt { tokens: tokens.clone(), max_tokens, stops: stops.clone(), sampling };
+        options.sampling.of_choices(seed).map(prompt)
+    };
+    questions.iter().flat_map(of_question).collect()
+}
+
+/// Another one each time, and a whole number also for clients that have none beyond 2⁵³.
+fn random_seed() -> i64 {
+    (RandomState::new().hash_one(0) >> 11).cast_signed()
+}
+
+/// What requests must be for.
+fn served<'a>(app: &'a App, loaded: &Loaded) -> Served<'a> {
+    Served { name: &app.settings.served_name, vocabulary_size: loaded.text.vocabulary_size() }
 }
 
 /// Encoding a long text takes its time: not on a thread that serves others.

@@ -15,7 +15,7 @@ pub struct Envelope<'a, C> {
     pub created: u64,
     /// The served name.
     pub model: &'a str,
-    /// One for each prompt; empty in the last event of a stream with usage.
+    /// One for each prompt, or `n` for each; empty in the last event of a stream with usage.
     pub choices: Vec<C>,
     /// Absent in streams that did not ask for it, null in all of their events but the last where they did.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Envelope<'a, C> {
 /// Tokens of prompts and answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// Of all prompts.
+    /// Of all prompts, each once.
     pub prompt_tokens: usize,
     /// Of all answers, the end of sequence included.
     pub completion_tokens: usize,
@@ -43,7 +43,7 @@ pub struct Usage {
 pub struct CompletionChoice {
     /// The answer, or more of it.
     pub text: String,
-    /// The place of the prompt in the request.
+    /// The place of the prompt in the request, times `n`, plus the number of the choice.
     pub index: usize,
     /// Always null.
     pub logprobs: Option<()>,
@@ -54,7 +54,7 @@ pub struct CompletionChoice {
 /// A choice of `/v1/chat/completions`.
 #[derive(Debug, Serialize)]
 pub struct ChatChoice {
-    /// Always 0.
+    /// The number of the choice.
     pub index: usize,
     /// The answer.
     pub message: AssistantMessage,
@@ -78,7 +78,7 @@ pub struct AssistantMessage {
 /// A choice in a stream of `/v1/chat/completions`.
 #[derive(Debug, Serialize)]
 pub struct ChatChunkChoice {
-    /// Always 0.
+    /// The number of the choice.
     pub index: usize,
     /// What is new.
     pub delta: Delta,

@@ -37,6 +37,11 @@ impl<'a> Fields<'a> {
         self.typed(name, "a whole number from 0", Value::as_u64)
     }
 
+    /// A whole number.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.typed(name, "a whole number that fits into 64 bits with its sign", Value::as_i64)
+    }
+
     /// Any number.
     pub fn number(&self, name: &str) -> Result<Option<f64>, ApiError> {
         self.typed(name, "a number", Value::as_f64)
@@ -46,6 +51,11 @@ impl<'a> Fields<'a> {
     pub fn object(&self, name: &'a str) -> Result<Option<Self>, ApiError> {
         let object = self.typed(name, "an object", Value::as_object)?;
         Ok(object.map(|object| Self { path: Some(name), object }))
+    }
+
+    /// All fields as they were sent.
+    pub(super) fn entries(&self) -> &'a Map<String, Value> {
+        self.object
     }
 
     fn typed<T>(&self, name: &str, wanted: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, ApiError> {

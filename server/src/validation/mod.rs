@@ -1,10 +1,12 @@
 //! From a lenient JSON object to a checked request. Unknown fields are accepted; a field that is known and would not be
-//! honored is refused by name, never ignored in silence. Knows nothing of HTTP and of the engine.
+//! honored is refused by name, never ignored in silence. Knows nothing of HTTP.
 
 mod fields;
+mod sampling;
 mod unsupported;
 
 pub use fields::Fields;
+pub use sampling::{MAX_CHOICES, MAX_LOGIT_BIASES, ValidSampling};
 
 use serde_json::Value;
 
@@ -16,6 +18,15 @@ pub const MAX_PROMPTS: usize = 64;
 pub const MAX_STOPS: usize = 4;
 /// Most bytes of a stop string.
 pub const MAX_STOP_BYTES: usize = 1024;
+
+/// The model that a request must be for.
+#[derive(Clone, Copy, Debug)]
+pub struct Served<'a> {
+    /// Its name in the API.
+    pub name: &'a str,
+    /// Token ids are below this.
+    pub vocabulary_size: usize,
+}
 
 /// A request to `/v1/completions`.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +62,8 @@ pub struct AnswerOptions {
     pub max_tokens: Option<usize>,
     /// None is empty.
     pub stops: Vec<String>,
+    /// How tokens are drawn, and how many answers each prompt gets.
+    pub sampling: ValidSampling,
     /// Server-sent events instead of one object.
     pub stream: bool,
     /// A last event with the usage.
@@ -59,19 +72,22 @@ pub struct AnswerOptions {
 
 impl ValidCompletion {
     /// Checks a request for the model `served`.
-    pub fn check(fields: &Fields, served: &str) -> Result<Self, ApiError> {
-        check_model(fields, served)?;
+    pub fn check(fields: &Fields, served: Served) -> Result<Self, ApiError> {
+        check_model(fields, served.name)?;
         unsupported::check(fields, unsupported::COMPLETIONS)?;
-        Ok(Self { prompts: prompts(fields)?, options: options(fields, &["max_tokens"])? })
+        Ok(Self { prompts: prompts(fields)?, options: options(fields, &["max_tokens"], served)? })
     }
 }
 
 impl ValidChat {
     /// Checks a request for the model `served`.
-    pub fn check(fields: &Fields, served: &str) -> Result<Self, ApiError> {
-        check_model(fields, served)?;
+    pub fn check(fields: &Fields, served: Served) -> Result<Self, ApiError> {
+        check_model(fields, served.name)?;
         unsupported::check(fields, unsupported::CHAT)?;
-        Ok(Self { messages: messages(fields)?, options: options(fields, &["max_completion_tokens", "max_tokens"])? })
+        Ok(Self {
+            messages: messages(fields)?,
+            options: options(fields, &["max_completion_tokens", "max_tokens"], served)?,
+        })
     }
 }
 
@@ -99,7 +115,7 @@ fn check_model(fields: &Fields, served: &str) -> Result<(), ApiError> {
     }
 }
 
-fn options(fields: &Fields, length_fields: &[&str]) -> Result<AnswerOptions, ApiError> {
+fn options(fields: &Fields, length_fields: &[&str], served: Served) -> Result<AnswerOptions, ApiError> {
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let stream_options = fields.object("stream_options")?;
     if stream_options.is_some() && !stream {
@@ -109,7 +125,13 @@ fn options(fields: &Fields, length_fields: &[&str]) -> Result<AnswerOptions, Api
         Some(inner) => inner.boolean("include_usage")?.unwrap_or(false),
         None => false,
     };
-    Ok(AnswerOptions { max_tokens: max_tokens(fields, length_fields)?, stops: stops(fields)?, stream, include_usage })
+    Ok(AnswerOptions {
+        max_tokens: max_tokens(fields, length_fields)?,
+        stops: stops(fields)?,
+        sampling: ValidSampling::check(fields, served.vocabulary_size)?,
+        stream,
+        include_usage,
+    })
 }
 
 fn max_tokens(fields: &Fields, names: &[&str]) -> Result<Option<usize>, ApiError> {

@@ -39,17 +39,12 @@ pub(super) const CHAT: &[Unsupported] = &[
     field("audio", never, "absent: answers are text"),
 ];
 
-/// Of both. Sampling fields that leave the most likely token in place (`top_k`, `min_p`, `seed`) are honored by greedy decoding.
+/// Of both.
 const BOTH: &[Unsupported] = &[
-    field("n", is_one, "1, as greedy decoding has one answer"),
-    field("logit_bias", is_empty, "absent: logits are not changed"),
-    field("presence_penalty", is_zero, "0: logits are not changed"),
-    field("frequency_penalty", is_zero, "0: logits are not changed"),
-    field("repetition_penalty", is_one, "1: logits are not changed"),
     field("response_format", is_text_format, "{\"type\": \"text\"}: answers are not constrained"),
     field("ignore_eos", is_false, "false: an answer ends where the model ends it"),
     field("min_tokens", is_zero, "0: an answer ends where the model ends it"),
-    field("use_beam_search", is_false, "false: decoding is greedy"),
+    field("use_beam_search", is_false, "false: answers are not searched for"),
     field("prompt_logprobs", never, "absent: log probabilities are not given"),
     field("guided_json", never, "absent: answers are not constrained"),
     field("guided_regex", never, "absent: answers are not constrained"),
@@ -61,7 +56,6 @@ const BOTH: &[Unsupported] = &[
 
 /// The first field that asks for something that is not done.
 pub(super) fn check(fields: &Fields, own: &[Unsupported]) -> Result<(), ApiError> {
-    check_sampling(fields)?;
     for unsupported in own.iter().chain(BOTH) {
         let Some(value) = fields.get(unsupported.name) else { continue };
         if !(unsupported.is_neutral)(value) {
@@ -70,26 +64,6 @@ pub(super) fn check(fields: &Fields, own: &[Unsupported]) -> Result<(), ApiError
         }
     }
     Ok(())
-}
-
-/// Decoding is greedy, which is what temperature 0 asks for whatever `top_p` is. A request without a temperature gets the
-/// greedy answer too, unless it narrows the sampling that it must then expect.
-fn check_sampling(fields: &Fields) -> Result<(), ApiError> {
-    let temperature = fields.number("temperature")?;
-    let top_p = fields.number("top_p")?;
-    match (temperature, top_p) {
-        (Some(value), _) if value != 0.0 => Err(ApiError::field(
-            "temperature",
-            format!("temperature is {value}, but this server decodes greedily: it must be 0 or absent."),
-        )),
-        (None, Some(value)) if value < 1.0 => Err(ApiError::field(
-            "top_p",
-            format!(
-                "top_p is {value}, but this server decodes greedily: it must be 1 or absent, or temperature must be 0."
-            ),
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn never(_: &Value) -> bool {

@@ -36,10 +36,11 @@ impl<B: Backend> Running<B> {
         let began = Instant::now();
         let step = backend.step(&mut self.state)?;
         let forwards = backend.forwards(&self.state);
-        let (tokens_before, forwards_before) = (self.tokens, self.forwards.decode);
+        let tokens_before = self.tokens;
+        let of_step = forwards.since(self.forwards);
         self.forwards = forwards;
         let (text, reason) = self.take(step);
-        metrics.step((self.tokens - tokens_before) as u64, forwards.decode - forwards_before, began.elapsed());
+        metrics.step((self.tokens - tokens_before) as u64, of_step, began.elapsed());
         if tokens_before == 0 && self.tokens > 0 {
             metrics.first_token(self.job.arrived.elapsed());
         }

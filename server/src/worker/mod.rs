@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cllm_engine::Sampling;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc::UnboundedReceiver, mpsc::UnboundedSender};
 
 use self::scheduler::Scheduler;
@@ -22,8 +23,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// A prompt and the limits of its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A prompt, the limits of its answer and how that is drawn.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// Not empty.
     pub tokens: Vec<u32>,
@@ -31,6 +32,8 @@ pub struct Prompt {
     pub max_tokens: usize,
     /// None is empty.
     pub stops: Vec<String>,
+    /// Good for the vocabulary of the model.
+    pub sampling: Sampling,
 }
 
 /// What happens to one prompt of a request: any number of texts, then one of the others.

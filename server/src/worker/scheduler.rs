@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Command, Job, Shared,
+    Command, Job, Prompt, Shared,
     generation::{self, Running},
 };
 use crate::{backend::Backend, error::ApiError, metrics::Metrics};
@@ -98,7 +98,8 @@ impl<B: Backend> Scheduler<B> {
             && let Some(job) = self.waiting.pop_front()
         {
             let backend = &mut self.backend;
-            match guarded(|| backend.start(&job.prompt.tokens, job.prompt.max_tokens)) {
+            let Prompt { tokens, max_tokens, sampling, stops: _ } = &job.prompt;
+            match guarded(|| backend.start(tokens, *max_tokens, sampling)) {
                 Ok(state) => self.running.push(Running::new(job, state, &self.metrics)),
                 Err(message) => {
                     tracing::error!(message, "the engine failed at the start of a generation");

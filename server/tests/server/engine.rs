@@ -25,12 +25,12 @@ pub(crate) fn config(context: usize) -> ModelConfig {
     ModelConfig::from_json(&text.to_string()).unwrap()
 }
 
-struct Served {
-    server: Server,
-    folder: tempfile::TempDir,
+pub(crate) struct Served {
+    pub(crate) server: Server,
+    pub(crate) folder: tempfile::TempDir,
 }
 
-async fn serve_random(extra: &[&str]) -> Served {
+pub(crate) async fn serve_random(extra: &[&str]) -> Served {
     serve_random_with(&config(CONTEXT), extra).await
 }
 
@@ -54,7 +54,8 @@ fn text(answer: &Value) -> &str {
 
 #[tokio::test]
 async fn streaming_gives_the_same_text() {
-    let Served { server, .. } = serve_random(&[]).await;
+    // figures too, where they do not depend on how fast the machine is
+    let Served { server, .. } = serve_random(&["--adaptive=false"]).await;
     for prompt in PROMPTS {
         let whole = server.answer(COMPLETIONS, &completion(prompt, &json!({"max_tokens": 60}))).await;
         let extra = json!({"max_tokens": 60, "stream": true, "stream_options": {"include_usage": true}});
@@ -76,8 +77,10 @@ async fn the_strategy_changes_the_figures_only() {
     let reference = serve_random(&["--strategy=Autoregressive"]).await.server;
     let jacobi = [
         serve_random(&["--block-size=1"]).await.server,
-        serve_random(&["--block-size=7", "--lookup=false"]).await.server,
+        serve_random(&["--block-size=7", "--lookup=false", "--adaptive=false"]).await.server,
+        serve_random(&["--block-size=16", "--adaptive=false"]).await.server,
         serve_random(&["--block-size=16"]).await.server,
+        serve_random(&["--block-size=5", "--lookup=false", "--adaptive=true"]).await.server,
     ];
     for prompt in PROMPTS {
         let body = completion(prompt, &json!({"max_tokens": 100}));
@@ -96,6 +99,25 @@ async fn the_strategy_changes_the_figures_only() {
                 "{figures}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn the_page_tells_the_rows_that_were_used() {
+    for (extra, fixed) in [("--adaptive=false", true), ("--adaptive=true", false)] {
+        let server = serve_random(&["--block-size=8", extra]).await.server;
+        // hardly a guess is right where tokens are drawn like this, so more rows than one do not pay
+        let extra = json!({"max_tokens": 150, "temperature": 2, "seed": 1});
+        let answer = server.answer(COMPLETIONS, &completion("select", &extra)).await;
+        let figures = &answer["metrics"]["speculative_decoding"];
+        let [steps, drafted] = ["num_spec_steps", "num_draft_tokens"].map(|name| figures[name].as_f64().unwrap());
+        let [count, sum] = [
+            server.metric("cllm_rows_per_forward_count", "").await,
+            server.metric("cllm_rows_per_forward_sum", "").await,
+        ];
+        assert_eq!((count, sum), (steps, steps + drafted), "{extra}");
+        let mean = sum / count;
+        assert!(if fixed { mean > 7.0 } else { mean < 4.0 }, "{extra}: {mean} rows");
     }
 }
 

@@ -9,6 +9,7 @@ mod errors;
 mod gates;
 mod lifecycle;
 mod process;
+mod sampling;
 mod scripted;
 mod support;
 mod worker;

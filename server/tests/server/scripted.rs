@@ -9,7 +9,7 @@ use std::{
 };
 
 use cllm_server::backend::{
-    Backend, ChatMessage, Description, Finish, FinishReason, Forwards, LoadedModel, Step, Text,
+    Backend, ChatMessage, Description, Finish, FinishReason, Forwards, LoadedModel, Sampling, Step, Text,
 };
 
 /// Tokens of a decode forward.
@@ -98,7 +98,7 @@ impl Script {
 impl Backend for Scripted {
     type Generation = Script;
 
-    fn start(&mut self, prompt: &[u32], max_tokens: usize) -> Result<Script, String> {
+    fn start(&mut self, prompt: &[u32], max_tokens: usize, _: &Sampling) -> Result<Script, String> {
         let answer: Vec<u8> = prompt.iter().map(|&token| token as u8).collect();
         let script = Script { answer, given: 0, pending: Vec::new(), max_tokens, forwards: Forwards::default() };
         assert!(!script.is(PANIC_AT_START), "as scripted");

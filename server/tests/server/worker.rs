@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cllm_server::{
-    backend::{FinishReason, Forwards},
+    backend::{FinishReason, Forwards, Sampling},
     error::ApiError,
     metrics::{Metrics, Outcome},
     worker::{Answered, Event, Events, Limits, Prompt, Worker},
@@ -28,7 +28,8 @@ fn bench(concurrent: usize, queued: usize) -> Bench {
 }
 
 fn prompt(text: &str) -> Prompt {
-    Prompt { tokens: text.bytes().map(u32::from).collect(), max_tokens: 1000, stops: Vec::new() }
+    let tokens = text.bytes().map(u32::from).collect();
+    Prompt { tokens, max_tokens: 1000, stops: Vec::new(), sampling: Sampling::default() }
 }
 
 async fn outcome(mut events: Events) -> (String, Option<Result<Answered, ApiError>>) {

@@ -23,7 +23,7 @@ fn features() -> Vec<Value> {
     vec![
         json!({"replicas": 3}),
         json!({"device": "cuda", "runtimeClassName": "nvidia"}),
-        json!({"decoding": {"strategy": "Autoregressive", "maxBlockSize": 8}}),
+        json!({"decoding": {"strategy": "Autoregressive", "maxBlockSize": 8, "adaptive": false}}),
         json!({"server": {"contextLength": 512, "maxConcurrentRequests": 2, "drainSeconds": 5}}),
         json!({"autoscaling": {"minReplicas": 2, "maxReplicas": 4, "targetTokensPerSecond": 100}}),
         json!({"rollout": {"strategy": "InPlace"}}),

@@ -1,6 +1,15 @@
 //! The policy at work on one model: it is asked before each forward and told after it.
 
-use super::{Candidate, CostCurve, Gains, Probe, allot, promising};
+use std::time::Duration;
+
+use super::{Candidate, CostCurve, Gains, Probe, SIZES, allot, promising};
+use crate::model::{CONTEXT, Model, forward_cost_within};
+
+/// Most time for the curve, and for what a longer context adds to it.
+const CURVE_TIME: Duration = Duration::from_millis(1500);
+const CONTEXT_TIME: Duration = Duration::from_millis(300);
+/// Positions of the longer context.
+const LONGER_CONTEXT: usize = CONTEXT + 512;
 
 /// What the policy knows of a model, all its texts together.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +40,24 @@ impl Pace {
     /// For a model whose forwards cost so much.
     pub fn new(cost: CostCurve) -> Self {
         Self { cost, typical: Gains::default() }
+    }
+
+    /// For a model whose forwards of up to `most` rows are timed now: about two seconds at most, much less for a small model. None where
+    /// the context of the model has no room for a forward.
+    pub fn timed(model: &Model, most: usize) -> Option<Self> {
+        let sizes = &SIZES[..=Gains::step(most)];
+        let near = forward_cost_within(model, sizes, CONTEXT, CURVE_TIME);
+        let &(rows, seconds) = near.last()?;
+        let longer = LONGER_CONTEXT.min(model.config().max_position_embeddings.saturating_sub(rows));
+        let far = match longer.checked_sub(CONTEXT) {
+            // one forward more of a slow model is not worth its time: weights cost it more than positions
+            Some(more) if more > 0 && seconds < CONTEXT_TIME.as_secs_f64() => {
+                let far = forward_cost_within(model, &[rows], longer, CONTEXT_TIME);
+                far.first().map_or(0.0, |(_, longer)| (longer - seconds).max(0.0) / (rows * more) as f64)
+            }
+            _ => 0.0,
+        };
+        CostCurve::new(&near, far).map(Self::new)
     }
 
     /// Rows for each text of the next forward, at least one each.
