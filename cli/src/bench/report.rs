@@ -67,7 +67,7 @@ fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompt
         hardware: hardware.cpu.clone(),
         threads: hardware.threads as u32,
         instruction_set: hardware.instruction_set.to_owned(),
-        dtype: "f32".to_owned(),
+        dtype: hardware.storage.clone(),
         cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
         concurrency: 1,
         block_size: arguments.block_size.iter().copied().max().unwrap_or(1),

@@ -38,6 +38,8 @@ pub struct HardwareDescription {
     pub threads: usize,
     /// Name of the instruction set of the kernels: tokens may differ between instruction sets.
     pub instruction_set: &'static str,
+    /// Names of the storages of the weights, the widest first, joined by `+` where a checkpoint mixes them.
+    pub storage: String,
 }
 
 /// The processor's name as the system gives it, its architecture otherwise.

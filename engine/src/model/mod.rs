@@ -129,6 +129,7 @@ impl Model {
             cpu: hardware::processor_name(),
             threads: self.pool.threads(),
             instruction_set: self.instruction_set.name(),
+            storage: self.storages().into_iter().map(Storage::name).collect::<Vec<_>>().join("+"),
         }
     }
 

@@ -249,7 +249,7 @@ impl<'a> Evaluation<'a> {
             hardware: hardware.cpu,
             threads: hardware.threads as u32,
             instruction_set: hardware.instruction_set.to_owned(),
-            dtype: "f32".to_owned(),
+            dtype: hardware.storage.clone(),
             cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
             concurrency: 1,
             block_size: self.arguments.block_size.get() as u32,
