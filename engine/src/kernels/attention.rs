@@ -69,7 +69,7 @@ impl Attention<'_> {
             let (attention, output) = (self, &output);
             for piece in piece * grain..pieces.min((piece + 1) * grain) {
                 let (kv_head, tile) = (piece / tiles, piece % tiles);
-                dispatch!(set, fn attend(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_>));
+                dispatch!(set, fn attend(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_, f32>));
             }
         });
     }
@@ -86,7 +86,7 @@ impl Attention<'_> {
 
 /// The queries of one tile of one key head.
 #[inline(always)]
-fn attend<L: Lanes>(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_>) {
+fn attend<L: Lanes>(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_, f32>) {
     let group = attention.heads / attention.kv_heads;
     let total = attention.rows.len() / attention.row_width * group;
     let queries = tile * QUERIES..total.min((tile + 1) * QUERIES);
@@ -116,7 +116,7 @@ fn attend_queries<L: Lanes, const COUNT: usize>(
     attention: &Attention<'_>,
     kv_head: usize,
     first: usize,
-    output: &SharedMut<'_>,
+    output: &SharedMut<'_, f32>,
 ) {
     let Attention { head_dim, .. } = *attention;
     let mut queries = [const { Query::EMPTY }; COUNT];
@@ -200,7 +200,7 @@ impl Query {
     }
 
     #[inline(always)]
-    fn finish(&self, attention: &Attention<'_>, output: &SharedMut<'_>) {
+    fn finish(&self, attention: &Attention<'_>, output: &SharedMut<'_, f32>) {
         let first = (self.row * attention.heads + self.head) * attention.head_dim;
         // SAFETY: each head of each row is one query of one tile, and a tile is one piece of the job.
         let output = unsafe { output.part(first, attention.head_dim) };

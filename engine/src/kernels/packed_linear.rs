@@ -21,6 +21,8 @@ use super::{InstructionSet, ThreadPool};
 const GROUP: usize = 2;
 /// Pieces for each thread: enough of them that a late thread can be helped.
 const PIECES: usize = 3;
+/// Blocks of activations that are worth a piece of their own.
+const QUANTIZED_BLOCKS: usize = 96;
 /// Multiplications below which a second thread costs more than it saves.
 const WORTH_SHARING: usize = 1 << 15;
 
@@ -58,7 +60,7 @@ struct Product<'a> {
     layer: &'a PackedLinear,
     input: Input<'a>,
     rows: usize,
-    output: SharedMut<'a>,
+    output: SharedMut<'a, f32>,
     finish: Finish,
 }
 
@@ -153,8 +155,12 @@ impl PackedLinear {
             length => {
                 let blocks = input.len() / length;
                 activations.resize(activations.len().max(blocks), ActivationBlock::default());
-                quantize(set, input, &mut activations[..blocks]);
-                Input::Quantized(&activations[..blocks])
+                let activations = &mut activations[..blocks];
+                pool.run_chunks(activations, QUANTIZED_BLOCKS, |index, blocks| {
+                    let first = index * QUANTIZED_BLOCKS * length;
+                    quantize(set, &input[first..first + blocks.len() * length], blocks);
+                });
+                Input::Quantized(activations)
             }
         };
         let product = Product { layer: self, input, rows, output: SharedMut::new(output), finish };

@@ -84,7 +84,7 @@ impl ThreadPool {
     }
 
     /// Splits `values` into pieces of `length`, the last one shorter perhaps, and calls `job(index, piece)` for each.
-    pub(crate) fn run_chunks(&self, values: &mut [f32], length: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(crate) fn run_chunks<T: Send>(&self, values: &mut [T], length: usize, job: impl Fn(usize, &mut [T]) + Sync) {
         let count = values.len();
         let values = SharedMut::new(values);
         self.run(count.div_ceil(length), |index| {
