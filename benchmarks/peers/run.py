@@ -23,29 +23,28 @@ SIZES = [2, 4, 8]
 def main():
     cllm, llama, model, prompts, output = map(pathlib.Path, sys.argv[1:6])
     rounds = int(sys.argv[6]) if len(sys.argv) > 6 else 5
-    scratch = pathlib.Path(tempfile.mkdtemp())
+    with tempfile.TemporaryDirectory() as scratch:
+        measured = measure_all(cllm, llama, model, prompts, pathlib.Path(scratch), rounds)
+    write(output, model, measured)
+
+
+def measure_all(cllm, llama, model, prompts, scratch, rounds):
     port = free_port()
-    log = open(scratch / "llama.log", "w")
-    server = subprocess.Popen(
-        [llama / "llama-server", "--model", model, "--host", "127.0.0.1", "--port", str(port), "--threads", str(THREADS),
-         "--ctx-size", str(CONTEXT), "--parallel", "1"], stdout=log, stderr=log)
-    try:
-        wait_for(port)
-        measured = [measure(cllm, llama, model, prompts, port, scratch, turn) for turn in range(rounds + 1)]
-    finally:
-        server.terminate()
-        server.wait()
-    write(output, model, measured[1:])
-
-
-def measure(cllm, llama, model, prompts, port, scratch, turn):
-    """One round. Who begins changes; the first round warms up and needs the ids that ours writes."""
-    ours = lambda: our_round(cllm, model, prompts, scratch)
-    theirs = lambda: their_round(llama, model, port, scratch)
-    steps = [ours, theirs] if turn % 2 == 0 else [theirs, ours]
-    first, second = [step() for step in steps]
-    own, peer = (first, second) if turn % 2 == 0 else (second, first)
-    return {"own": own, "peer": peer}
+    with open(scratch / "llama.log", "w") as log:
+        server = subprocess.Popen(
+            [llama / "llama-server", "--model", model, "--host", "127.0.0.1", "--port", str(port),
+             "--threads", str(THREADS), "--ctx-size", str(CONTEXT), "--parallel", "1"], stdout=log, stderr=log)
+        try:
+            wait_for(port)
+            parties = {"own": lambda: our_round(cllm, model, prompts, scratch),
+                       "peer": lambda: their_round(llama, model, port, scratch)}
+            # Who begins changes. The first round warms up, and the peer needs the ids that ours writes in it.
+            orders = [["own", "peer"], ["peer", "own"]]
+            measured = [{name: parties[name]() for name in orders[turn % 2]} for turn in range(rounds + 1)]
+        finally:
+            server.terminate()
+            server.wait()
+    return measured[1:]
 
 
 def our_round(cllm, model, prompts, scratch):

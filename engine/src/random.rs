@@ -117,12 +117,22 @@ fn byte_characters() -> impl Iterator<Item = char> {
 /// Steele, Lea and Flood's generator: tiny, and the same everywhere.
 struct SplitMix(u64);
 
+/// Between the states of the generator.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The number that the generator gives in that state: every bit of the state changes about half of its bits.
+pub(crate) fn mix(state: u64) -> u64 {
+    let mixed = state.wrapping_add(STEP);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
 impl SplitMix {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        let number = mix(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        number
     }
 
     /// Uniform between -1 and 1.

@@ -126,9 +126,17 @@ pub fn generate_sampled(
     options: DecodeOptions,
     sampling: Sampling,
 ) -> Result<Generation, DecodeError> {
-    let mut sequence = Sequence::start_sampled(model, prompt, options, sampling)?;
+    to_the_end(Sequence::start_sampled(model, prompt, options, sampling)?, |sequence| {
+        sequence.step(model, workspace).map(|_| ())
+    })
+}
+
+fn to_the_end(
+    mut sequence: Sequence,
+    mut step: impl FnMut(&mut Sequence) -> Result<(), DecodeError>,
+) -> Result<Generation, DecodeError> {
     loop {
-        sequence.step(model, workspace)?;
+        step(&mut sequence)?;
         if let Some(finish_reason) = sequence.finish_reason() {
             let (tokens, statistics) = sequence.into_parts();
             return Ok(Generation { tokens, finish_reason, statistics });
@@ -145,15 +153,10 @@ pub fn generate_adaptively(
     sampling: Sampling,
     pace: &mut Pace,
 ) -> Result<Generation, DecodeError> {
-    let mut sequence = Sequence::start_sampled(model, prompt, options, sampling)?;
     let mut text = TextPace::default();
-    loop {
-        step_adaptively(model, workspace, &mut sequence, pace, &mut text)?;
-        if let Some(finish_reason) = sequence.finish_reason() {
-            let (tokens, statistics) = sequence.into_parts();
-            return Ok(Generation { tokens, finish_reason, statistics });
-        }
-    }
+    to_the_end(Sequence::start_sampled(model, prompt, options, sampling)?, |sequence| {
+        step_adaptively(model, workspace, sequence, pace, &mut text).map(|_| ())
+    })
 }
 
 /// One step of a text with as many rows as pay. Returns the rows.

@@ -12,7 +12,7 @@ use super::activations::{ActivationBlock, quantize};
 use super::elementwise::gated_silu;
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
-use super::panels::{Bf16Row, F32Row, PANEL, PanelBlock, Q4_0Block, Q4_1Block, Q8_0Block, Sums, multiply};
+use super::panels::{Activation, Bf16Row, F32Row, PANEL, PanelBlock, Q4_0Block, Q4_1Block, Q8_0Block, Sums, multiply};
 use super::shared::SharedMut;
 use super::storage::Storage;
 use super::{InstructionSet, ThreadPool};
@@ -278,7 +278,7 @@ impl Product<'_> {
         let mut panel = panels.start;
         while panel < panels.end {
             let group = panel..panels.end.min(panel + GROUP);
-            let mut tiles = self.rows.div_ceil(B::tile_rows::<L>());
+            let mut tiles = self.rows.div_ceil(B::Activation::tile_rows::<L>());
             let mut row = 0;
             while row < self.rows {
                 let height = (self.rows - row).div_ceil(tiles);
@@ -320,7 +320,7 @@ impl Product<'_> {
         panels: Range<usize>,
     ) {
         let mut panel = panels.start;
-        while B::has_room_for_two::<L>(ROWS) && panel + 2 <= panels.end {
+        while B::Activation::has_room_for_two::<L>(ROWS) && panel + 2 <= panels.end {
             self.tile::<L, B, ROWS, 2>(weights, rows, row, panel);
             panel += 2;
         }

@@ -36,11 +36,6 @@ impl Storage {
         }
     }
 
-    /// The one of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|storage| storage.name() == name)
-    }
-
     /// Inputs of a layer come in multiples of so many.
     pub fn block_len(self) -> usize {
         match self {

@@ -60,14 +60,18 @@ impl<'a> Weights<'a> {
 
 /// The storage that keeps what the checkpoint stores, or comes closest to it: other quantised types are stored anew with eight bits.
 fn storage_of(dtype: Dtype) -> Storage {
+    same_bytes(dtype).unwrap_or(if dtype == Dtype::F16 { Storage::F32 } else { Storage::Q8_0 })
+}
+
+/// The storage that writes the same bytes, if there is one.
+fn same_bytes(dtype: Dtype) -> Option<Storage> {
     match dtype {
-        Dtype::F32 | Dtype::F16 => Storage::F32,
-        Dtype::Bf16 => Storage::Bf16,
-        Dtype::Q4_0 => Storage::Q4_0,
-        Dtype::Q4_1 => Storage::Q4_1,
-        Dtype::Q8_0 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => {
-            Storage::Q8_0
-        }
+        Dtype::F32 => Some(Storage::F32),
+        Dtype::Bf16 => Some(Storage::Bf16),
+        Dtype::Q8_0 => Some(Storage::Q8_0),
+        Dtype::Q4_0 => Some(Storage::Q4_0),
+        Dtype::Q4_1 => Some(Storage::Q4_1),
+        Dtype::F16 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => None,
     }
 }
 
@@ -79,7 +83,7 @@ fn inputs(matrices: &[TensorView<'_>]) -> usize {
 fn rows<'a>(matrix: &'a TensorView<'_>, storage: Storage) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
     let (dtype, shape) = (matrix.dtype, &matrix.shape[1..]);
     let outputs = matrix.shape.first().copied().unwrap_or(0).max(1);
-    let is_stored_so = is_exactly(dtype, storage);
+    let is_stored_so = same_bytes(dtype) == Some(storage);
     matrix.bytes.chunks_exact(matrix.bytes.len() / outputs).map(move |bytes| {
         if is_stored_so {
             Cow::Borrowed(bytes)
@@ -87,17 +91,4 @@ fn rows<'a>(matrix: &'a TensorView<'_>, storage: Storage) -> impl Iterator<Item 
             Cow::Owned(storage.encode(&TensorView { shape, dtype, bytes: Cow::Borrowed(bytes) }.to_f32()))
         }
     })
-}
-
-/// Whether both write the same bytes.
-fn is_exactly(dtype: Dtype, storage: Storage) -> bool {
-    let stored = match dtype {
-        Dtype::F32 => Storage::F32,
-        Dtype::Bf16 => Storage::Bf16,
-        Dtype::Q8_0 => Storage::Q8_0,
-        Dtype::Q4_0 => Storage::Q4_0,
-        Dtype::Q4_1 => Storage::Q4_1,
-        _ => return false,
-    };
-    stored == storage
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
+use half::f16;
 use serde_json::Value;
 
 use super::GgufError;
@@ -13,6 +13,7 @@ use super::pre_tokenizers::{PRE_TOKENIZERS, PreTokenizer};
 use super::vocabulary::Kind;
 use super::writer::{Planned, Written, write_header, write_tensor};
 use crate::checkpoint::{Checkpoint, CheckpointError, Dtype, Family, ModelConfig};
+use crate::kernels::Storage;
 
 /// How the matrices of an exported model are stored. Norms are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,23 +114,11 @@ fn tensor(checkpoint: &Checkpoint, name: &str, shape: &[usize], dtype: Dtype) ->
 /// Rounded to nearest; `dtype` is one of those that [`ExportDtype`] leads to.
 fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
-        Dtype::Bf16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+        Dtype::Bf16 => Storage::Bf16.encode(values),
         Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-        Dtype::Q8_0 => values.as_chunks().0.iter().flat_map(q8_0).collect(),
-        _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Dtype::Q8_0 => Storage::Q8_0.encode(values),
+        _ => Storage::F32.encode(values),
     }
-}
-
-/// As ggml quantizes: the largest element becomes 127.
-fn q8_0(values: &[f32; 32]) -> [u8; 34] {
-    let scale = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs())) / 127.0;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let mut block = [0; 34];
-    block[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-    for (byte, value) in block[2..].iter_mut().zip(values) {
-        *byte = ((value * inverse).round() as i8).cast_unsigned();
-    }
-    block
 }
 
 fn metadata(checkpoint: &Checkpoint, dtype: ExportDtype) -> Result<Vec<(String, Written)>, GgufError> {

@@ -1,5 +1,7 @@
 //! Gumbel noise from a counter: a function of seed, choice, position and token, so that it is the same whenever it is asked for.
 
+use crate::random::mix;
+
 /// The noise of all tokens at one position.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noise {
@@ -24,12 +26,4 @@ impl Noise {
         // ln(1 - distance), exact for small distances, where the noise is large
         -(-(-distance).ln_1p()).ln()
     }
-}
-
-/// The finalizer of `SplitMix64` over a Weyl step: every input bit changes about half of the output bits.
-fn mix(value: u64) -> u64 {
-    let mut value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }

@@ -3,7 +3,7 @@
 
 use half::bf16;
 
-use super::{PANEL, PanelBlock, Sums};
+use super::{Activation, PANEL, PanelBlock, Sums};
 use crate::kernels::lanes::{LANES, Lanes};
 
 /// Weights of one input in f32: two cache lines.
@@ -39,14 +39,6 @@ impl PanelBlock for F32Row {
     ) {
         multiply_add([L::load(&self.0[0]), L::load(&self.0[1])], activations, sums);
     }
-
-    fn tile_rows<L: Lanes>() -> usize {
-        tile_rows::<L>()
-    }
-
-    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
-        has_room::<L>(rows, 2)
-    }
 }
 
 impl PanelBlock for Bf16Row {
@@ -73,14 +65,6 @@ impl PanelBlock for Bf16Row {
         // not by `map`: a function that is passed is not compiled for the instruction set
         multiply_add([L::load_bf16(&self.0[0]), L::load_bf16(&self.0[1])], activations, sums);
     }
-
-    fn tile_rows<L: Lanes>() -> usize {
-        tile_rows::<L>()
-    }
-
-    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
-        has_room::<L>(rows, 2)
-    }
 }
 
 #[inline(always)]
@@ -97,8 +81,14 @@ fn halves<T>(of: impl Fn(usize) -> T) -> [[T; LANES]; 2] {
     [0, LANES].map(|first| std::array::from_fn(|lane| of(first + lane)))
 }
 
-const fn tile_rows<L: Lanes>() -> usize {
-    if has_room::<L>(8, 1) { 8 } else { 3 }
+impl Activation for f32 {
+    fn tile_rows<L: Lanes>() -> usize {
+        if has_room::<L>(8, 1) { 8 } else { 3 }
+    }
+
+    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
+        has_room::<L>(rows, 2)
+    }
 }
 
 /// Whether the sums of a tile leave enough registers for weights and values.

@@ -8,6 +8,7 @@ mod float;
 mod q4;
 mod q8_0;
 
+use super::activations::ActivationBlock;
 use super::lanes::{LANES, Lanes};
 
 pub(super) use float::{Bf16Row, F32Row};
@@ -33,7 +34,7 @@ pub(super) trait PanelBlock: Copy + Sync {
     /// Strips of a panel.
     const STRIPS: usize = PANEL / Self::OUTPUTS;
     /// What a row brings along for one block.
-    type Activation: Sync;
+    type Activation: Activation;
 
     /// Packs one block of [`PanelBlock::OUTPUTS`] rows of a matrix, each as its storage writes it; zero where there is none.
     fn pack(columns: &[Option<&[u8]>]) -> Self;
@@ -48,12 +49,27 @@ pub(super) trait PanelBlock: Copy + Sync {
         activations: [&Self::Activation; ROWS],
         sums: &mut [Sums<L>; ROWS],
     );
+}
 
+/// What a row brings along for one block; it decides over the use of registers.
+pub(super) trait Activation: Sync {
     /// Rows of the largest tile, one panel wide, that registers hold.
     fn tile_rows<L: Lanes>() -> usize;
 
     /// Whether so many rows leave registers for a second panel: each sum is a chain that waits for itself, many chains hide that.
     fn has_room_for_two<L: Lanes>(rows: usize) -> bool;
+}
+
+impl Activation for ActivationBlock {
+    /// Integer sums leave enough registers for the weights; the other sums are touched once per block only.
+    fn tile_rows<L: Lanes>() -> usize {
+        if L::REGISTERS >= 32 { 8 } else { 4 }
+    }
+
+    fn has_room_for_two<L: Lanes>(_: usize) -> bool {
+        // each block begins a chain of its own
+        false
+    }
 }
 
 /// Products of `ROWS` rows `[ROWS, blocks]` and `PANELS` panels `[PANELS, STRIPS, blocks]`. Each output is one chain over the inputs in

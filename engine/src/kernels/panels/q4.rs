@@ -70,15 +70,6 @@ impl PanelBlock for Q4_0Block {
             sums[row][strip] = L::from_integers(products[row]).multiply_add(scales, sums[row][strip]);
         }
     }
-
-    fn tile_rows<L: Lanes>() -> usize {
-        tile_rows::<L>()
-    }
-
-    fn has_room_for_two<L: Lanes>(_: usize) -> bool {
-        // each block begins a chain of its own
-        false
-    }
 }
 
 impl PanelBlock for Q4_1Block {
@@ -120,15 +111,6 @@ impl PanelBlock for Q4_1Block {
             sums[row][strip] = smallest.multiply_add(L::splat(scale * sum as f32), scaled);
         }
     }
-
-    fn tile_rows<L: Lanes>() -> usize {
-        tile_rows::<L>()
-    }
-
-    fn has_room_for_two<L: Lanes>(_: usize) -> bool {
-        // each block begins a chain of its own
-        false
-    }
 }
 
 /// Products of the levels and the activations, added to `offsets`.
@@ -151,11 +133,6 @@ fn dot<L: Lanes, const ROWS: usize>(
         }
     }
     products
-}
-
-/// Rows whose integer sums leave enough registers for the weights; the other sums are touched once per block only.
-pub(super) const fn tile_rows<L: Lanes>() -> usize {
-    if L::REGISTERS >= 32 { 8 } else { 4 }
 }
 
 fn pack(nibbles: &mut Nibbles, column: usize, bytes: &[u8]) {

@@ -68,13 +68,4 @@ impl PanelBlock for Q8_0Block {
             sums[row][strip] = L::from_integers(products[row]).multiply_add(scales, sums[row][strip]);
         }
     }
-
-    fn tile_rows<L: Lanes>() -> usize {
-        super::q4::tile_rows::<L>()
-    }
-
-    fn has_room_for_two<L: Lanes>(_: usize) -> bool {
-        // each block begins a chain of its own
-        false
-    }
 }
