@@ -5,6 +5,7 @@
 //! Exactness rule: within one build and instruction set a row's result never depends on the rows beside it, nor on the number of
 //! threads. Jacobi decoding therefore gives the tokens of autoregressive decoding bit for bit.
 
+pub mod batch;
 pub mod checkpoint;
 pub mod compare;
 pub mod decode;
@@ -21,7 +22,7 @@ pub use decode::{
 };
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
-    ComputeOptions, ForwardError, HardwareDescription, KvCache, LoadError, Logits, Model, Workspace, forward_cost,
-    forward_cost_within,
+    BatchLogits, ComputeOptions, ForwardError, HardwareDescription, KvCache, KvMemoryFull, KvPool, LoadError, Logits,
+    Model, Segment, Workspace, forward_cost, forward_cost_within,
 };
 pub use tokenizer::{Message, StreamDecoder, Tokenizer, TokenizerError};

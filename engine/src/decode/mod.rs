@@ -180,12 +180,13 @@ pub fn step_adaptively(
     Ok(rows)
 }
 
-/// Refuses prompts that cannot be decoded. Returns the most tokens that can be generated.
+/// Refuses a prompt that cannot be decoded. Returns the most tokens that can be generated.
 fn check_prompt(model: &Model, prompt: &[u32], options: DecodeOptions) -> Result<usize, DecodeError> {
     let context = model.config().max_position_embeddings;
     if prompt.is_empty() {
         return Err(DecodeError::EmptyPrompt);
     }
+    model.check_tokens(prompt)?;
     if prompt.len() >= context {
         return Err(DecodeError::PromptTooLong { prompt: prompt.len(), context });
     }

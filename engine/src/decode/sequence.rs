@@ -6,21 +6,24 @@ use super::accept::accepted_len;
 use super::guesses::{Guesses, Source};
 use super::sampling::{Picker, Sampling};
 use super::{DecodeError, DecodeOptions, FinishReason, Statistics, check_prompt, cut_at_end};
-use crate::model::{KvCache, Model, Workspace};
+use crate::model::{ForwardError, KvCache, KvPool, Logits, Model, Segment, Workspace};
 
 /// A text that is generated step by step. Only for the model that it was started with.
 #[derive(Debug)]
 pub struct Sequence {
     options: DecodeOptions,
     cache: KvCache,
-    /// Prompt and generated tokens. After the prefill the cache holds all but the last.
+    /// Prompt and generated tokens. Once the prompt is computed the cache holds all but the last.
     known: Vec<u32>,
     prompt_tokens: usize,
     /// Most tokens to generate.
     limit: usize,
     picker: Picker,
     guesses: Guesses,
+    /// What the next forward computes: known tokens, then guesses.
     inputs: Vec<u32>,
+    /// The last so many of them have logits.
+    predict: usize,
     predictions: Vec<u32>,
     finish_reason: Option<FinishReason>,
     statistics: Statistics,
@@ -39,18 +42,30 @@ impl Sequence {
         options: DecodeOptions,
         sampling: Sampling,
     ) -> Result<Self, DecodeError> {
+        Self::start_within(&KvPool::unbounded(model), model, prompt, options, sampling)
+    }
+
+    /// [`Sequence::start_sampled`] with memory from a pool that other sequences use too.
+    pub(crate) fn start_within(
+        pool: &KvPool,
+        model: &Model,
+        prompt: &[u32],
+        options: DecodeOptions,
+        sampling: Sampling,
+    ) -> Result<Self, DecodeError> {
         let limit = check_prompt(model, prompt, options)?;
         let mut known = Vec::with_capacity(prompt.len() + limit);
         known.extend_from_slice(prompt);
         Ok(Self {
             options,
-            cache: KvCache::new(model, prompt.len() + limit),
+            cache: KvCache::within(pool, model, prompt.len() + limit),
             known,
             prompt_tokens: prompt.len(),
             limit,
             picker: Picker::new(sampling, model.instruction_set(), model.config().vocab_size, prompt)?,
             guesses: Guesses::new(options.strategy.lookup()),
             inputs: Vec::new(),
+            predict: 0,
             predictions: Vec::new(),
             finish_reason: None,
             statistics: Statistics { prompt_tokens: prompt.len(), ..Statistics::default() },
@@ -67,14 +82,87 @@ impl Sequence {
     pub fn step_with(&mut self, model: &Model, workspace: &mut Workspace, rows: usize) -> Result<&[u32], DecodeError> {
         let before = self.known.len();
         if self.finish_reason.is_none() {
-            if self.is_prefilled() {
-                self.guesses.shorten(rows.saturating_sub(1));
-                self.decode_step(model, workspace)?;
-            } else {
-                self.prefill(model, workspace)?;
-            }
+            let begin = Instant::now();
+            let was_prefilled = self.is_prefilled();
+            self.plan(self.uncomputed(), rows);
+            let logits = model.forward_batch(workspace, &mut [self.segment()])?;
+            self.absorb(logits.of(0), model.eos_token_ids());
+            self.took(was_prefilled, begin.elapsed().as_secs_f64());
         }
         Ok(&self.known[before..])
+    }
+
+    /// Known tokens that the next forwards have to compute, at least one: the last of them finds the next token.
+    pub(crate) fn uncomputed(&self) -> usize {
+        self.known.len() - self.cache.len().min(self.known.len() - 1)
+    }
+
+    /// Chooses what the next forward computes: at most `known` of the known tokens, at least one; where those are all, and the prompt has
+    /// been computed before, guesses too, so that the last known token and they are `rows`.
+    pub(crate) fn plan(&mut self, known: usize, rows: usize) {
+        // A forward that did not come to its end may have left guesses.
+        self.cache.truncate(self.known.len() - 1);
+        self.inputs.clear();
+        self.inputs.extend(self.known[self.cache.len()..].iter().take(known.max(1)));
+        self.predict = 0;
+        if self.cache.len() + self.inputs.len() == self.known.len() {
+            self.guesses.shorten(rows.saturating_sub(1));
+            self.inputs.extend(self.guesses.window().iter().map(|guess| guess.token));
+            self.predict = 1 + self.guesses.window().len();
+        }
+    }
+
+    /// Makes sure that what is planned can be computed.
+    pub(crate) fn reserve(&mut self) -> Result<(), ForwardError> {
+        self.cache.reserve(self.inputs.len())
+    }
+
+    /// What is planned.
+    pub(crate) fn segment(&mut self) -> Segment<'_> {
+        Segment { cache: &mut self.cache, tokens: &self.inputs, predict: self.predict }
+    }
+
+    /// Takes the logits of what was planned.
+    pub(crate) fn absorb(&mut self, logits: Logits<'_>, eos: &[u32]) {
+        if self.predict == 0 {
+            return;
+        }
+        let mut predictions = std::mem::take(&mut self.predictions);
+        self.pick(logits, &mut predictions);
+        let inputs = &self.inputs[self.inputs.len() - self.predict..];
+        let accepted = accepted_len(inputs, &predictions);
+        let was_prefilled = self.is_prefilled();
+        let added = self.emit(eos, &predictions[..accepted]);
+        self.cache.truncate(self.known.len() - 1);
+        if was_prefilled {
+            self.count(added);
+        }
+        self.refill(added, &predictions[accepted..]);
+        self.predictions = predictions;
+    }
+
+    /// Counts the time of a forward.
+    pub(crate) fn took(&mut self, was_prefilled: bool, seconds: f64) {
+        if was_prefilled {
+            self.statistics.decode_seconds += seconds;
+        } else {
+            self.statistics.prefill_seconds += seconds;
+        }
+    }
+
+    /// Keys and values of known tokens.
+    pub(crate) fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// What is cleared is computed again by the next forwards.
+    pub(crate) fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
+    /// Prompt and generated tokens.
+    pub(crate) fn known(&self) -> &[u32] {
+        &self.known
     }
 
     /// Whether the prompt is computed.
@@ -111,45 +199,22 @@ impl Sequence {
         (self.known.split_off(self.prompt_tokens), self.statistics)
     }
 
-    fn prefill(&mut self, model: &Model, workspace: &mut Workspace) -> Result<(), DecodeError> {
-        let begin = Instant::now();
-        let logits = model.forward_last(workspace, &mut self.cache, &self.known)?;
-        let first = self.picker.pick(logits.row(0), self.known.len());
-        self.emit(model, &[first]);
-        self.refill(1, &[]);
-        self.statistics.prefill_seconds += begin.elapsed().as_secs_f64();
-        Ok(())
-    }
-
-    fn decode_step(&mut self, model: &Model, workspace: &mut Workspace) -> Result<(), DecodeError> {
-        let begin = Instant::now();
-        self.inputs.clear();
-        self.inputs.extend(self.known.last());
-        self.inputs.extend(self.guesses.window().iter().map(|guess| guess.token));
-        let logits = model.forward(workspace, &mut self.cache, &self.inputs)?;
-        let mut predictions = std::mem::take(&mut self.predictions);
+    /// The pick of each row with logits: the one that follows its own inputs, right or wrong.
+    fn pick(&mut self, logits: Logits<'_>, predictions: &mut Vec<u32>) {
         predictions.clear();
-        // The pick of a row is the one that follows its own inputs, right or wrong.
-        for (row, &input) in self.inputs.iter().enumerate() {
+        let inputs = &self.inputs[self.inputs.len() - self.predict..];
+        for (row, &input) in inputs.iter().enumerate() {
             if row > 0 {
                 self.picker.push(input);
             }
             predictions.push(self.picker.pick(logits.row(row), self.known.len() + row));
         }
-        self.inputs[1..].iter().for_each(|&input| self.picker.pop(input));
-        let accepted = accepted_len(&self.inputs, &predictions);
-        let added = self.emit(model, &predictions[..accepted]);
-        self.cache.truncate(self.known.len() - 1);
-        self.count(added);
-        self.refill(added, &predictions[accepted..]);
-        self.predictions = predictions;
-        self.statistics.decode_seconds += begin.elapsed().as_secs_f64();
-        Ok(())
+        inputs[1..].iter().for_each(|&input| self.picker.pop(input));
     }
 
     /// Appends found tokens up to the end of the text. Returns their number.
-    fn emit(&mut self, model: &Model, found: &[u32]) -> usize {
-        let eos = if self.options.stop_at_eos { model.eos_token_ids() } else { &[] };
+    fn emit(&mut self, eos: &[u32], found: &[u32]) -> usize {
+        let eos = if self.options.stop_at_eos { eos } else { &[] };
         let (added, finish_reason) = cut_at_end(found, self.left(), eos);
         self.known.extend_from_slice(&found[..added]);
         found[..added].iter().for_each(|&token| self.picker.push(token));
@@ -158,10 +223,11 @@ impl Sequence {
         added
     }
 
-    /// Counts a forward that added so many tokens: one of its own, and accepted guesses.
+    /// Counts a forward after the first token that added so many: one of its own, and accepted guesses.
     fn count(&mut self, added: usize) {
         let statistics = &mut self.statistics;
         statistics.count_forward(added);
+        statistics.drafted_tokens += self.predict - 1;
         for guess in &self.guesses.window()[..added - 1] {
             match guess.source {
                 Source::Lookup => statistics.accepted_from_lookup += 1,

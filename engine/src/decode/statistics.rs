@@ -15,6 +15,8 @@ pub struct Statistics {
     pub prefill_seconds: f64,
     /// Seconds after it.
     pub decode_seconds: f64,
+    /// Guesses that these forwards checked.
+    pub drafted_tokens: usize,
     /// Accepted guesses that were new: one forward moved the front over them.
     pub fast_forwarded_tokens: usize,
     /// Accepted guesses that had stood in the window, right and unchanged, for at least one more forward while a token before them

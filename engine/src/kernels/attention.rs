@@ -30,8 +30,28 @@ const QUERIES: usize = 4;
 /// Multiply-adds that are worth a piece of their own.
 const WORTH_SHARING: usize = 1 << 13;
 
-/// One attention layer over some new rows, whose keys and values are in the cache already.
-#[derive(Clone, Copy, Debug)]
+/// Rows of one text in a forward, at positions that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The text, as [`KeyValues`] counts them.
+    pub(crate) text: usize,
+    /// Its first row among all rows.
+    pub(crate) first_row: usize,
+    /// Its rows.
+    pub(crate) rows: usize,
+    /// Position of the first row.
+    pub(crate) position: usize,
+}
+
+/// Keys and values of several texts in one layer.
+pub(crate) trait KeyValues: Sync {
+    /// Keys `[head_dim, KEY_BLOCK]` and values `[KEY_BLOCK, head_dim padded to LANES]` of one head at the positions from
+    /// `block * KEY_BLOCK` on; anything where nothing was written yet.
+    fn block(&self, text: usize, kv_head: usize, block: usize) -> (&[f32], &[f32]);
+}
+
+/// One attention layer over new rows of some texts, whose keys and values are written already.
+#[derive(Clone, Copy)]
 pub(crate) struct Attention<'a> {
     /// Query heads.
     pub(crate) heads: usize,
@@ -43,14 +63,12 @@ pub(crate) struct Attention<'a> {
     pub(crate) rows: &'a [f32],
     /// Values from one row to the next.
     pub(crate) row_width: usize,
-    /// Rotations of the rows, `[rows, head_dim]`.
+    /// Rotations of all positions up to those of the rows, `[positions, head_dim]`.
     pub(crate) angles: &'a [f32],
-    /// `[kv_heads, blocks, head_dim, KEY_BLOCK]`; anything beyond the last row's position.
-    pub(crate) keys: &'a [f32],
-    /// `[kv_heads, positions, head_dim padded to LANES]`.
-    pub(crate) values: &'a [f32],
-    /// Position of the first row.
-    pub(crate) position: usize,
+    /// Whose rows they are, in the order of the rows.
+    pub(crate) spans: &'a [Span],
+    /// What the texts wrote so far, these rows included.
+    pub(crate) key_values: &'a dyn KeyValues,
     /// Positions that a row sees, its own included; none for all before it.
     pub(crate) window: Option<usize>,
 }
@@ -58,48 +76,73 @@ pub(crate) struct Attention<'a> {
 impl Attention<'_> {
     /// `softmax(query · keysᵀ / sqrt(head_dim)) · values` of every head of every row into `output`, `[rows, heads, head_dim]`.
     pub(crate) fn run(&self, pool: &ThreadPool, set: InstructionSet, output: &mut [f32]) {
-        let rows = self.rows.len() / self.row_width;
-        let tiles = (rows * self.heads / self.kv_heads).div_ceil(QUERIES);
-        let pieces = self.kv_heads * tiles;
-        let seen = (self.position + rows).min(self.window.map_or(usize::MAX, |window| window + rows));
-        let work = QUERIES * 2 * seen * self.head_dim;
-        let grain = WORTH_SHARING.div_ceil(work).max(pieces.div_ceil(4 * pool.threads()));
+        let pieces: usize = self.spans.iter().map(|span| self.pieces(span)).sum();
+        let work: usize = self.spans.iter().map(|span| self.pieces(span) * self.work(span)).sum();
+        let grain = (WORTH_SHARING * pieces).div_ceil(work.max(1)).max(pieces.div_ceil(4 * pool.threads()));
         let output = SharedMut::new(output);
         pool.run(pieces.div_ceil(grain), |piece| {
             let (attention, output) = (self, &output);
             for piece in piece * grain..pieces.min((piece + 1) * grain) {
-                let (kv_head, tile) = (piece / tiles, piece % tiles);
-                dispatch!(set, fn attend(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_, f32>));
+                let Some((span, kv_head, tile)) = attention.place(piece) else { return };
+                dispatch!(
+                    set,
+                    fn attend(attention: &Attention<'_>, span: &Span, kv_head: usize, tile: usize, output: &SharedMut<'_, f32>)
+                );
             }
         });
     }
-}
 
-impl Attention<'_> {
-    /// Positions that a row sees.
+    /// Groups of queries of a span that share keys.
+    fn tiles(&self, span: &Span) -> usize {
+        (span.rows * self.heads / self.kv_heads).div_ceil(QUERIES)
+    }
+
+    fn pieces(&self, span: &Span) -> usize {
+        self.kv_heads * self.tiles(span)
+    }
+
+    /// Multiply-adds of a piece of a span.
+    fn work(&self, span: &Span) -> usize {
+        let seen = (span.position + span.rows).min(self.window.map_or(usize::MAX, |window| window + span.rows));
+        QUERIES * 2 * seen * self.head_dim
+    }
+
+    /// Span, key head and tile of a piece.
+    fn place(&self, mut piece: usize) -> Option<(&Span, usize, usize)> {
+        for span in self.spans {
+            let tiles = self.tiles(span);
+            if piece < self.kv_heads * tiles {
+                return Some((span, piece / tiles, piece % tiles));
+            }
+            piece -= self.kv_heads * tiles;
+        }
+        None
+    }
+
+    /// Positions that a row at `position` sees.
     #[inline(always)]
-    fn seen(&self, row: usize) -> Range<usize> {
-        let end = self.position + row + 1;
+    fn seen(&self, position: usize) -> Range<usize> {
+        let end = position + 1;
         end.saturating_sub(self.window.unwrap_or(end))..end
     }
 }
 
 /// The queries of one tile of one key head.
 #[inline(always)]
-fn attend<L: Lanes>(attention: &Attention<'_>, kv_head: usize, tile: usize, output: &SharedMut<'_, f32>) {
-    let group = attention.heads / attention.kv_heads;
-    let total = attention.rows.len() / attention.row_width * group;
+fn attend<L: Lanes>(attention: &Attention<'_>, span: &Span, kv_head: usize, tile: usize, output: &SharedMut<'_, f32>) {
+    let total = span.rows * attention.heads / attention.kv_heads;
     let queries = tile * QUERIES..total.min((tile + 1) * QUERIES);
     match queries.len() {
-        1 => attend_queries::<L, 1>(attention, kv_head, queries.start, output),
-        2 => attend_queries::<L, 2>(attention, kv_head, queries.start, output),
-        3 => attend_queries::<L, 3>(attention, kv_head, queries.start, output),
-        _ => attend_queries::<L, QUERIES>(attention, kv_head, queries.start, output),
+        1 => attend_queries::<L, 1>(attention, span, kv_head, queries.start, output),
+        2 => attend_queries::<L, 2>(attention, span, kv_head, queries.start, output),
+        3 => attend_queries::<L, 3>(attention, span, kv_head, queries.start, output),
+        _ => attend_queries::<L, QUERIES>(attention, span, kv_head, queries.start, output),
     }
 }
 
 /// A query on its way through the blocks.
 struct Query {
+    /// Among the rows of its text.
     row: usize,
     head: usize,
     /// Rotated.
@@ -114,6 +157,7 @@ struct Query {
 #[inline(always)]
 fn attend_queries<L: Lanes, const COUNT: usize>(
     attention: &Attention<'_>,
+    span: &Span,
     kv_head: usize,
     first: usize,
     output: &SharedMut<'_, f32>,
@@ -121,30 +165,26 @@ fn attend_queries<L: Lanes, const COUNT: usize>(
     let Attention { head_dim, .. } = *attention;
     let mut queries = [const { Query::EMPTY }; COUNT];
     for (index, query) in (first..).zip(&mut queries) {
-        query.read(attention, kv_head, index);
+        query.read(attention, span, kv_head, index);
     }
     let stride = head_dim.next_multiple_of(LANES);
-    let [keys, values] = [attention.keys, attention.values].map(|all| {
-        let length = all.len() / attention.kv_heads;
-        &all[kv_head * length..][..length]
-    });
     // rows ascend, so the first query begins and ends first
-    let seen: [Range<usize>; COUNT] = array::from_fn(|i| attention.seen(queries[i].row));
-    for start in (seen[0].start / KEY_BLOCK * KEY_BLOCK..seen[COUNT - 1].end).step_by(KEY_BLOCK) {
-        let block = |position: usize| position.saturating_sub(start).min(KEY_BLOCK);
-        let seen = seen.clone().map(|seen| block(seen.start)..block(seen.end));
+    let seen: [Range<usize>; COUNT] = array::from_fn(|i| attention.seen(span.position + queries[i].row));
+    for block in seen[0].start / KEY_BLOCK..seen[COUNT - 1].end.div_ceil(KEY_BLOCK) {
+        let within = |position: usize| position.saturating_sub(block * KEY_BLOCK).min(KEY_BLOCK);
+        let seen = seen.clone().map(|seen| within(seen.start)..within(seen.end));
         let count = seen[COUNT - 1].end;
-        score::<L, COUNT>(&mut queries, head_dim, count, &keys[start * head_dim..]);
-        let values = &values[start * stride..(start + count) * stride];
+        let (keys, values) = attention.key_values.block(span.text, kv_head, block);
+        score::<L, COUNT>(&mut queries, head_dim, count, keys);
         for (query, seen) in queries.iter_mut().zip(&seen) {
             if !seen.is_empty() {
                 query.weigh(seen.clone(), stride);
             }
         }
-        add_seen_values::<L, COUNT>(&mut queries, &seen, values, stride);
+        add_seen_values::<L, COUNT>(&mut queries, &seen, &values[..count * stride], stride);
     }
     for query in &queries {
-        query.finish(attention, output);
+        query.finish(attention, span, output);
     }
 }
 
@@ -161,13 +201,14 @@ impl Query {
 
     /// Queries of a key head are counted row by row.
     #[inline(always)]
-    fn read(&mut self, attention: &Attention<'_>, kv_head: usize, index: usize) {
+    fn read(&mut self, attention: &Attention<'_>, span: &Span, kv_head: usize, index: usize) {
         let Attention { head_dim, .. } = *attention;
         let group = attention.heads / attention.kv_heads;
         (self.row, self.head) = (index / group, kv_head * group + index % group);
+        let start = (span.first_row + self.row) * attention.row_width + self.head * head_dim;
         let values = &mut self.values[..head_dim];
-        values.copy_from_slice(&attention.rows[self.row * attention.row_width + self.head * head_dim..][..head_dim]);
-        rope(values, &attention.angles[self.row * head_dim..(self.row + 1) * head_dim]);
+        values.copy_from_slice(&attention.rows[start..start + head_dim]);
+        rope(values, &attention.angles[(span.position + self.row) * head_dim..][..head_dim]);
     }
 
     /// Turns the scores of the positions that are `seen` into weights relative to the new maximum, corrects what was summed up so far.
@@ -200,8 +241,8 @@ impl Query {
     }
 
     #[inline(always)]
-    fn finish(&self, attention: &Attention<'_>, output: &SharedMut<'_, f32>) {
-        let first = (self.row * attention.heads + self.head) * attention.head_dim;
+    fn finish(&self, attention: &Attention<'_>, span: &Span, output: &SharedMut<'_, f32>) {
+        let first = ((span.first_row + self.row) * attention.heads + self.head) * attention.head_dim;
         // SAFETY: each head of each row is one query of one tile, and a tile is one piece of the job.
         let output = unsafe { output.part(first, attention.head_dim) };
         let scale = 1.0 / horizontal_sum(self.sums);

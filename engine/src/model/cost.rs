@@ -104,6 +104,9 @@ impl<'a> Timer<'a> {
     fn fill(&mut self) {
         let config = self.model.config();
         let values = vec![0.5; config.num_key_value_heads * config.head_dim];
+        if self.cache.reserve(self.context).is_err() {
+            return;
+        }
         for position in 0..self.context {
             (0..config.num_hidden_layers).for_each(|layer| self.cache.write(layer, position, &values, &values));
         }

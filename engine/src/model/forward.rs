@@ -1,17 +1,17 @@
-//! One forward: tokens in, logits out, keys and values into the cache. Each row goes through the same operations whatever the rows
-//! beside it (see `kernels`).
+//! One forward: tokens of one or several sequences in, logits out, keys and values into their caches. Each row goes through the same
+//! operations whatever the rows beside it, of its own sequence or of others (see `kernels`).
 
 use thiserror::Error;
 
-use super::kv_cache::LayerCache;
+use super::kv_pool::KvMemoryFull;
 use super::workspace::{CHUNK_ROWS, resized};
 use super::{KvCache, Layer, Model, Workspace};
-use crate::kernels::{ActivationBlock, Attention, Compute, argmax, rms_norm, rope};
+use crate::kernels::{ActivationBlock, Attention, Compute, KeyValues, Span, add_rope_angles, argmax, rms_norm, rope};
 
 /// Rows of a piece where the work of a row is small.
 const LIGHT_ROWS: usize = 16;
 
-/// Why a forward was refused. Nothing was computed, the cache is unchanged.
+/// Why a forward was refused. Nothing was computed, no cache is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ForwardError {
     /// There is nothing to compute.
@@ -35,6 +35,38 @@ pub enum ForwardError {
         /// Positions for which it has room.
         capacity: usize,
     },
+    /// The caches of other sequences have all the memory.
+    #[error(transparent)]
+    KvMemory(#[from] KvMemoryFull),
+}
+
+/// Tokens of one sequence in a forward.
+#[derive(Debug)]
+pub struct Segment<'a> {
+    /// They come after the positions in it, and are added to it.
+    pub cache: &'a mut KvCache,
+    /// At least one.
+    pub tokens: &'a [u32],
+    /// The last so many of them have logits.
+    pub predict: usize,
+}
+
+/// Logits of the segments of a forward.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLogits<'a> {
+    values: &'a [f32],
+    vocab_size: usize,
+    /// Where the rows of each segment begin, and where those of the last end.
+    starts: &'a [usize],
+}
+
+impl<'a> BatchLogits<'a> {
+    /// Those of the segment at `index`: as many rows as it was to predict.
+    pub fn of(&self, index: usize) -> Logits<'a> {
+        let rows = self.starts[index]..self.starts[index + 1];
+        let values = &self.values[rows.start * self.vocab_size..rows.end * self.vocab_size];
+        Logits { values, vocab_size: self.vocab_size }
+    }
 }
 
 /// Logits of some rows, `[rows, vocab_size]`.
@@ -70,14 +102,8 @@ impl Model {
         cache: &mut KvCache,
         tokens: &[u32],
     ) -> Result<Logits<'a>, ForwardError> {
-        self.check(cache, tokens)?;
-        let vocab_size = self.config.vocab_size;
-        resized(&mut workspace.logits, tokens.len() * vocab_size);
-        for (index, chunk) in tokens.chunks(CHUNK_ROWS).enumerate() {
-            self.run_layers(workspace, cache, chunk);
-            self.run_head(workspace, 0..chunk.len(), index * CHUNK_ROWS);
-        }
-        Ok(Logits { values: &workspace.logits[..tokens.len() * vocab_size], vocab_size })
+        let segment = Segment { cache, tokens, predict: tokens.len() };
+        self.forward_batch(workspace, &mut [segment]).map(|logits| logits.of(0))
     }
 
     /// [`Model::forward`] with logits of the last row only, as a prefill needs.
@@ -87,48 +113,92 @@ impl Model {
         cache: &mut KvCache,
         tokens: &[u32],
     ) -> Result<Logits<'a>, ForwardError> {
-        self.check(cache, tokens)?;
+        self.forward_batch(workspace, &mut [Segment { cache, tokens, predict: 1 }]).map(|logits| logits.of(0))
+    }
+
+    /// [`Model::forward`] of several sequences at once. What a sequence gets does not depend on the others.
+    pub fn forward_batch<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        segments: &mut [Segment<'_>],
+    ) -> Result<BatchLogits<'a>, ForwardError> {
+        for Segment { tokens, .. } in segments.iter() {
+            if tokens.is_empty() {
+                return Err(ForwardError::Empty);
+            }
+            self.check_tokens(tokens)?;
+        }
+        segments.iter_mut().try_for_each(|segment| segment.cache.reserve(segment.tokens.len()))?;
         let vocab_size = self.config.vocab_size;
-        resized(&mut workspace.logits, vocab_size);
+        workspace.starts.clear();
+        workspace.starts.push(0);
+        let mut predicted = 0;
+        for segment in segments.iter() {
+            predicted += segment.predict.min(segment.tokens.len());
+            workspace.starts.push(predicted);
+        }
+        resized(&mut workspace.logits, predicted * vocab_size);
+        let (mut next, mut first) = (Place::default(), 0);
+        while next.text < segments.len() {
+            next = self.plan_chunk(workspace, segments, next);
+            self.run_layers(workspace, segments);
+            self.run_head(workspace, first);
+            first += workspace.predicting.len();
+        }
+        let values = &workspace.logits[..predicted * vocab_size];
+        Ok(BatchLogits { values, vocab_size, starts: &workspace.starts })
+    }
+
+    /// Refuses tokens that the model has no embedding for.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), ForwardError> {
+        let vocab_size = self.config.vocab_size;
+        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            Some(&token) => Err(ForwardError::TokenOutsideVocabulary { token, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// Chooses the next [`CHUNK_ROWS`] rows from `next` on and reads their embeddings. Returns what comes after them.
+    fn plan_chunk(&self, workspace: &mut Workspace, segments: &[Segment<'_>], mut next: Place) -> Place {
+        let width = self.config.hidden_size;
+        workspace.spans.clear();
+        workspace.predicting.clear();
         let mut rows = 0;
-        for chunk in tokens.chunks(CHUNK_ROWS) {
-            self.run_layers(workspace, cache, chunk);
-            rows = chunk.len();
+        while rows < CHUNK_ROWS
+            && let Some(Segment { cache, tokens, predict }) = segments.get(next.text)
+        {
+            let taken = (tokens.len() - next.token).min(CHUNK_ROWS - rows);
+            workspace.spans.push(Span { text: next.text, first_row: rows, rows: taken, position: cache.len() });
+            let hidden = resized(&mut workspace.hidden, (rows + taken) * width);
+            let chosen = next.token..next.token + taken;
+            for (row, &token) in hidden[rows * width..].chunks_exact_mut(width).zip(&tokens[chosen.clone()]) {
+                self.embed(token, row);
+            }
+            let predicting = chosen.end.min(tokens.len().saturating_sub(*predict).max(chosen.start))..chosen.end;
+            workspace.predicting.extend(predicting.map(|token| rows + token - chosen.start));
+            rows += taken;
+            next = next.after(taken, tokens.len());
         }
-        self.run_head(workspace, rows - 1..rows, 0);
-        Ok(Logits { values: &workspace.logits[..vocab_size], vocab_size })
+        next
     }
 
-    fn check(&self, cache: &KvCache, tokens: &[u32]) -> Result<(), ForwardError> {
-        let (rows, len, capacity) = (tokens.len(), cache.len(), cache.capacity());
-        let vocab_size = self.config.vocab_size;
-        if rows == 0 {
-            return Err(ForwardError::Empty);
+    /// Takes the planned rows through all layers, in `workspace.hidden`.
+    fn run_layers(&self, workspace: &mut Workspace, segments: &mut [Segment<'_>]) {
+        let positions = workspace.spans.iter().map(|span| span.position + span.rows).max().unwrap_or(0);
+        for position in workspace.angles.len() / self.config.head_dim..positions {
+            add_rope_angles(position, &self.rope_frequencies, &mut workspace.angles);
         }
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(ForwardError::TokenOutsideVocabulary { token, vocab_size });
+        let rows = workspace.rows();
+        for (index, layer) in self.layers.iter().enumerate() {
+            self.run_attention(workspace, segments, index, rows);
+            self.run_mlp(workspace, layer, rows);
         }
-        if rows > capacity - len {
-            return Err(ForwardError::CacheFull { rows, len, capacity });
+        for span in &workspace.spans {
+            segments[span.text].cache.advance(span.rows);
         }
-        Ok(())
     }
 
-    /// Takes at most [`CHUNK_ROWS`] tokens through all layers, leaves their rows in `workspace.hidden`.
-    fn run_layers(&self, workspace: &mut Workspace, cache: &mut KvCache, tokens: &[u32]) {
-        let hidden = resized(&mut workspace.hidden, tokens.len() * self.config.hidden_size);
-        for (row, &token) in hidden.chunks_exact_mut(self.config.hidden_size).zip(tokens) {
-            self.embed(token, row);
-        }
-        cache.rotate(tokens.len(), &self.rope_frequencies);
-        for index in 0..self.layers.len() {
-            self.run_attention(workspace, cache, index, tokens.len());
-            self.run_mlp(workspace, &self.layers[index], tokens.len());
-        }
-        cache.advance(tokens.len());
-    }
-
-    fn run_attention(&self, workspace: &mut Workspace, cache: &mut KvCache, index: usize, rows: usize) {
+    fn run_attention(&self, workspace: &mut Workspace, segments: &mut [Segment<'_>], index: usize, rows: usize) {
         let (config, layer) = (&self.config, &self.layers[index]);
         let hidden = &mut workspace.hidden[..rows * config.hidden_size];
         let normed = resized(&mut workspace.normed, hidden.len());
@@ -136,29 +206,38 @@ impl Model {
         let width = layer.qkv.outputs();
         let qkv = resized(&mut workspace.qkv, rows * width);
         layer.qkv.set(self.compute(&mut workspace.activations), normed, qkv);
-
         add_bias(&layer.qkv_bias, qkv);
 
         let (head_dim, heads, kv_heads) = (config.head_dim, config.num_attention_heads, config.num_key_value_heads);
-        let (keys, values) = (heads * head_dim, (heads + kv_heads) * head_dim);
-        let before = resized(&mut workspace.heads, keys);
-        for (row, qkv) in qkv.chunks_exact_mut(width).enumerate() {
-            let position = cache.len() + row;
-            let angles = cache.angles(position..position + 1);
-            self.normalize_heads(&layer.query_norm, &mut qkv[..keys], before);
-            self.normalize_heads(&layer.key_norm, &mut qkv[keys..values], before);
-            qkv[keys..values].chunks_exact_mut(head_dim).for_each(|head| rope(head, angles));
-            cache.write(index, position, &qkv[keys..values], &qkv[values..]);
+        let (spans, angles) = (&workspace.spans[..], &workspace.angles[..]);
+        let before = resized(&mut workspace.heads, heads * head_dim);
+        for span in spans {
+            let rows = qkv[span.first_row * width..].chunks_exact_mut(width).take(span.rows);
+            for (position, row) in (span.position..).zip(rows) {
+                self.write_row(layer, row, &angles[position * head_dim..][..head_dim], before);
+                let (keys, values) = row[heads * head_dim..].split_at(kv_heads * head_dim);
+                segments[span.text].cache.write(index, position, keys, values);
+            }
         }
 
-        let attended = resized(&mut workspace.attended, rows * keys);
-        let LayerCache { keys, values } = cache.layer(index);
-        let (position, angles) = (cache.len(), cache.angles(cache.len()..cache.len() + rows));
-        let window = layer.window;
-        Attention { heads, kv_heads, head_dim, rows: qkv, row_width: width, angles, keys, values, position, window }
-            .run(&self.pool, self.instruction_set, attended);
+        let attended = resized(&mut workspace.attended, rows * heads * head_dim);
+        let (window, key_values) = (layer.window, &LayerOf { segments, layer: index });
+        Attention { heads, kv_heads, head_dim, rows: qkv, row_width: width, angles, spans, key_values, window }.run(
+            &self.pool,
+            self.instruction_set,
+            attended,
+        );
         layer.output.add(self.compute(&mut workspace.activations), attended, hidden);
         add_bias(&layer.output_bias, hidden);
+    }
+
+    /// Norms of queries and keys of a row, and the rotation of the keys. `before` is scratch of the length of the queries.
+    fn write_row(&self, layer: &Layer, row: &mut [f32], angles: &[f32], before: &mut [f32]) {
+        let (queries, rest) = row.split_at_mut(before.len());
+        let keys = &mut rest[..self.config.num_key_value_heads * self.config.head_dim];
+        self.normalize_heads(&layer.query_norm, queries, before);
+        self.normalize_heads(&layer.key_norm, keys, before);
+        keys.chunks_exact_mut(self.config.head_dim).for_each(|head| rope(head, angles));
     }
 
     /// Norm of each head of one row, in place; without a weight nothing happens. `before` is scratch of at least the length of `heads`.
@@ -179,13 +258,18 @@ impl Model {
         layer.down.add(self.compute(&mut workspace.activations), activated, hidden);
     }
 
-    /// Logits of some rows of `workspace.hidden` into `workspace.logits`, from row `first` on.
-    fn run_head(&self, workspace: &mut Workspace, rows: std::ops::Range<usize>, first: usize) {
-        let (width, vocab_size) = (self.config.hidden_size, self.config.vocab_size);
-        let hidden = &workspace.hidden[rows.start * width..rows.end * width];
-        let normed = resized(&mut workspace.normed, hidden.len());
-        self.normalize(hidden, &self.norm, normed);
-        let logits = &mut workspace.logits[first * vocab_size..(first + rows.len()) * vocab_size];
+    /// Logits of the rows of `workspace.predicting` into `workspace.logits`, from row `first` on.
+    fn run_head(&self, workspace: &mut Workspace, first: usize) {
+        let (width, vocab_size, rows) = (self.config.hidden_size, self.config.vocab_size, workspace.predicting.len());
+        if rows == 0 {
+            return;
+        }
+        let normed = resized(&mut workspace.normed, rows * width);
+        for (&row, normed) in workspace.predicting.iter().zip(normed.chunks_exact_mut(width)) {
+            let hidden = &workspace.hidden[row * width..(row + 1) * width];
+            rms_norm(self.instruction_set, hidden, &self.norm, self.config.rms_norm_eps as f32, normed);
+        }
+        let logits = &mut workspace.logits[first * vocab_size..(first + rows) * vocab_size];
         self.lm_head.set(self.compute(&mut workspace.activations), normed, logits);
     }
 
@@ -205,6 +289,36 @@ impl Model {
                 normed,
             );
         });
+    }
+}
+
+/// A token of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    text: usize,
+    token: usize,
+}
+
+impl Place {
+    /// So many tokens later in a segment of `length` tokens, or at the start of the next.
+    fn after(self, tokens: usize, length: usize) -> Self {
+        if self.token + tokens < length {
+            Self { token: self.token + tokens, ..self }
+        } else {
+            Self { text: self.text + 1, token: 0 }
+        }
+    }
+}
+
+/// What attention of one layer reads.
+struct LayerOf<'a, 'b> {
+    segments: &'a [Segment<'b>],
+    layer: usize,
+}
+
+impl KeyValues for LayerOf<'_, '_> {
+    fn block(&self, text: usize, kv_head: usize, block: usize) -> (&[f32], &[f32]) {
+        self.segments[text].cache.block(self.layer, kv_head, block)
     }
 }
 

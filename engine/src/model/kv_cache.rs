@@ -1,55 +1,30 @@
 //! Keys and values of the positions of one sequence. Rows are written in place; forgetting positions is setting a length.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use super::Model;
-use crate::kernels::{KEY_BLOCK, VALUE_ALIGNMENT, add_rope_angles};
+use super::kv_pool::{PAGE, Page};
+use super::{ForwardError, KvPool, Model};
 
-/// Keys and values of one sequence, for every layer, in the layout that the attention kernel reads.
+/// Keys and values of one sequence, for every layer: a table of pages. Pages may be shared with other sequences; one that is written to is
+/// copied before.
 #[derive(Clone, Debug)]
 pub struct KvCache {
+    pool: KvPool,
     len: usize,
     capacity: usize,
-    head_dim: usize,
-    /// `head_dim` padded to whole vectors.
-    value_stride: usize,
-    heads: usize,
-    /// `[layers, heads, padded capacity / KEY_BLOCK, head_dim, KEY_BLOCK]`
-    keys: Vec<f32>,
-    /// `[layers, heads, padded capacity, value_stride]`
-    values: Vec<f32>,
-    /// Rotations of the positions reached so far, `[positions, head_dim]`.
-    angles: Vec<f32>,
-}
-
-/// Where keys and values of one layer lie.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LayerCache<'a> {
-    /// `[heads, padded capacity / KEY_BLOCK, head_dim, KEY_BLOCK]`
-    pub(super) keys: &'a [f32],
-    /// `[heads, padded capacity, value_stride]`
-    pub(super) values: &'a [f32],
+    pages: Vec<Arc<Page>>,
 }
 
 impl KvCache {
-    /// Room for `capacity` positions, at most the context of the model.
+    /// Room for `capacity` positions, at most the context of the model, in memory of its own.
     pub fn new(model: &Model, capacity: usize) -> Self {
-        let config = model.config();
-        let capacity = capacity.min(config.max_position_embeddings);
-        let padded = capacity.next_multiple_of(KEY_BLOCK);
-        let (heads, head_dim) = (config.num_key_value_heads, config.head_dim);
-        let value_stride = head_dim.next_multiple_of(VALUE_ALIGNMENT);
-        let rows = config.num_hidden_layers * heads * padded;
-        Self {
-            len: 0,
-            capacity,
-            head_dim,
-            value_stride,
-            heads,
-            keys: vec![0.0; rows * head_dim],
-            values: vec![0.0; rows * value_stride],
-            angles: Vec::new(),
-        }
+        Self::within(&KvPool::unbounded(model), model, capacity)
+    }
+
+    /// [`KvCache::new`] with memory from a pool of the same model, taken as the cache grows.
+    pub fn within(pool: &KvPool, model: &Model, capacity: usize) -> Self {
+        let capacity = capacity.min(model.config().max_position_embeddings);
+        Self { pool: pool.clone(), len: 0, capacity, pages: Vec::with_capacity(capacity.div_ceil(PAGE)) }
     }
 
     /// Number of positions that are in it.
@@ -72,49 +47,64 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
+    /// Forgets everything and gives the memory back.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.pages.clear();
+    }
+
+    /// Makes sure that the next `positions` can be written. A forward does so itself; whoever shares a pool asks before, since without room
+    /// nothing is changed but the pages that were found.
+    pub fn reserve(&mut self, positions: usize) -> Result<(), ForwardError> {
+        let end = self.len + positions;
+        if end > self.capacity {
+            return Err(ForwardError::CacheFull { rows: positions, len: self.len, capacity: self.capacity });
+        }
+        for index in self.len / PAGE..end.div_ceil(PAGE) {
+            match self.pages.get_mut(index) {
+                None => self.pages.push(Arc::new(self.pool.take()?)),
+                Some(page) if Arc::strong_count(page) > 1 => {
+                    let mut copy = self.pool.take()?;
+                    copy.copy_from(page);
+                    *page = Arc::new(copy);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the pages of a text with the same first `len` tokens. Only for an empty cache.
+    pub(crate) fn adopt(&mut self, pages: Vec<Arc<Page>>, len: usize) {
+        debug_assert!(self.is_empty() && len <= pages.len() * PAGE && len <= self.capacity);
+        (self.pages, self.len) = (pages, len);
+    }
+
+    /// The pages of its positions, in their order.
+    pub(crate) fn pages(&self) -> &[Arc<Page>] {
+        &self.pages[..self.len.div_ceil(PAGE)]
+    }
+
+    /// Pages that it holds, whether or not others share them.
+    pub(crate) fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Marks the positions written as there.
     pub(super) fn advance(&mut self, positions: usize) {
         self.len += positions;
     }
 
-    /// Writes keys and values `[heads, head_dim]` of one position, which need not be within `len` yet.
+    /// Writes keys and values `[heads, head_dim]` of one position, which was reserved.
     pub(super) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let padded = self.padded();
-        let (block, lane) = (position / KEY_BLOCK, position % KEY_BLOCK);
-        for head in 0..self.heads {
-            let row = head * self.head_dim..(head + 1) * self.head_dim;
-            let start = ((layer * self.heads + head) * padded + block * KEY_BLOCK) * self.head_dim + lane;
-            for (slot, key) in self.keys[start..].iter_mut().step_by(KEY_BLOCK).zip(&keys[row.clone()]) {
-                *slot = *key;
-            }
-            let start = ((layer * self.heads + head) * padded + position) * self.value_stride;
-            self.values[start..start + self.head_dim].copy_from_slice(&values[row]);
+        match self.pages.get_mut(position / PAGE).and_then(Arc::get_mut) {
+            Some(page) => page.write(layer, position % PAGE, keys, values),
+            None => unreachable!("position {position} was not reserved"),
         }
     }
 
-    /// Keys and values of one layer, all positions.
-    pub(super) fn layer(&self, layer: usize) -> LayerCache<'_> {
-        let rows = self.heads * self.padded();
-        let (first, last) = (layer * rows, (layer + 1) * rows);
-        LayerCache {
-            keys: &self.keys[first * self.head_dim..last * self.head_dim],
-            values: &self.values[first * self.value_stride..last * self.value_stride],
-        }
-    }
-
-    /// Makes sure that the rotations of the next `positions` are known.
-    pub(super) fn rotate(&mut self, positions: usize, frequencies: &[f32]) {
-        for position in self.angles.len() / self.head_dim..self.len + positions {
-            add_rope_angles(position, frequencies, &mut self.angles);
-        }
-    }
-
-    /// Rotations of some positions, `[positions, head_dim]`, once [`KvCache::rotate`] has made it known.
-    pub(super) fn angles(&self, positions: Range<usize>) -> &[f32] {
-        &self.angles[positions.start * self.head_dim..positions.end * self.head_dim]
-    }
-
-    fn padded(&self) -> usize {
-        self.capacity.next_multiple_of(KEY_BLOCK)
+    /// Keys and values of one head of one layer in one page.
+    pub(super) fn block(&self, layer: usize, head: usize, page: usize) -> (&[f32], &[f32]) {
+        self.pages[page].block(layer, head)
     }
 }

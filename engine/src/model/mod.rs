@@ -6,6 +6,7 @@ mod cost;
 mod forward;
 mod hardware;
 mod kv_cache;
+mod kv_pool;
 mod weights;
 mod workspace;
 
@@ -13,9 +14,11 @@ use thiserror::Error;
 
 pub(crate) use cost::CONTEXT;
 pub use cost::{forward_cost, forward_cost_within};
-pub use forward::{ForwardError, Logits};
+pub use forward::{BatchLogits, ForwardError, Logits, Segment};
 pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;
+pub use kv_pool::{KvMemoryFull, KvPool};
+pub(crate) use kv_pool::{PAGE, Page};
 pub use workspace::Workspace;
 
 use crate::checkpoint::{Checkpoint, LayerDescription, ModelConfig};

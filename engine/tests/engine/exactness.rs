@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use crate::support::{config, instruction_sets, model};
 
 /// Shapes of models: grouped heads, tied or not, sizes on and off multiples of vectors and panels.
-fn configs() -> impl Strategy<Value = ModelConfig> {
+pub(crate) fn configs() -> impl Strategy<Value = ModelConfig> {
     let heads = prop::sample::select(vec![(1, 1), (2, 1), (4, 2), (3, 3), (6, 2)]);
     let widths = (1_usize..70, 1_usize..70, prop::sample::select(vec![2_usize, 6, 8, 16, 34, 64]));
     let sizes = (heads, widths, 2_usize..300, any::<bool>());

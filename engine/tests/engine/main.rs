@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod adaptive;
+mod batch;
 mod checkpoint;
 mod configuration;
 mod decoding;

@@ -12,14 +12,14 @@ use crate::support::{config, instruction_sets, model};
 
 const VOCABULARY: usize = 40;
 
-fn samplings() -> impl Strategy<Value = Sampling> {
+pub(crate) fn samplings(vocabulary: usize) -> impl Strategy<Value = Sampling> {
     let temperature = prop::sample::select(vec![0.0_f32, 0.3, 1.0, 4.0]);
     let top_k = prop::option::of((1_usize..50).prop_map(|k| NonZeroUsize::new(k).unwrap()));
     let filters =
         (top_k, prop::sample::select(vec![1.0_f32, 0.95, 0.5]), prop::sample::select(vec![0.0_f32, 0.05, 0.5]));
     let penalties =
         prop::sample::select(vec![(0.0_f32, 0.0_f32, 1.0_f32), (2.0, 2.0, 1.0), (-2.0, 0.5, 1.3), (0.0, -1.0, 0.7)]);
-    let bias = prop::collection::vec((0_u32..VOCABULARY as u32, -4.0_f32..4.0), 0..3);
+    let bias = prop::collection::vec((0_u32..vocabulary as u32, -4.0_f32..4.0), 0..3);
     (temperature, filters, penalties, bias, any::<u64>(), 0_u32..3).prop_map(
         |(temperature, (top_k, top_p, min_p), penalties, logit_bias, seed, choice)| Sampling {
             temperature,
@@ -47,7 +47,7 @@ proptest! {
     #[test]
     fn jacobi_draws_the_tokens_of_autoregressive_decoding(
         seed in 0_u64..20,
-        sampling in samplings(),
+        sampling in samplings(VOCABULARY),
         // repetitive guesses count tokens that the text may never have
         prompt in prop::collection::vec(0_u32..4, 1..20),
         block_sizes in prop::collection::vec((1_usize..=24, any::<bool>()), 4),

@@ -1,0 +1,216 @@
+//! Texts in a batch: what each becomes depends on nothing but itself, whatever the memory, the neighbours and their turns.
+
+use std::num::NonZeroUsize;
+
+use cllm_engine::batch::{Batch, BatchOptions, Text};
+use cllm_engine::decode::adaptive::{CostCurve, Pace};
+use cllm_engine::{
+    DecodeError, DecodeOptions, FinishReason, ForwardError, InstructionSet, KvPool, Model, ModelConfig, Sampling,
+    Strategy as Decoding, Workspace, generate_sampled,
+};
+use proptest::prelude::*;
+
+use crate::exactness::configs;
+use crate::sampling::samplings;
+use crate::support::{config, instruction_sets, model};
+
+/// Positions of a page of the KV memory.
+const PAGE: usize = 64;
+
+/// What is asked for, and when.
+#[derive(Clone, Debug)]
+struct Request {
+    prompt: Vec<u32>,
+    decode: DecodeOptions,
+    sampling: Sampling,
+    /// Steps of the batch before it comes.
+    after: usize,
+    /// Steps after which it is given up.
+    patience: usize,
+}
+
+fn requests(vocabulary: usize, longest: usize) -> impl Strategy<Value = Vec<Request>> {
+    // beginnings of one text, so that prompts share them, and an end of their own
+    let text: Vec<u32> = (0..longest as u32).map(|index| (index * 7 + index / 5) % vocabulary as u32).collect();
+    let own = prop::collection::vec(0..vocabulary as u32, 0..4);
+    let prompt = (0..longest - 6, own).prop_map(move |(shared, own)| {
+        let prompt = [&text[..shared], &own].concat();
+        if prompt.is_empty() { vec![0] } else { prompt }
+    });
+    let strategy = prop_oneof![
+        Just(Decoding::Autoregressive),
+        (1_usize..24, any::<bool>()).prop_map(|(block_size, lookup)| {
+            Decoding::Jacobi { block_size: NonZeroUsize::new(block_size).unwrap(), lookup }
+        }),
+    ];
+    let sampling = prop_oneof![Just(Sampling::default()), samplings(vocabulary)];
+    let patience = prop_oneof![3 => Just(usize::MAX), 1 => 0_usize..20];
+    let request = (prompt, strategy, 1_usize..70, sampling, 0_usize..12, patience).prop_map(
+        |(prompt, strategy, max_new_tokens, sampling, after, patience)| Request {
+            prompt,
+            decode: DecodeOptions { strategy, max_new_tokens, stop_at_eos: true },
+            sampling,
+            after,
+            patience,
+        },
+    );
+    prop::collection::vec(request, 1..7)
+}
+
+/// The tokens of each request, complete where it was not given up.
+fn serve(model: &Model, batch: &mut Batch, requests: &[Request]) -> Vec<(Vec<u32>, Option<FinishReason>)> {
+    let mut workspace = Workspace::new(model);
+    let mut waiting: Vec<usize> = (0..requests.len()).collect();
+    let mut running: Vec<(usize, Text, usize)> = Vec::new();
+    let mut results = vec![(Vec::new(), None); requests.len()];
+    for step in 0_usize.. {
+        assert!(step < 20_000, "a text never ends");
+        waiting.retain(|&index| {
+            let Request { prompt, decode, sampling, after, .. } = &requests[index];
+            if step >= *after {
+                running.push((index, batch.start(model, prompt, *decode, sampling.clone()).unwrap(), 0));
+            }
+            step < *after
+        });
+        let mut texts: Vec<&mut Text> = running.iter_mut().map(|(_, text, _)| text).collect();
+        batch.step(model, &mut workspace, &mut texts).unwrap();
+        assert!(batch.pool().used_pages() <= batch.pool().pages());
+        running.retain_mut(|(index, text, age)| {
+            *age += 1;
+            let ends = text.finish_reason().is_some() || *age > requests[*index].patience;
+            if ends {
+                batch.finish(text);
+                results[*index] = (text.tokens().to_vec(), text.finish_reason());
+            }
+            !ends
+        });
+        if waiting.is_empty() && running.is_empty() {
+            return results;
+        }
+    }
+    results
+}
+
+fn alone(model: &Model, request: &Request) -> (Vec<u32>, Option<FinishReason>) {
+    let options = DecodeOptions { strategy: Decoding::Autoregressive, ..request.decode };
+    let sampling = request.sampling.clone();
+    let generation = generate_sampled(model, &mut Workspace::new(model), &request.prompt, options, sampling).unwrap();
+    (generation.tokens, Some(generation.finish_reason))
+}
+
+fn pace() -> Pace {
+    Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, 10.0 + rows as f64)), 0.0).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn texts_do_not_depend_on_their_company(
+        (config, requests) in configs().prop_flat_map(|config| {
+            let vocabulary = config.vocab_size;
+            (Just(config), requests(vocabulary, 90))
+        }),
+        seed: u64,
+        threads in 1_usize..=2,
+        pages in 4_usize..10,
+        adaptive: bool,
+        prefix_cache: bool,
+    ) {
+        for set in instruction_sets() {
+            let model = model(&config, seed, threads, set);
+            let options = BatchOptions { pace: adaptive.then(pace), prefix_cache };
+            let mut batch = Batch::new(KvPool::new(&model, pages * PAGE), options);
+            for turn in ["first", "again"] {
+                for (request, (tokens, reason)) in requests.iter().zip(serve(&model, &mut batch, &requests)) {
+                    let (expected, expected_reason) = alone(&model, request);
+                    if reason.is_some() {
+                        prop_assert_eq!(&tokens, &expected, "{} {} {:?}", turn, set, request);
+                        prop_assert_eq!(reason, expected_reason);
+                    } else {
+                        prop_assert_eq!(&tokens, &expected[..tokens.len()], "{} {} {:?}", turn, set, request);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn greedy(prompt: Vec<u32>, max_new_tokens: usize) -> Request {
+    let decode = DecodeOptions { strategy: Decoding::Autoregressive, max_new_tokens, stop_at_eos: false };
+    Request { prompt, decode, sampling: Sampling::default(), after: 0, patience: usize::MAX }
+}
+
+fn wide() -> ModelConfig {
+    ModelConfig { max_position_embeddings: 400, ..config() }
+}
+
+fn batch(model: &Model, pages: usize) -> Batch {
+    Batch::new(KvPool::new(model, pages * PAGE), BatchOptions { pace: None, prefix_cache: true })
+}
+
+#[test]
+fn a_prompt_that_was_seen_is_not_computed_again() {
+    let model = model(&wide(), 5, 1, InstructionSet::detect());
+    let mut batch = batch(&model, 20);
+    let prompt: Vec<u32> = (0..150).collect();
+    serve(&model, &mut batch, &[greedy(prompt.clone(), 3)]);
+    assert_eq!((batch.counters().asked_tokens, batch.counters().remembered_tokens), (150, 0));
+    // the same, a longer one, one that leaves in the middle of a page, one that never agrees
+    let longer = [&prompt[..], &[7, 7]].concat();
+    let other = [&prompt[..100], &[269, 3]].concat();
+    for (prompt, remembered) in [(prompt.clone(), 149), (longer, 150), (other, 100), (vec![9, 1, 2], 0)] {
+        let before = batch.counters().remembered_tokens;
+        let request = greedy(prompt, 3);
+        assert_eq!(serve(&model, &mut batch, std::slice::from_ref(&request))[0], alone(&model, &request));
+        assert_eq!(batch.counters().remembered_tokens - before, remembered, "{request:?}");
+    }
+}
+
+#[test]
+fn texts_at_the_same_time_share_a_beginning_once_one_of_them_has_computed_it() {
+    let model = model(&wide(), 5, 1, InstructionSet::detect());
+    let mut batch = batch(&model, 20);
+    let prompt: Vec<u32> = (0..200).collect();
+    let late = Request { after: 6, ..greedy(prompt.clone(), 2) };
+    serve(&model, &mut batch, &[greedy(prompt, 60), late]);
+    assert_eq!(batch.counters().remembered_tokens, 192, "three whole pages");
+}
+
+#[test]
+fn memory_is_taken_from_what_is_remembered_then_from_the_youngest() {
+    let model = model(&wide(), 5, 1, InstructionSet::detect());
+    let long = |start: u32| greedy((start..start + 100).collect(), 140);
+    let mut roomy = batch(&model, 40);
+    let mut tight = batch(&model, 9);
+    for _ in 0..2 {
+        let requests = [long(0), long(30), long(60)];
+        let found = serve(&model, &mut tight, &requests);
+        assert_eq!(found, serve(&model, &mut roomy, &requests));
+        assert!(found.iter().all(|(tokens, _)| tokens.len() == 140));
+    }
+    assert_eq!(roomy.counters().preemptions, 0);
+    assert!(tight.counters().preemptions > 0, "{:?}", tight.counters());
+    assert!(tight.counters().forwards > roomy.counters().forwards, "what was given back is computed again");
+}
+
+#[test]
+fn all_pages_are_free_or_remembered_once_everything_ended() {
+    let model = model(&wide(), 5, 1, InstructionSet::detect());
+    let mut batch = batch(&model, 9);
+    let given_up = Request { patience: 2, ..greedy((0..200).collect(), 100) };
+    serve(&model, &mut batch, &[greedy(vec![1, 2, 3], 50), given_up, greedy(vec![4; 90], 5)]);
+    assert!(batch.pool().used_pages() > 0);
+    assert_eq!(batch.pool().used_pages(), batch.remembered_pages());
+}
+
+#[test]
+fn a_text_that_can_never_fit_is_refused_at_once() {
+    let model = model(&wide(), 5, 1, InstructionSet::detect());
+    let mut batch = batch(&model, 3);
+    let options =
+        |max_new_tokens| DecodeOptions { strategy: Decoding::Autoregressive, max_new_tokens, stop_at_eos: false };
+    let refused = batch.start(&model, &[1; 100], options(200), Sampling::default()).unwrap_err();
+    assert!(matches!(refused, DecodeError::Forward(ForwardError::KvMemory(_))), "{refused}");
+    assert!(batch.start(&model, &[1; 100], options(20), Sampling::default()).is_ok());
+}
