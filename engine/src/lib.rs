@@ -23,6 +23,6 @@ pub use decode::{
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
     BatchLogits, ComputeOptions, ForwardError, HardwareDescription, KvCache, KvMemoryFull, KvPool, LoadError, Logits,
-    Model, Segment, Workspace, forward_cost, forward_cost_within,
+    Model, Segment, Workspace, available_memory, forward_cost, forward_cost_within,
 };
 pub use tokenizer::{Message, StreamDecoder, Tokenizer, TokenizerError};

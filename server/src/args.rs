@@ -69,6 +69,15 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub context_length: Option<u32>,
 
+    /// Memory for the keys and values of all requests together, in MiB [default: what --max-concurrent-requests need for the whole
+    /// context, at most half of the memory that is free once the model is loaded]. It is taken as it is needed.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub kv_cache_mib: Option<u32>,
+
+    /// Compute equal beginnings of prompts once, as long as the memory for keys and values has room for them.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub prefix_cache: bool,
+
     /// Requests that are decoded at the same time.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_requests: u16,

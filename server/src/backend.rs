@@ -30,7 +30,7 @@ impl FinishReason {
     }
 }
 
-/// What one forward gave.
+/// What one forward gave one generation. Empty where its prompt is still being computed, or where it waits for memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// The text of each new token, in order. A token may have no text yet: characters are never split.
@@ -75,16 +75,35 @@ pub trait Text: Send + Sync + 'static {
     fn vocabulary_size(&self) -> usize;
 }
 
-/// Generates tokens, one forward after the other. Errors are sentences without their full stop, and concern one generation only.
+/// The memory for keys and values, and what became of it so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KvMemory {
+    /// Share that generations need now, of 1.
+    pub usage: f64,
+    /// Tokens of prompts that began, and of generations that came back.
+    pub asked_tokens: u64,
+    /// Those of them that were not computed again.
+    pub remembered_tokens: u64,
+    /// Generations that had to give their memory to older ones for a while.
+    pub preemptions: u64,
+}
+
+/// Generates tokens, one forward after the other. Errors are sentences without their full stop.
 pub trait Backend: Send + 'static {
     /// The state of one generation.
     type Generation;
-    /// Takes a prompt that is not empty and fits the context together with `max_tokens` ≥ 1 tokens, drawn as `sampling` says.
+    /// Takes a prompt that is not empty and fits the context together with `max_tokens` ≥ 1 tokens, drawn as `sampling` says. An error
+    /// concerns this generation only.
     fn start(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<Self::Generation, String>;
-    /// One forward: at least one token or a finish.
-    fn step(&mut self, generation: &mut Self::Generation) -> Result<Step, String>;
+    /// One forward for all of them, oldest first: a step for each, in their order. The oldest always gets on. After an error, or a
+    /// panic, any of them can be tried again.
+    fn step(&mut self, generations: &mut [&mut Self::Generation]) -> Result<Vec<Step>, String>;
+    /// A generation ended, or was given up.
+    fn end(&mut self, generation: &Self::Generation);
     /// Forwards so far.
     fn forwards(&self, generation: &Self::Generation) -> Forwards;
+    /// The memory now.
+    fn memory(&self) -> KvMemory;
 }
 
 /// What the server says about the model it serves.

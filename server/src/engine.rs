@@ -3,19 +3,21 @@
 use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use cllm_engine::{
-    Checkpoint, ComputeOptions, DecodeError, DecodeOptions, FinishReason as EngineFinish, Message, Model, Sampling,
-    Sequence, Strategy, StreamDecoder, Tokenizer, Workspace, checkpoint,
+    Checkpoint, ComputeOptions, DecodeOptions, FinishReason as EngineFinish, Message, Model, Sampling, Strategy,
+    StreamDecoder, Tokenizer, Workspace,
+    batch::{Batch, BatchOptions, Text as BatchText},
+    checkpoint,
     compare::Way,
-    decode::adaptive::{Pace, TextPace},
-    step_adaptively,
+    decode::adaptive::Pace,
 };
 
 use cllm_crds::status_page::MeasuredSpeedup;
 
 use crate::{
     args::{Args, StrategyName},
-    backend::{Backend, Description, Finish, FinishReason, Forwards, LoadError, LoadedModel, Step, Text},
+    backend::{Backend, Description, Finish, FinishReason, Forwards, KvMemory, LoadError, LoadedModel, Step, Text},
     gate::{Ruling, rule},
+    kv_memory::kv_memory,
     measure::{Prompts, measure},
 };
 
@@ -25,26 +27,26 @@ pub struct Engine {
     workspace: Workspace,
     tokenizer: Tokenizer,
     strategy: Strategy,
-    /// Where forwards have as many rows as pay.
-    pace: Option<Pace>,
+    batch: Batch,
 }
 
 /// One answer of the engine.
 pub struct Generation {
-    sequence: Sequence,
-    pace: TextPace,
+    text: BatchText,
     decoder: StreamDecoder,
-    drafted: u64,
+    /// Tokens that the decoder has seen.
+    decoded: usize,
 }
 
 /// Loads the checkpoint of the command line and measures what Jacobi decoding gains on it. The error is for whoever wrote that command line.
 pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError> {
     let opened = Checkpoint::open(folder).map_err(|error| error.to_string())?;
-    let context_length = context_length(args, opened.config().max_position_embeddings)?;
+    let asked_context = context_length(args, opened.config().max_position_embeddings)?;
     let digest = checkpoint::digest(folder).map_err(|error| error.to_string())?;
     check_digest(args.digest.as_deref(), &digest)?;
     let options = ComputeOptions { threads: args.threads.map_or(0, usize::from), instruction_set: None, storage: None };
     let model = Model::load(&opened, options).map_err(|error| error.to_string())?;
+    let (pool, context_length) = kv_memory(args, &model, asked_context)?;
     let tokenizer = opened.tokenizer().clone();
     let mut workspace = Workspace::new(&model);
     let asked = strategy(args);
@@ -66,7 +68,8 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
         gate: verdict,
     };
     let text = EngineText { tokenizer: tokenizer.clone(), vocabulary_size: opened.config().vocab_size };
-    let backend = Engine { model, workspace, tokenizer, strategy, pace };
+    let batch = Batch::new(pool, BatchOptions { pace, prefix_cache: args.prefix_cache });
+    let backend = Engine { model, workspace, tokenizer, strategy, batch };
     Ok(LoadedModel { backend, text: Arc::new(text), description })
 }
 
@@ -151,37 +154,11 @@ fn rows(strategy: Strategy) -> usize {
 }
 
 impl Engine {
-    /// One forward. Returns its rows.
-    fn forward(&mut self, Generation { sequence, pace, .. }: &mut Generation) -> Result<usize, DecodeError> {
-        let Self { model, workspace, pace: of_model, .. } = self;
-        if let Some(of_model) = of_model {
-            return step_adaptively(model, workspace, sequence, of_model, pace);
-        }
-        let rows = sequence.rows_limit();
-        sequence.step(model, workspace).map(|_| rows)
-    }
-}
-
-impl Backend for Engine {
-    type Generation = Generation;
-
-    fn start(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<Generation, String> {
-        let options = DecodeOptions { strategy: self.strategy, max_new_tokens: max_tokens, stop_at_eos: true };
-        let sequence = Sequence::start_sampled(&self.model, prompt, options, sampling.clone());
-        let sequence = sequence.map_err(|error| error.to_string())?;
-        let decoder = StreamDecoder::new(&self.tokenizer);
-        Ok(Generation { sequence, pace: TextPace::default(), decoder, drafted: 0 })
-    }
-
-    fn step(&mut self, generation: &mut Generation) -> Result<Step, String> {
-        let before = generation.sequence.tokens().len();
-        let rows = self.forward(generation).map_err(|error| error.to_string())?;
-        let Generation { sequence, decoder, drafted, .. } = generation;
-        if before > 0 {
-            *drafted += rows as u64 - 1;
-        }
-        let reason = sequence.finish_reason();
-        let found = &sequence.tokens()[before..];
+    /// The text of the tokens that were found since the last step.
+    fn tell(&self, Generation { text, decoder, decoded }: &mut Generation) -> Step {
+        let reason = text.finish_reason();
+        let found = &text.tokens()[*decoded..];
+        *decoded += found.len();
         // the end of sequence has no text, whether or not the tokenizer calls it special
         let spoken = if reason == Some(EngineFinish::Stop) { found.len().saturating_sub(1) } else { found.len() };
         let mut pieces: Vec<String> = found[..spoken].iter().map(|&token| decoder.push(&[token])).collect();
@@ -193,12 +170,44 @@ impl Backend for Engine {
             },
             tail: std::mem::replace(decoder, StreamDecoder::new(&self.tokenizer)).finish(),
         });
-        Ok(Step { pieces, finish })
+        Step { pieces, finish }
+    }
+}
+
+impl Backend for Engine {
+    type Generation = Generation;
+
+    fn start(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<Generation, String> {
+        let options = DecodeOptions { strategy: self.strategy, max_new_tokens: max_tokens, stop_at_eos: true };
+        let text = self.batch.start(&self.model, prompt, options, sampling.clone());
+        let text = text.map_err(|error| error.to_string())?;
+        Ok(Generation { text, decoder: StreamDecoder::new(&self.tokenizer), decoded: 0 })
+    }
+
+    fn step(&mut self, generations: &mut [&mut Generation]) -> Result<Vec<Step>, String> {
+        let mut texts: Vec<&mut BatchText> = generations.iter_mut().map(|generation| &mut generation.text).collect();
+        self.batch.step(&self.model, &mut self.workspace, &mut texts).map_err(|error| error.to_string())?;
+        Ok(generations.iter_mut().map(|generation| self.tell(generation)).collect())
+    }
+
+    fn end(&mut self, generation: &Generation) {
+        self.batch.finish(&generation.text);
     }
 
     fn forwards(&self, generation: &Generation) -> Forwards {
-        let decode = generation.sequence.statistics().decode_forwards as u64;
-        Forwards { decode, drafted: generation.drafted }
+        let statistics = generation.text.statistics();
+        Forwards { decode: statistics.decode_forwards as u64, drafted: statistics.drafted_tokens as u64 }
+    }
+
+    fn memory(&self) -> KvMemory {
+        let (pool, counters) = (self.batch.pool(), self.batch.counters());
+        let needed = pool.used_pages().saturating_sub(self.batch.remembered_pages());
+        KvMemory {
+            usage: needed as f64 / pool.pages() as f64,
+            asked_tokens: counters.asked_tokens,
+            remembered_tokens: counters.remembered_tokens,
+            preemptions: counters.preemptions,
+        }
     }
 }
 

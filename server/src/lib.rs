@@ -7,6 +7,7 @@ mod download;
 pub mod engine;
 pub mod error;
 pub mod gate;
+mod kv_memory;
 pub mod measure;
 pub mod metrics;
 pub mod openai;

@@ -12,7 +12,7 @@ use prometheus::{
 };
 
 use crate::{
-    backend::Forwards,
+    backend::{Forwards, KvMemory},
     throughput::{Delivered, Sample, Throughput},
 };
 
@@ -77,6 +77,10 @@ pub struct Metrics {
     rows_per_forward: Histogram,
     first_token: [Histogram; 2],
     request_latency: [Histogram; 2],
+    kv_usage: [Gauge; 2],
+    asked_tokens: [IntCounter; 2],
+    remembered_tokens: [IntCounter; 2],
+    preemptions: [IntCounter; 2],
     running: [IntGauge; 2],
     waiting: [IntGauge; 2],
     tokens_per_second: Gauge,
@@ -137,6 +141,22 @@ impl Metrics {
                 "From the arrival of a request to its last token.",
                 &REQUEST_BUCKETS,
             )?,
+            kv_usage: make.gauges_of_shares(
+                ["cllm_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"],
+                "Share of the memory for keys and values that generations need, of 1.",
+            )?,
+            asked_tokens: make.counters(
+                ["cllm_prefix_cache_queries_total", "vllm:prefix_cache_queries_total"],
+                "Tokens that were looked up in the prefix cache.",
+            )?,
+            remembered_tokens: make.counters(
+                ["cllm_prefix_cache_hits_total", "vllm:prefix_cache_hits_total"],
+                "Tokens that were found in the prefix cache.",
+            )?,
+            preemptions: make.counters(
+                ["cllm_preemptions_total", "vllm:num_preemptions_total"],
+                "Generations that gave their memory to older ones and were computed again.",
+            )?,
             running: make
                 .gauges(["cllm_requests_running", "vllm:num_requests_running"], "Generations being decoded.")?,
             waiting: make
@@ -164,14 +184,29 @@ impl Metrics {
         self.first_token.each(|histogram| histogram.observe(latency.as_secs_f64()));
     }
 
-    /// One step gave `tokens` with one decode forward, or none (a prefill), and took some time.
-    pub fn step(&self, tokens: u64, Forwards { decode: forwards, drafted }: Forwards, took: Duration) {
+    /// A forward gave one generation so many tokens, with one decode forward or none (a prefill).
+    pub fn generated(&self, tokens: u64, Forwards { decode, drafted }: Forwards) {
         self.generated_tokens.each(|counter| counter.inc_by(tokens));
-        self.forwards.inc_by(forwards);
-        if forwards > 0 {
-            self.rows_per_forward.observe(1.0 + drafted as f64 / forwards as f64);
+        self.forwards.inc_by(decode);
+        if decode > 0 {
+            self.rows_per_forward.observe(1.0 + drafted as f64 / decode as f64);
         }
+    }
+
+    /// A forward gave all generations together so many tokens, with so many decode forwards, and took some time.
+    pub fn shared_forward(&self, tokens: u64, forwards: u64, took: Duration) {
         self.throughput().record(Sample { at: self.started.elapsed(), took, tokens, forwards });
+    }
+
+    /// The memory is in this state.
+    pub fn memory(&self, KvMemory { usage, asked_tokens, remembered_tokens, preemptions }: KvMemory) {
+        self.kv_usage.each(|gauge| gauge.set(usage));
+        let raise = |counters: &[IntCounter; 2], total: u64| {
+            counters.each(|counter| counter.inc_by(total.saturating_sub(counter.get())));
+        };
+        raise(&self.asked_tokens, asked_tokens);
+        raise(&self.remembered_tokens, remembered_tokens);
+        raise(&self.preemptions, preemptions);
     }
 
     /// A generation is complete.
@@ -258,6 +293,11 @@ impl Maker<'_> {
         Ok([gauge(names[0])?, gauge(names[1])?])
     }
 
+    fn gauges_of_shares(&self, names: [&str; 2], help: &str) -> Result<[Gauge; 2], prometheus::Error> {
+        let gauge = |name| self.register(Gauge::with_opts(self.options(name, help))?);
+        Ok([gauge(names[0])?, gauge(names[1])?])
+    }
+
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
         let options = HistogramOpts { common_opts: self.options(name, help), buckets: buckets.to_vec() };
         self.register(Histogram::with_opts(options)?)
@@ -276,8 +316,11 @@ mod tests {
     fn the_page_has_both_names_with_the_model() {
         let metrics = Metrics::new("text2sql", 8).unwrap();
         metrics.prompt(7);
-        metrics.step(3, Forwards { decode: 1, drafted: 3 }, Duration::from_secs(1));
-        metrics.step(1, Forwards::default(), Duration::from_secs(1));
+        metrics.generated(3, Forwards { decode: 1, drafted: 3 });
+        metrics.generated(1, Forwards::default());
+        for asked_tokens in [10, 40] {
+            metrics.memory(KvMemory { usage: 0.5, asked_tokens, remembered_tokens: 8, preemptions: 0 });
+        }
         metrics.complete(Outcome::Stop, Duration::from_secs(1), Some(3.0));
         let page = String::from_utf8(metrics.render(Load { running: 2, waiting: 5, ready: true }).unwrap()).unwrap();
         for line in [
@@ -290,6 +333,11 @@ mod tests {
             r#"vllm:prompt_tokens_total{engine="0",model_name="text2sql"} 7"#,
             r#"vllm:num_requests_running{engine="0",model_name="text2sql"} 2"#,
             r#"vllm:num_requests_waiting{engine="0",model_name="text2sql"} 5"#,
+            r#"cllm_forwards_total{model_name="text2sql"} 1"#,
+            r#"vllm:kv_cache_usage_perc{engine="0",model_name="text2sql"} 0.5"#,
+            r#"cllm_prefix_cache_queries_total{model_name="text2sql"} 40"#,
+            r#"cllm_prefix_cache_hits_total{model_name="text2sql"} 8"#,
+            r#"vllm:num_preemptions_total{engine="0",model_name="text2sql"} 0"#,
             r#"cllm_utilization_percent{model_name="text2sql"} 25"#,
             r#"cllm_tokens_per_forward_sum{model_name="text2sql"} 3"#,
             r#"vllm:e2e_request_latency_seconds_count{engine="0",model_name="text2sql"} 1"#,

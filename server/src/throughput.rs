@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 /// The length of the window.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// What one step of one generation gave. Times are since any fixed moment and never go back.
+/// What one forward gave. Times are since any fixed moment and never go back.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// When it was done.
@@ -14,7 +14,7 @@ pub struct Sample {
     pub took: Duration,
     /// Generated tokens.
     pub tokens: u64,
-    /// Decode forwards; 0 for a prefill.
+    /// Generations for which it was a decode forward; 0 for a prefill.
     pub forwards: u64,
 }
 

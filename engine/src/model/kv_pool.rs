@@ -85,9 +85,12 @@ impl KvPool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Bytes that one position takes.
-    pub fn bytes_per_position(model: &Model) -> usize {
-        Self::unbounded(model).page_bytes() / PAGE
+    /// Positions of a page.
+    pub const PAGE: usize = PAGE;
+
+    /// Bytes of a page of `model`.
+    pub fn page_bytes_of(model: &Model) -> usize {
+        Self::unbounded(model).page_bytes()
     }
 
     /// Pages that are in use.

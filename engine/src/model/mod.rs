@@ -7,6 +7,7 @@ mod forward;
 mod hardware;
 mod kv_cache;
 mod kv_pool;
+mod memory;
 mod weights;
 mod workspace;
 
@@ -19,6 +20,7 @@ pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;
 pub use kv_pool::{KvMemoryFull, KvPool};
 pub(crate) use kv_pool::{PAGE, Page};
+pub use memory::available_memory;
 pub use workspace::Workspace;
 
 use crate::checkpoint::{Checkpoint, LayerDescription, ModelConfig};

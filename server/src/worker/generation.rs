@@ -1,7 +1,5 @@
 //! One generation in its slot: pieces of text in, events out. Knows nothing of other generations.
 
-use std::time::Instant;
-
 use super::{Answered, Event, Job};
 use crate::{
     backend::{Backend, Finish, FinishReason, Forwards, Step},
@@ -20,6 +18,14 @@ pub(super) struct Running<B: Backend> {
     forwards: Forwards,
 }
 
+/// What a step was for the counts.
+pub(super) struct Taken {
+    pub(super) tokens: u64,
+    pub(super) decode_forwards: u64,
+    /// The generation is over and its slot is free.
+    pub(super) is_over: bool,
+}
+
 impl<B: Backend> Running<B> {
     pub(super) fn new(mut job: Job, state: B::Generation, metrics: &Metrics) -> Self {
         metrics.prompt(job.prompt.tokens.len());
@@ -31,16 +37,22 @@ impl<B: Backend> Running<B> {
         self.job.events.is_closed()
     }
 
-    /// One forward. True when the generation is over and its slot is free.
-    pub(super) fn step(&mut self, backend: &mut B, metrics: &Metrics) -> Result<bool, String> {
-        let began = Instant::now();
-        let step = backend.step(&mut self.state)?;
-        let forwards = backend.forwards(&self.state);
+    pub(super) fn state(&self) -> &B::Generation {
+        &self.state
+    }
+
+    pub(super) fn state_mut(&mut self) -> &mut B::Generation {
+        &mut self.state
+    }
+
+    /// Takes what a forward gave, with which the generation had so many.
+    pub(super) fn take_step(&mut self, step: Step, forwards: Forwards, metrics: &Metrics) -> Taken {
         let tokens_before = self.tokens;
         let of_step = forwards.since(self.forwards);
         self.forwards = forwards;
         let (text, reason) = self.take(step);
-        metrics.step((self.tokens - tokens_before) as u64, of_step, began.elapsed());
+        let tokens = (self.tokens - tokens_before) as u64;
+        metrics.generated(tokens, of_step);
         if tokens_before == 0 && self.tokens > 0 {
             metrics.first_token(self.job.arrived.elapsed());
         }
@@ -50,7 +62,7 @@ impl<B: Backend> Running<B> {
         if let Some(reason) = reason {
             self.finish(reason, metrics);
         }
-        Ok(reason.is_some())
+        Taken { tokens, decode_forwards: of_step.decode, is_over: reason.is_some() }
     }
 
     /// The text that may be shown, and the end if it is reached. What follows a stop string is dropped at once.

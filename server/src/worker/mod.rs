@@ -1,5 +1,5 @@
 //! The engine thread and the door to it. Handlers submit prompts and receive events; they never touch the engine.
-//! One thread owns all generations and gives each one forward in turn.
+//! One thread owns all generations and runs one forward after the other for all of them.
 
 mod generation;
 mod scheduler;

@@ -1,4 +1,4 @@
-//! The loop of the engine thread: who waits, who runs, whose turn it is. One failing generation never concerns another.
+//! The loop of the engine thread: who waits, who runs. All who run share each forward; one failing generation never concerns another.
 
 use std::{
     any::Any,
@@ -9,14 +9,18 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
     Command, Job, Prompt, Shared,
     generation::{self, Running},
 };
-use crate::{backend::Backend, error::ApiError, metrics::Metrics};
+use crate::{
+    backend::{Backend, Step},
+    error::ApiError,
+    metrics::Metrics,
+};
 
 /// An idle thread shows at least this often that it lives.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
@@ -110,38 +114,81 @@ impl<B: Backend> Scheduler<B> {
         }
     }
 
-    /// One forward for each; whoever is done gives the slot back before the next turn.
-    fn step_all(&mut self) {
+    /// Whoever went away gives the slot back.
+    fn drop_cancelled(&mut self) {
         let (backend, metrics, shared) = (&mut self.backend, &self.metrics, &self.shared);
+        self.running.retain(|running| {
+            let cancelled = running.is_cancelled();
+            if cancelled {
+                backend.end(running.state());
+                running.cancel(metrics);
+                shared.running.fetch_sub(1, Ordering::Relaxed);
+            }
+            !cancelled
+        });
+    }
+
+    /// One forward for all; whoever is done gives the slot back before the next.
+    fn step_all(&mut self) {
+        self.drop_cancelled();
+        if self.running.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        let steps = self.steps();
+        let (backend, metrics, shared) = (&mut self.backend, &self.metrics, &self.shared);
+        // what is told to a client can be read on the page
+        metrics.memory(backend.memory());
+        let mut steps = steps.into_iter();
+        let (mut tokens, mut forwards) = (0, 0);
         self.running.retain_mut(|running| {
-            shared.beat();
-            let goes_on = advance(running, backend, metrics);
-            if !goes_on {
+            let is_over = match steps.next() {
+                Some(Ok(step)) => {
+                    let taken = running.take_step(step, backend.forwards(running.state()), metrics);
+                    tokens += taken.tokens;
+                    forwards += taken.decode_forwards;
+                    if taken.is_over {
+                        backend.end(running.state());
+                    }
+                    taken.is_over
+                }
+                Some(Err(message)) => {
+                    tracing::error!(message, "the engine failed in a generation");
+                    running.fail(ApiError::Generation(message), metrics);
+                    true
+                }
+                None => false,
+            };
+            if is_over {
                 // before its place in the queue becomes free with it: `idle` means that nothing runs
                 shared.running.fetch_sub(1, Ordering::Relaxed);
             }
-            goes_on
+            !is_over
         });
+        metrics.shared_forward(tokens, forwards, began.elapsed());
+        metrics.memory(backend.memory());
     }
-}
 
-/// One forward of a generation; false when it is over.
-fn advance<B: Backend>(running: &mut Running<B>, backend: &mut B, metrics: &Metrics) -> bool {
-    if running.is_cancelled() {
-        running.cancel(metrics);
-        return false;
-    }
-    match guarded(|| running.step(backend, metrics)) {
-        Ok(over) => !over,
-        Err(message) => {
-            tracing::error!(message, "the engine failed in a generation");
-            running.fail(ApiError::Generation(message), metrics);
-            false
+    /// The step of each generation: of one forward for all, or, where that fails, of one for each, so that only the cause suffers.
+    fn steps(&mut self) -> Vec<Result<Step, String>> {
+        let backend = &mut self.backend;
+        let mut states: Vec<_> = self.running.iter_mut().map(Running::state_mut).collect();
+        match guarded(|| backend.step(&mut states)) {
+            Ok(steps) => steps.into_iter().map(Ok).collect(),
+            Err(message) if states.len() == 1 => vec![Err(message)],
+            Err(message) => {
+                tracing::warn!(message, "the engine failed in a shared forward; each generation gets its own");
+                let alone = |state| {
+                    self.shared.beat();
+                    guarded(|| backend.step(&mut [state])).map(|steps| steps.into_iter().next().unwrap_or_default())
+                };
+                states.into_iter().map(alone).collect()
+            }
         }
     }
 }
 
-/// A panic of the engine becomes the error of one generation: its state is dropped and nothing else was touched.
+/// A panic of the engine becomes an error.
 fn guarded<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| Err(format!("the engine panicked: {}", words(&*panic))))
 }

@@ -7,7 +7,7 @@ use cllm_server::{ServeError, engine::load};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Server, chat, chat_text, completion, completion_text};
+use crate::support::{Server, chat, chat_text, completion, completion_text, eventually};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -141,6 +141,33 @@ async fn requests_at_the_same_time_get_the_answers_that_they_get_alone() {
 }
 
 #[tokio::test]
+async fn a_tight_memory_changes_no_answer() {
+    // a MiB has room for 42 pages of 64 tokens of this model, four answers need 4 x 16
+    let extra = ["--max-concurrent-requests=4", "--kv-cache-mib=1"];
+    let server = serve_random_with(&config(2000), &extra).await.server;
+    let roomy = serve_random_with(&config(2000), &["--prefix-cache=false"]).await.server;
+    let bodies = PROMPTS[..4].iter().map(|prompt| completion(prompt.repeat(20), &json!({"max_tokens": 900})));
+    let bodies: Vec<Value> = bodies.collect();
+    let together = join_all(bodies.iter().map(|body| server.answer(COMPLETIONS, body))).await;
+    for (body, found) in bodies.iter().zip(&together) {
+        let expected = roomy.answer(COMPLETIONS, body).await;
+        assert_eq!((&found["choices"], &found["usage"]), (&expected["choices"], &expected["usage"]));
+    }
+    let count = async |server: &Server, name| server.metric(name, "").await as u64;
+    assert!(count(&server, "cllm_preemptions_total").await > 0);
+    assert_eq!(count(&roomy, "cllm_preemptions_total").await, 0);
+    assert_eq!(count(&roomy, "cllm_prefix_cache_hits_total").await, 0);
+    // once more, and again: all but the last token of the prompt, which finds the next
+    server.answer(COMPLETIONS, &bodies[0]).await;
+    let before = count(&server, "cllm_prefix_cache_hits_total").await;
+    assert_eq!(server.answer(COMPLETIONS, &bodies[0]).await["choices"], together[0]["choices"]);
+    let hits = count(&server, "cllm_prefix_cache_hits_total").await - before;
+    assert_eq!(hits, together[0]["usage"]["prompt_tokens"].as_u64().unwrap() - 1);
+    let is_free = async || server.metric("cllm_kv_cache_usage_ratio", "").await < 1e-9;
+    eventually("what is remembered counts as free", is_free).await;
+}
+
+#[tokio::test]
 async fn a_stop_string_cuts_the_answer_where_it_is() {
     let Served { server, .. } = serve_random(&[]).await;
     for prompt in PROMPTS {
@@ -236,9 +263,12 @@ async fn what_cannot_be_served_is_said_in_a_sentence() {
     let weights = torn.path().join("model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    let long = tempfile::tempdir().unwrap();
+    random_checkpoint(long.path(), &config(20_000), 7).unwrap();
     let nowhere = good.path().join("nowhere");
     for (folder, extra, named) in [
         (good.path(), "--context-length=193", "193"),
+        (long.path(), "--kv-cache-mib=1", "--kv-cache-mib is 1"),
         (torn.path(), "--lookup=true", "model.safetensors"),
         (nowhere.as_path(), "--lookup=true", "nowhere"),
     ] {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use cllm_server::backend::{
-    Backend, ChatMessage, Description, Finish, FinishReason, Forwards, LoadedModel, Sampling, Step, Text,
+    Backend, ChatMessage, Description, Finish, FinishReason, Forwards, KvMemory, LoadedModel, Sampling, Step, Text,
 };
 
 /// Tokens of a decode forward.
@@ -95,6 +95,22 @@ impl Script {
     }
 }
 
+impl Scripted {
+    fn step_one(&self, script: &mut Script) -> Step {
+        if script.given == 0 {
+            return script.take(1);
+        }
+        script.forwards.decode += 1;
+        script.forwards.drafted += PER_FORWARD as u64;
+        if !script.is(HOLD) {
+            return script.take(PER_FORWARD);
+        }
+        let released = self.released.load(Ordering::Relaxed);
+        let finish = released.then(|| Finish { reason: FinishReason::Stop, tail: String::new() });
+        Step { pieces: vec!["x".to_owned()], finish }
+    }
+}
+
 impl Backend for Scripted {
     type Generation = Script;
 
@@ -105,23 +121,22 @@ impl Backend for Scripted {
         if script.is(FAIL_AT_START) { Err("as scripted".to_owned()) } else { Ok(script) }
     }
 
-    fn step(&mut self, script: &mut Script) -> Result<Step, String> {
-        if script.given == 0 {
-            return Ok(script.take(1));
-        }
-        script.forwards.decode += 1;
-        script.forwards.drafted += PER_FORWARD as u64;
-        assert!(!script.is(PANIC), "as scripted");
-        if script.is(FAIL) {
+    fn step(&mut self, scripts: &mut [&mut Script]) -> Result<Vec<Step>, String> {
+        let begun = || scripts.iter().filter(|script| script.given > 0);
+        assert!(!begun().any(|script| script.is(PANIC)), "as scripted");
+        if begun().any(|script| script.is(FAIL)) {
             return Err("as scripted".to_owned());
         }
-        if !script.is(HOLD) {
-            return Ok(script.take(PER_FORWARD));
+        if begun().any(|script| script.is(HOLD)) {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(1));
-        let released = self.released.load(Ordering::Relaxed);
-        let finish = released.then(|| Finish { reason: FinishReason::Stop, tail: String::new() });
-        Ok(Step { pieces: vec!["x".to_owned()], finish })
+        Ok(scripts.iter_mut().map(|script| self.step_one(script)).collect())
+    }
+
+    fn end(&mut self, _: &Script) {}
+
+    fn memory(&self) -> KvMemory {
+        KvMemory::default()
     }
 
     fn forwards(&self, script: &Script) -> Forwards {
