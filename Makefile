@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench bench-peers golden-logits gguf-golden smollm2 fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers golden-logits gguf-golden smollm2 fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -54,6 +54,12 @@ e2e-example: ## only the full example on a cluster, with the release images (nee
 
 bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 	cargo bench -p cllm-engine && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200
+
+soak: ## ten thousand requests to a server: its memory stays what it was
+	cargo test --release -p cllm-server --test server -- --ignored --nocapture memory
+
+exactness: ## fifty times as many cases of every law of the engine as `make test` tries (half an hour)
+	CLLM_CASES=50 cargo test --release -p cllm-engine
 
 bench-peers: build ## our decoding against llama.cpp on SmolLM2, into docs/benchmarks (builds llama.cpp once, some minutes)
 	bash benchmarks/peers/run.sh

@@ -129,13 +129,16 @@ pub struct BenchArguments {
     /// The most tokens generated for one prompt
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_new_tokens: u32,
+    /// Prompts that are decoded at the same time, in shared forwards; rates are those of all together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub concurrency: u32,
     /// Measure Jacobi with guesses from prompt lookup too
     #[arg(long)]
     pub lookup: bool,
     /// Write the measurement to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write the tokens to this file: a line {"prompt": [ids], "tokens": [ids]} for each prompt
+    /// Write the tokens to this file: a line {"prompt": [ids], "tokens": [ids], "arms": [what they took each]} for each prompt
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
     /// How the measurement is printed

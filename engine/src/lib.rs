@@ -18,7 +18,7 @@ pub mod tokenizer;
 pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 pub use decode::{
     DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, SamplingError, Sequence,
-    Statistics, Strategy, generate, generate_adaptively, generate_sampled, generate_with_trajectories, step_adaptively,
+    Statistics, Strategy, generate, generate_sampled, generate_with_trajectories,
 };
 pub use kernels::{InstructionSet, Storage};
 pub use model::{

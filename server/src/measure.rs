@@ -87,7 +87,7 @@ pub fn measure(
     let strategy = served.strategy;
     let mut ways = [Strategy::Autoregressive.into(), served.clone()];
     let mut decode = |prompt: &[u32], limit, turn| {
-        decode_in_turns(model, workspace, &mut ways, prompt, limit, turn).map_err(|error| error.to_string())
+        decode_in_turns(model, workspace, &mut ways, &[prompt], limit, turn).map_err(|error| error.to_string())
     };
     if let Some(first) = fitting.first() {
         decode(first, WARM_UP_TOKENS, 0)?;
@@ -98,8 +98,8 @@ pub fn measure(
         if turn > 0 && began.elapsed() > MOST_TIME {
             break;
         }
-        for (totals, generation) in totals.iter_mut().zip(decode(prompt, MOST_TOKENS, turn)?) {
-            totals.add(&generation.statistics, 0.0);
+        for (totals, generations) in totals.iter_mut().zip(decode(prompt, MOST_TOKENS, turn)?) {
+            generations.iter().for_each(|generation| totals.add(&generation.statistics, 0.0));
         }
     }
     let [_, learned] = ways;

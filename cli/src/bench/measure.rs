@@ -1,10 +1,10 @@
-//! The measurement: every prompt by every arm before the next prompt, the first arm changing from prompt to prompt.
+//! The measurement: every group of prompts by every arm before the next group, the first arm changing from group to group.
 
 use std::num::NonZeroUsize;
 
 use cllm_engine::compare::{CompareError, DecodeTotals, Way, decode_in_turns};
 use cllm_engine::decode::adaptive::Pace;
-use cllm_engine::{Model, Strategy, Workspace, forward_cost};
+use cllm_engine::{Generation, Model, Statistics, Strategy, Workspace, forward_cost};
 use serde::Serialize;
 
 use super::BenchError;
@@ -59,11 +59,22 @@ pub(super) struct Measurement {
     pub(super) answers: Vec<Answer>,
 }
 
-/// What was asked and what was answered, as token ids.
+/// What was asked and what was answered, as token ids, and what it took each arm.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
     prompt: Vec<u32>,
     tokens: Vec<u32>,
+    arms: Vec<ArmCost>,
+}
+
+/// What one answer took one arm.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ArmCost {
+    strategy: BenchStrategy,
+    block_size: u32,
+    decode_forwards: usize,
+    decode_seconds: f64,
 }
 
 /// Decodes all prompts by all arms; fails when an arm gives other tokens than the autoregressive one.
@@ -75,26 +86,37 @@ pub(super) fn measure(
     let mut arms = arms(&arguments.block_size, arguments.lookup);
     let mut ways: Vec<Way> = arms.iter().map(|arm| way(arm, model)).collect();
     let mut workspace = Workspace::new(model);
-    let mut decode = |prompt: &Prompt, turn: usize| {
+    let mut decode = |group: &[Prompt], turn: usize| {
+        let tokens: Vec<&[u32]> = group.iter().map(|prompt| &prompt.tokens[..]).collect();
         let limit = arguments.max_new_tokens as usize;
-        decode_in_turns(model, &mut workspace, &mut ways, &prompt.tokens, limit, turn)
-            .map_err(|error| failed(arguments, prompt, error))
+        decode_in_turns(model, &mut workspace, &mut ways, &tokens, limit, turn)
+            .map_err(|error| failed(arguments, group, error))
     };
-    if let Some(first) = prompts.first() {
+    let groups = prompts.chunks(arguments.concurrency as usize);
+    if let Some(first) = groups.clone().next() {
         // the first of all pays for cold caches and scratch memory
         decode(first, 0)?;
     }
     let mut answers = Vec::with_capacity(prompts.len());
-    for (turn, prompt) in prompts.iter().enumerate() {
-        let generations = decode(prompt, turn)?;
-        for (arm, generation) in arms.iter_mut().zip(&generations) {
-            arm.totals.add(&generation.statistics, prompt.tokenization_seconds);
+    for (turn, group) in groups.enumerate() {
+        let mut generations = decode(group, turn)?;
+        for (index, prompt) in group.iter().enumerate() {
+            let mut costs = Vec::with_capacity(arms.len());
+            for (arm, generations) in arms.iter_mut().zip(&generations) {
+                arm.totals.add(&generations[index].statistics, prompt.tokenization_seconds);
+                costs.push(cost(arm, &generations[index]));
+            }
+            let tokens = std::mem::take(&mut generations[0][index].tokens);
+            answers.push(Answer { prompt: prompt.tokens.clone(), tokens, arms: costs });
         }
-        let first = generations.into_iter().next();
-        answers.extend(first.map(|generation| Answer { prompt: prompt.tokens.clone(), tokens: generation.tokens }));
     }
     let costs = forward_cost(model, &with_one(&arguments.block_size), COST_REPETITIONS);
     Ok(Measurement { prompts: prompts.len() as u64, arms, costs, answers })
+}
+
+fn cost(arm: &ArmTotals, generation: &Generation) -> ArmCost {
+    let Statistics { decode_forwards, decode_seconds, .. } = generation.statistics;
+    ArmCost { strategy: arm.strategy, block_size: arm.block_size, decode_forwards, decode_seconds }
 }
 
 /// Every cost is told against that of one row.
@@ -105,8 +127,9 @@ fn with_one(block_sizes: &[u32]) -> Vec<usize> {
     rows
 }
 
-fn failed(arguments: &BenchArguments, prompt: &Prompt, source: CompareError) -> BenchError {
-    BenchError::Decode { path: arguments.prompts.clone(), line: prompt.line, source }
+fn failed(arguments: &BenchArguments, group: &[Prompt], source: CompareError) -> BenchError {
+    let line = group.first().map_or(0, |prompt| prompt.line);
+    BenchError::Decode { path: arguments.prompts.clone(), line, source }
 }
 
 fn arms(block_sizes: &[u32], lookup: bool) -> Vec<ArmTotals> {

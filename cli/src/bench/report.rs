@@ -69,7 +69,7 @@ fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompt
         instruction_set: hardware.instruction_set.to_owned(),
         dtype: hardware.storage.clone(),
         cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
-        concurrency: 1,
+        concurrency: arguments.concurrency,
         block_size: arguments.block_size.iter().copied().max().unwrap_or(1),
         max_new_tokens: arguments.max_new_tokens,
         dataset: arguments.prompts.display().to_string(),
@@ -106,7 +106,7 @@ pub(super) fn describe(report: &BenchReport) -> String {
     let conditions = &report.conditions;
     format!(
         "{}\n\nRatios are against autoregressive decoding of the same checkpoint ({} parameters, {}), same run, prompt by \
-         prompt in turns; all arms gave the same tokens.\n{} prompts of {}, at most {} tokens each, one at a time: {}, {} threads, \
+         prompt in turns; all arms gave the same tokens.\n{} prompts of {}, at most {} tokens each, {} at a time: {}, {} threads, \
          {}, {}.",
         table(report),
         report.checkpoint.parameters,
@@ -114,6 +114,7 @@ pub(super) fn describe(report: &BenchReport) -> String {
         conditions.prompts,
         conditions.dataset,
         conditions.max_new_tokens,
+        conditions.concurrency,
         conditions.hardware,
         conditions.threads,
         conditions.instruction_set,

@@ -10,7 +10,7 @@ mod prefixes;
 use std::time::Instant;
 
 use crate::decode::adaptive::{Pace, TextPace, Turn};
-use crate::decode::{DecodeError, DecodeOptions, FinishReason, Sampling, Sequence, Statistics};
+use crate::decode::{DecodeError, DecodeOptions, FinishReason, Generation, Sampling, Sequence, Statistics};
 use crate::model::{ForwardError, KvPool, Model, PAGE, Segment, Workspace};
 use plan::{Need, most_rows, share};
 use prefixes::Prefixes;
@@ -61,6 +61,18 @@ impl Text {
         self.sequence.tokens()
     }
 
+    /// Whether its prompt is computed.
+    pub fn is_prefilled(&self) -> bool {
+        self.sequence.is_prefilled()
+    }
+
+    /// The whole of it; none while it has not ended.
+    pub fn into_generation(self) -> Option<Generation> {
+        let finish_reason = self.finish_reason()?;
+        let (tokens, statistics) = self.sequence.into_parts();
+        Some(Generation { tokens, finish_reason, statistics })
+    }
+
     /// Why it ended; none while it has not.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.sequence.finish_reason()
@@ -92,6 +104,11 @@ impl Batch {
     /// What it did so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What it learned about rows.
+    pub fn into_pace(self) -> Option<Pace> {
+        self.options.pace
     }
 
     /// The memory that its texts share.

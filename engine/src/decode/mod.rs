@@ -11,7 +11,6 @@ mod statistics;
 mod trajectory;
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
 use thiserror::Error;
 
@@ -21,7 +20,6 @@ pub use statistics::Statistics;
 pub use trajectory::{JacobiTrajectory, generate_with_trajectories};
 
 use crate::model::{ForwardError, Model, Workspace};
-use adaptive::{Pace, TextPace, Turn};
 
 /// How tokens are found. It decides how many forwards they take, never which they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,58 +124,14 @@ pub fn generate_sampled(
     options: DecodeOptions,
     sampling: Sampling,
 ) -> Result<Generation, DecodeError> {
-    to_the_end(Sequence::start_sampled(model, prompt, options, sampling)?, |sequence| {
-        sequence.step(model, workspace).map(|_| ())
-    })
-}
-
-fn to_the_end(
-    mut sequence: Sequence,
-    mut step: impl FnMut(&mut Sequence) -> Result<(), DecodeError>,
-) -> Result<Generation, DecodeError> {
+    let mut sequence = Sequence::start_sampled(model, prompt, options, sampling)?;
     loop {
-        step(&mut sequence)?;
+        sequence.step(model, workspace)?;
         if let Some(finish_reason) = sequence.finish_reason() {
             let (tokens, statistics) = sequence.into_parts();
             return Ok(Generation { tokens, finish_reason, statistics });
         }
     }
-}
-
-/// [`generate_sampled`] with as many rows in each forward as pay, at most those of the strategy.
-pub fn generate_adaptively(
-    model: &Model,
-    workspace: &mut Workspace,
-    prompt: &[u32],
-    options: DecodeOptions,
-    sampling: Sampling,
-    pace: &mut Pace,
-) -> Result<Generation, DecodeError> {
-    let mut text = TextPace::default();
-    to_the_end(Sequence::start_sampled(model, prompt, options, sampling)?, |sequence| {
-        step_adaptively(model, workspace, sequence, pace, &mut text).map(|_| ())
-    })
-}
-
-/// One step of a text with as many rows as pay. Returns the rows.
-pub fn step_adaptively(
-    model: &Model,
-    workspace: &mut Workspace,
-    sequence: &mut Sequence,
-    pace: &mut Pace,
-    text: &mut TextPace,
-) -> Result<usize, DecodeError> {
-    if !sequence.is_prefilled() {
-        sequence.step(model, workspace)?;
-        return Ok(1);
-    }
-    let (limit, context) = (sequence.rows_limit(), sequence.context());
-    let rows = pace.rows(&mut [Turn { pace: text, limit, context }])[0];
-    let begin = Instant::now();
-    let emitted = sequence.step_with(model, workspace, rows)?.len();
-    pace.took(rows, rows * context, begin.elapsed().as_secs_f64());
-    pace.emitted(text, rows, emitted);
-    Ok(rows)
 }
 
 /// Refuses a prompt that cannot be decoded. Returns the most tokens that can be generated.

@@ -195,7 +195,7 @@ impl Sequence {
         &self.statistics
     }
 
-    pub(super) fn into_parts(mut self) -> (Vec<u32>, Statistics) {
+    pub(crate) fn into_parts(mut self) -> (Vec<u32>, Statistics) {
         (self.known.split_off(self.prompt_tokens), self.statistics)
     }
 

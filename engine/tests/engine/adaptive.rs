@@ -3,14 +3,28 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use cllm_engine::batch::{Batch, BatchOptions};
 use cllm_engine::decode::adaptive::{CostCurve, Pace};
 use cllm_engine::{
-    DecodeOptions, InstructionSet, ModelConfig, Sampling, Strategy as Decoding, Workspace, forward_cost_within,
-    generate_adaptively, generate_sampled,
+    DecodeOptions, Generation, InstructionSet, KvPool, Model, ModelConfig, Sampling, Strategy as Decoding, Workspace,
+    forward_cost_within, generate_sampled,
 };
 use proptest::prelude::*;
 
-use crate::support::{config, model};
+use crate::support::{cases, config, model};
+
+/// One text of a batch whose forwards have as many rows as pay.
+fn adaptively(model: &Model, prompt: &[u32], block_size: usize, sampling: Sampling, pace: &mut Pace) -> Generation {
+    let batch_options = BatchOptions { pace: Some(pace.clone()), prefix_cache: false };
+    let mut batch = Batch::new(KvPool::unbounded(model), batch_options);
+    let mut text = batch.start(model, prompt, options(jacobi(block_size)), sampling).unwrap();
+    let mut workspace = Workspace::new(model);
+    while text.finish_reason().is_none() {
+        batch.step(model, &mut workspace, &mut [&mut text]).unwrap();
+    }
+    *pace = batch.into_pace().unwrap();
+    text.into_generation().unwrap()
+}
 
 fn options(strategy: Decoding) -> DecodeOptions {
     DecodeOptions { strategy, max_new_tokens: 80, stop_at_eos: false }
@@ -21,7 +35,7 @@ fn jacobi(block_size: usize) -> Decoding {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn texts_are_those_of_autoregressive_decoding(
@@ -39,9 +53,8 @@ proptest! {
         for prompt in &prompts {
             let reference =
                 generate_sampled(&model, &mut workspace, prompt, options(Decoding::Autoregressive), sampling.clone());
-            let options = options(jacobi(limit));
-            let found = generate_adaptively(&model, &mut workspace, prompt, options, sampling.clone(), &mut pace);
-            prop_assert_eq!(found.unwrap().tokens, reference.unwrap().tokens);
+            let found = adaptively(&model, prompt, limit, sampling.clone(), &mut pace);
+            prop_assert_eq!(found.tokens, reference.unwrap().tokens);
         }
     }
 }
@@ -52,17 +65,9 @@ fn free_rows_are_used_and_dear_ones_are_not() {
     let model = model(&config, 11, 1, InstructionSet::detect());
     let tokens_per_forward = |seconds: fn(usize) -> f64| {
         let mut pace = Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, seconds(rows))), 0.0).unwrap());
-        let mut workspace = Workspace::new(&model);
-        let texts: Vec<f64> = (0..12)
-            .map(|start| {
-                let sampling = Sampling::default();
-                let options = options(jacobi(16));
-                generate_adaptively(&model, &mut workspace, &[start, 3], options, sampling, &mut pace)
-                    .unwrap()
-                    .statistics
-                    .tokens_per_forward()
-            })
-            .collect();
+        let rate =
+            |start| adaptively(&model, &[start, 3], 16, Sampling::default(), &mut pace).statistics.tokens_per_forward();
+        let texts: Vec<f64> = (0..12).map(rate).collect();
         texts.iter().sum::<f64>() / texts.len() as f64
     };
     let (free, dear) = (tokens_per_forward(|_| 1.0), tokens_per_forward(|rows| (rows * rows) as f64));

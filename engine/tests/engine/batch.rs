@@ -5,14 +5,14 @@ use std::num::NonZeroUsize;
 use cllm_engine::batch::{Batch, BatchOptions, Text};
 use cllm_engine::decode::adaptive::{CostCurve, Pace};
 use cllm_engine::{
-    DecodeError, DecodeOptions, FinishReason, ForwardError, InstructionSet, KvPool, Model, ModelConfig, Sampling,
-    Strategy as Decoding, Workspace, generate_sampled,
+    Checkpoint, ComputeOptions, DecodeError, DecodeOptions, FinishReason, ForwardError, InstructionSet, KvPool, Model,
+    ModelConfig, Sampling, Storage, Strategy as Decoding, Workspace, generate_sampled,
 };
 use proptest::prelude::*;
 
 use crate::exactness::configs;
 use crate::sampling::samplings;
-use crate::support::{config, instruction_sets, model};
+use crate::support::{cases, config, folder, instruction_sets, model};
 
 /// Positions of a page of the KV memory.
 const PAGE: usize = 64;
@@ -98,12 +98,23 @@ fn alone(model: &Model, request: &Request) -> (Vec<u32>, Option<FinishReason>) {
     (generation.tokens, Some(generation.finish_reason))
 }
 
+/// Every layer has whole blocks of inputs, as quantised storages need.
+fn whole_blocks(config: ModelConfig) -> ModelConfig {
+    let whole = |size: usize| size.next_multiple_of(32);
+    ModelConfig {
+        hidden_size: whole(config.hidden_size),
+        intermediate_size: whole(config.intermediate_size),
+        head_dim: whole(config.head_dim),
+        ..config
+    }
+}
+
 fn pace() -> Pace {
     Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, 10.0 + rows as f64)), 0.0).unwrap())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(160))]
 
     #[test]
     fn texts_do_not_depend_on_their_company(
@@ -116,9 +127,14 @@ proptest! {
         pages in 4_usize..10,
         adaptive: bool,
         prefix_cache: bool,
+        storage in prop::option::of(prop::sample::select(Storage::ALL.to_vec())),
     ) {
+        let config = if storage.is_some() { whole_blocks(config) } else { config };
+        let folder = folder(&config, seed);
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
         for set in instruction_sets() {
-            let model = model(&config, seed, threads, set);
+            let options = ComputeOptions { threads, instruction_set: Some(set), storage };
+            let model = Model::load(&checkpoint, options).unwrap();
             let options = BatchOptions { pace: adaptive.then(pace), prefix_cache };
             let mut batch = Batch::new(KvPool::new(&model, pages * PAGE), options);
             for turn in ["first", "again"] {

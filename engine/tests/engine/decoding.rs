@@ -9,7 +9,7 @@ use cllm_engine::{
 };
 use proptest::prelude::*;
 
-use crate::support::{config, model};
+use crate::support::{cases, config, model};
 
 fn jacobi(block_size: usize, lookup: bool) -> Decoding {
     Decoding::Jacobi { block_size: NonZeroUsize::new(block_size).unwrap(), lookup }
@@ -26,7 +26,7 @@ fn repetitive_model() -> Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn statistics_add_up(

@@ -10,7 +10,7 @@ use cllm_engine::{
 };
 use proptest::prelude::*;
 
-use crate::support::{config, instruction_sets, model};
+use crate::support::{cases, config, instruction_sets, model};
 
 /// Shapes of models: grouped heads, tied or not, sizes on and off multiples of vectors and panels.
 pub(crate) fn configs() -> impl Strategy<Value = ModelConfig> {
@@ -86,7 +86,7 @@ fn logits(model: &Model, tokens: &[u32], groups: &[usize]) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn jacobi_gives_the_tokens_of_autoregressive_decoding(

@@ -8,7 +8,7 @@ use cllm_engine::{
 };
 use proptest::prelude::*;
 
-use crate::support::{config, instruction_sets, model};
+use crate::support::{cases, config, instruction_sets, model};
 
 const VOCABULARY: usize = 40;
 
@@ -42,7 +42,7 @@ fn decode(model: &Model, prompt: &[u32], strategy: Decoding, sampling: &Sampling
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn jacobi_draws_the_tokens_of_autoregressive_decoding(

@@ -8,7 +8,7 @@ use cllm_engine::{
 };
 use proptest::prelude::*;
 
-use crate::support::{config, folder, instruction_sets};
+use crate::support::{cases, config, folder, instruction_sets};
 
 /// Every layer has whole blocks of inputs.
 fn whole_blocks() -> ModelConfig {
@@ -25,7 +25,7 @@ fn decode(model: &Model, prompt: &[u32], strategy: Decoding) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn jacobi_gives_the_tokens_of_autoregressive_decoding_in_every_storage(

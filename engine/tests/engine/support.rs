@@ -3,6 +3,7 @@
 use cllm_engine::checkpoint::{EosTokenIds, Family, LayerType, RopeScaling, SlidingWindow};
 use cllm_engine::random::random_checkpoint;
 use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig};
+use proptest::prelude::ProptestConfig;
 use tempfile::TempDir;
 
 /// A configuration with everything small and uneven, so that no size is a multiple of a vector by accident.
@@ -63,6 +64,12 @@ pub(crate) fn families() -> Vec<ModelConfig> {
             ..config()
         },
     ]
+}
+
+/// So many cases of a property, or `CLLM_CASES` times as many (`make exactness`). Failures are not kept in files.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    let factor = std::env::var("CLLM_CASES").map_or(1, |factor| factor.parse().unwrap());
+    ProptestConfig { cases: cases * factor, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A folder with a random checkpoint.

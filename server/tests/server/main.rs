@@ -8,6 +8,7 @@ mod engine;
 mod errors;
 mod gates;
 mod lifecycle;
+mod memory;
 mod process;
 mod sampling;
 mod scripted;

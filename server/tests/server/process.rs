@@ -19,7 +19,7 @@ use crate::{
     support::{completion, eventually},
 };
 
-fn command(model: &Path) -> Command {
+pub(crate) fn command(model: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cllm-server"));
     command.arg(format!("--model={}", model.display()));
     command.args(["--served-name=scripted/model", "--http-port=0", "--metrics-port=0", "--threads=1"]);
@@ -27,14 +27,14 @@ fn command(model: &Path) -> Command {
     command
 }
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    http: String,
+    pub(crate) http: String,
     log: Lines<BufReader<ChildStderr>>,
 }
 
 impl Process {
-    async fn start(mut command: Command) -> Self {
+    pub(crate) async fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         while let Some(line) = log.next_line().await.unwrap() {
@@ -46,13 +46,17 @@ impl Process {
         panic!("it never listened");
     }
 
-    async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let url = format!("{}/readyz", self.http);
         eventually("ready", async || reqwest::get(&url).await.unwrap().status() == 200).await;
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        let id = i32::try_from(self.id()).unwrap();
         kill(Pid::from_raw(id), signal).unwrap();
     }
 
