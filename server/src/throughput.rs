@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 /// The length of the window.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// What one forward gave. Times are since any fixed moment and never go back.
+/// Forwards that end within so much time are remembered as one: memory does not grow with their number.
+const GRAIN: Duration = Duration::from_millis(50);
+
+/// What one forward gave, or a few. Times are since any fixed moment and never go back.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// When it was done.
@@ -42,7 +45,16 @@ impl Throughput {
         while self.samples.front().is_some_and(|first| first.at < oldest) {
             self.samples.pop_front();
         }
-        self.samples.push_back(sample);
+        let grain = |at: Duration| at.as_nanos() / GRAIN.as_nanos();
+        match self.samples.back_mut() {
+            Some(last) if grain(last.at) == grain(sample.at) => {
+                last.at = sample.at;
+                last.took += sample.took;
+                last.tokens += sample.tokens;
+                last.forwards += sample.forwards;
+            }
+            _ => self.samples.push_back(sample),
+        }
     }
 
     /// Tokens per second over the window that ends now, idle time included: a load, which is 0 at rest. Since a server that
@@ -83,6 +95,21 @@ mod tests {
             throughput.record(Sample { at: seconds(at), took: seconds(took), tokens, forwards });
         }
         throughput
+    }
+
+    #[test]
+    fn many_forwards_take_no_more_memory_than_some() {
+        let mut throughput = Throughput::default();
+        for forward in 0..100_000 {
+            let at = seconds(f64::from(forward) * 1e-3);
+            throughput.record(Sample { at, took: seconds(1e-3), tokens: 3, forwards: 1 });
+        }
+        assert!(throughput.samples.len() <= 202, "{} samples", throughput.samples.len());
+        let now = throughput.tokens_per_second(seconds(100.0));
+        assert!((now - 3000.0).abs() < 30.0, "{now}");
+        let delivered = throughput.delivered().unwrap();
+        assert!((delivered.tokens_per_second - 3000.0).abs() < 1e-6, "{delivered:?}");
+        assert_eq!(delivered.at, seconds(99.999));
     }
 
     #[test]

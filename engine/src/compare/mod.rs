@@ -58,7 +58,7 @@ impl Way {
                 batch.step(model, workspace, &mut left)?;
             }
         };
-        let prefill = seconds_until(|text| text.is_prefilled())?;
+        let prefill = seconds_until(Text::is_prefilled)?;
         let decode = seconds_until(|text| text.finish_reason().is_some())?;
         self.pace = batch.into_pace();
         let share = |mut generation: Generation| {

@@ -63,6 +63,7 @@ async fn ten_thousand_requests_take_no_more_memory_than_one_thousand() {
     let early = status(&process, "VmRSS");
     for seed in 2..=10 {
         ask(&process, 1_000, seed).await;
+        println!("after {seed},000 requests {} bytes", status(&process, "VmRSS"));
     }
     let late = status(&process, "VmRSS");
     let ratio = late as f64 / early as f64;
