@@ -135,7 +135,7 @@ pub struct BenchArguments {
     /// Write the measurement to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write the tokens to this file: a line {"prompt": [ids], "tokens": [ids]} for each prompt
+    /// Write the tokens to this file: a line {"prompt": [ids], "tokens": [ids], "arms": [what they took each]} for each prompt
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
     /// How the measurement is printed

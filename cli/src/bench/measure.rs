@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use cllm_engine::compare::{CompareError, DecodeTotals, Way, decode_in_turns};
 use cllm_engine::decode::adaptive::Pace;
-use cllm_engine::{Model, Strategy, Workspace, forward_cost};
+use cllm_engine::{Generation, Model, Statistics, Strategy, Workspace, forward_cost};
 use serde::Serialize;
 
 use super::BenchError;
@@ -59,11 +59,22 @@ pub(super) struct Measurement {
     pub(super) answers: Vec<Answer>,
 }
 
-/// What was asked and what was answered, as token ids.
+/// What was asked and what was answered, as token ids, and what it took each arm.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
     prompt: Vec<u32>,
     tokens: Vec<u32>,
+    arms: Vec<ArmCost>,
+}
+
+/// What one answer took one arm.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ArmCost {
+    strategy: BenchStrategy,
+    block_size: u32,
+    decode_forwards: usize,
+    decode_seconds: f64,
 }
 
 /// Decodes all prompts by all arms; fails when an arm gives other tokens than the autoregressive one.
@@ -90,11 +101,17 @@ pub(super) fn measure(
         for (arm, generation) in arms.iter_mut().zip(&generations) {
             arm.totals.add(&generation.statistics, prompt.tokenization_seconds);
         }
+        let costs = arms.iter().zip(&generations).map(|(arm, generation)| cost(arm, generation)).collect();
         let first = generations.into_iter().next();
-        answers.extend(first.map(|generation| Answer { prompt: prompt.tokens.clone(), tokens: generation.tokens }));
+        answers.extend(first.map(|first| Answer { prompt: prompt.tokens.clone(), tokens: first.tokens, arms: costs }));
     }
     let costs = forward_cost(model, &with_one(&arguments.block_size), COST_REPETITIONS);
     Ok(Measurement { prompts: prompts.len() as u64, arms, costs, answers })
+}
+
+fn cost(arm: &ArmTotals, generation: &Generation) -> ArmCost {
+    let Statistics { decode_forwards, decode_seconds, .. } = generation.statistics;
+    ArmCost { strategy: arm.strategy, block_size: arm.block_size, decode_forwards, decode_seconds }
 }
 
 /// Every cost is told against that of one row.

@@ -99,7 +99,14 @@ fn the_tokens_of_every_prompt_can_be_written() {
         fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let lengths: Vec<usize> = answers.iter().map(|answer| answer["prompt"].as_array().unwrap().len()).collect();
     assert_eq!(lengths, [3, 9, 5], "the random model has a token for every byte");
-    assert!(answers.iter().all(|answer| (1..=12).contains(&answer["tokens"].as_array().unwrap().len())));
+    for answer in &answers {
+        let (length, arms) = (answer["tokens"].as_array().unwrap().len(), answer["arms"].as_array().unwrap());
+        assert!((1..=12).contains(&length));
+        assert_eq!((&arms[0]["strategy"], &arms[0]["blockSize"]), (&"Autoregressive".into(), &1.into()));
+        assert_eq!(arms[0]["decodeForwards"], length - 1, "the first token comes from the prompt");
+        assert!(arms.iter().all(|arm| arm["decodeForwards"].as_u64() <= arms[0]["decodeForwards"].as_u64()));
+        assert!(arms.iter().all(|arm| arm["decodeSeconds"].as_f64() >= Some(0.0)));
+    }
 }
 
 #[test]
