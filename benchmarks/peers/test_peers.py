@@ -4,6 +4,7 @@ import re
 import unittest
 import xml.etree.ElementTree
 
+import batches
 import figures
 import llama
 import own
@@ -51,6 +52,23 @@ class Figures(unittest.TestCase):
     def test_pairs_are_told_by_set(self):
         found = figures.paired(measured(False).rounds, own.ADAPTIVE, own.AUTOREGRESSIVE, ["chat", "chat", "code", "code"])
         self.assertEqual({name: entry["median"] for name, entry in found.items()}, {"chat": 2.0, "code": 1.0})
+
+
+class Batches(unittest.TestCase):
+    def test_a_group_counts_once(self):
+        answer = lambda own, adaptive: {"arms": [
+            {"strategy": "Autoregressive", "decodeSeconds": own}, {"strategy": "Jacobi", "decodeSeconds": 9.0},
+            {"strategy": "AdaptiveJacobiWithLookup", "decodeSeconds": adaptive}]}
+        self.assertEqual(batches.group_ratios([answer(2.0, 1.0)] * 3 + [answer(1.0, 1.0)] * 2, 3), [2.0, 1.0])
+
+    def test_the_page_has_a_row_for_each_set(self):
+        sizes = {size: {"median": 1.0, "low": 0.98, "high": 1.1} for size in batches.SIZES}
+        conditions = {"hardware": "a processor", "threads": 2, "instructionSet": "avx2", "maxNewTokens": 3}
+        found = {"command": "make it", "model": "a model", "conditions": conditions, "groups": 6,
+                 "adaptive_over_autoregressive": {"chat": sizes, "code": sizes}}
+        rows = [line for line in batches.page(found).splitlines() if line.startswith(("| chat", "| code"))]
+        self.assertEqual(rows[0], "| chat |" + " 1.00 (0.98 to 1.10) |" * len(batches.SIZES))
+        self.assertEqual(len(rows), 2)
 
 
 class Result(unittest.TestCase):
