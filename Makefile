@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench bench-peers golden-logits gguf-golden smollm2 fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench bench-peers beyond-cache golden-logits gguf-golden smollm2 fmt generate build images
 
 TEXT2SQL := examples/text2sql
 
@@ -57,6 +57,9 @@ bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 
 bench-peers: build ## our decoding against llama.cpp on SmolLM2, into docs/benchmarks (builds llama.cpp once, some minutes)
 	bash benchmarks/peers/run.sh
+
+beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (about an hour)
+	bash benchmarks/beyond-cache/run.sh
 
 golden-logits: ## make the small models of every family and transformers' logits again (tests of the engine)
 	bash engine/tests/golden/run.sh
