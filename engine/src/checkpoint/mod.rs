@@ -10,6 +10,7 @@ mod error;
 mod gguf;
 mod layout;
 mod mapped;
+mod rows;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use digest::digest;
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use gguf::{ExportDtype, GgufError, export_gguf};
+pub(crate) use tensors::StoredMatrix;
 pub use tensors::{TensorView, Tensors};
 
 use self::layout::Layout;
@@ -63,7 +65,7 @@ impl Checkpoint {
     }
 
     fn open_gguf(path: PathBuf) -> Result<Self, CheckpointError> {
-        let map = mapped::map(&path).map_err(CheckpointError::access(&path))?;
+        let map = mapped::Mapped::open(&path).map_err(CheckpointError::access(&path))?;
         let contents = gguf::read(&map).map_err(CheckpointError::gguf(&path))?;
         let config = ModelConfig::from_json(&contents.config.to_string())
             .map_err(|source| CheckpointError::Config { path: path.clone(), source })?;

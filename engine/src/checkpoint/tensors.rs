@@ -6,12 +6,13 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::gguf::{self, RowOrder};
-use super::{CheckpointError, Dtype, ModelConfig, mapped};
+use super::mapped::Mapped;
+use super::rows::Rows;
+use super::{CheckpointError, Dtype, ModelConfig};
 
 /// Blocks that are decoded at a time when values are checked.
 const CHECKED_BLOCKS: usize = 1024;
@@ -19,7 +20,7 @@ const CHECKED_BLOCKS: usize = 1024;
 /// All weights of a checkpoint, by name.
 #[derive(Debug)]
 pub struct Tensors {
-    files: Vec<(PathBuf, Mmap)>,
+    files: Vec<(PathBuf, Mapped)>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -48,6 +49,32 @@ impl TensorView<'_> {
     /// The elements as f32; exact for every supported type.
     pub fn to_f32(&self) -> Vec<f32> {
         self.dtype.to_f32(&self.bytes)
+    }
+}
+
+/// A weight that is read row by row, and not kept in memory: for weights that are larger than the memory that is left.
+#[derive(Clone, Copy)]
+pub(crate) struct StoredMatrix<'a> {
+    entry: &'a Entry,
+    file: &'a Mapped,
+}
+
+impl<'a> StoredMatrix<'a> {
+    /// How elements are stored.
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.entry.dtype
+    }
+
+    /// Elements of a row.
+    pub(crate) fn inputs(&self) -> usize {
+        self.entry.shape.last().copied().unwrap_or(0)
+    }
+
+    /// Its rows as they are stored, in the order of Hugging Face. Memory is given back behind them: see [`Rows`].
+    pub(crate) fn rows(&self) -> Rows<'a> {
+        let Entry { shape, bytes, order, .. } = self.entry;
+        let rows = shape.first().copied().unwrap_or(0).max(1);
+        Rows::new(self.file, bytes.clone(), bytes.len() / rows, *order)
     }
 }
 
@@ -81,7 +108,7 @@ impl Tensors {
     }
 
     /// The weights of a GGUF file that is mapped already.
-    pub(super) fn in_gguf(path: PathBuf, map: Mmap, tensors: Vec<gguf::Tensor>) -> Self {
+    pub(super) fn in_gguf(path: PathBuf, map: Mapped, tensors: Vec<gguf::Tensor>) -> Self {
         let entry =
             |gguf::Tensor { name, shape, dtype, bytes, order }| (name, Entry { file: 0, shape, dtype, bytes, order });
         Self { entries: tensors.into_iter().map(entry).collect(), files: vec![(path, map)] }
@@ -95,6 +122,12 @@ impl Tensors {
     /// The weight of this name.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
         self.entries.get(name).map(|entry| self.view(entry))
+    }
+
+    /// The matrix of this name, to be read row by row.
+    pub(crate) fn matrix(&self, name: &str) -> Option<StoredMatrix<'_>> {
+        let entry = self.entries.get(name)?;
+        Some(StoredMatrix { entry, file: &self.files[entry.file].1 })
     }
 
     /// Checks names, shapes and values against a configuration.
@@ -120,7 +153,7 @@ impl Tensors {
         if entry.shape != expected {
             return Err(CheckpointError::WrongShape { path, name, found: entry.shape.clone(), expected });
         }
-        match first_not_finite(&self.view(entry)) {
+        match first_not_finite(&StoredMatrix { entry, file: &self.files[entry.file].1 }) {
             Some((index, value)) => Err(CheckpointError::NotFinite { path, name, index, value }),
             None => Ok(()),
         }
@@ -140,7 +173,7 @@ impl Tensors {
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let map = mapped::map(&path).map_err(CheckpointError::access(&path))?;
+        let map = Mapped::open(&path).map_err(CheckpointError::access(&path))?;
         // `read_metadata` checks that sizes, offsets and the length of the file agree.
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| CheckpointError::corrupt(&path, e))?;
         let start = 8 + header;
@@ -184,8 +217,12 @@ fn check_shard_name(index: &Path, shard: &str) -> Result<(), CheckpointError> {
 }
 
 /// Decodes piece by piece: a weight may be larger than the memory that is left.
-fn first_not_finite(view: &TensorView<'_>) -> Option<(usize, f32)> {
-    let pieces = view.bytes.chunks(view.dtype.block_bytes() * CHECKED_BLOCKS);
-    let values = pieces.flat_map(|piece| view.dtype.to_f32(piece));
+fn first_not_finite(matrix: &StoredMatrix<'_>) -> Option<(usize, f32)> {
+    let Entry { bytes, dtype, order, .. } = matrix.entry;
+    let pieces = match order {
+        RowOrder::Plain => Rows::new(matrix.file, bytes.clone(), dtype.block_bytes() * CHECKED_BLOCKS, *order),
+        RowOrder::Interleaved { .. } => matrix.rows(),
+    };
+    let values = pieces.flat_map(|piece| dtype.to_f32(piece));
     values.enumerate().find(|(_, value)| !value.is_finite())
 }

@@ -4,43 +4,26 @@
 
 use super::InstructionSet;
 use super::instruction_set::dispatch;
-use super::lanes::{LANES, Lanes};
+use super::lanes::Lanes;
 
 /// Values that share a scale: those of a block of the quantised storages.
 pub(super) const BLOCK: usize = 32;
 /// Values of a quad.
 const QUAD: usize = 4;
 
-/// Four neighbouring values, in the forms that instruction sets multiply.
+/// Four neighbouring values.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(4))]
 pub(super) struct Quad {
     pub(super) bytes: [i8; QUAD],
-    /// Values 0 and 2, then 1 and 3.
-    pairs: [[i16; 2]; 2],
 }
 
 impl Quad {
+    /// The values as one number, the first in its lowest byte.
     #[inline(always)]
-    pub(super) fn new(bytes: [i8; QUAD]) -> Self {
-        let [a, b, c, d] = bytes.map(i16::from);
-        Self { bytes, pairs: [[a, c], [b, d]] }
-    }
-
-    /// Values 0 and 2, of sixteen bits each.
-    #[inline(always)]
-    pub(super) fn even(&self) -> i32 {
-        Self::joined(self.pairs[0])
-    }
-
-    /// Values 1 and 3.
-    #[inline(always)]
-    pub(super) fn odd(&self) -> i32 {
-        Self::joined(self.pairs[1])
-    }
-
-    #[inline(always)]
-    fn joined([low, high]: [i16; 2]) -> i32 {
-        i32::from(high) << 16 | i32::from(low as u16)
+    pub(super) fn packed(&self) -> i32 {
+        let [a, b, c, d] = self.bytes;
+        i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
     }
 }
 
@@ -71,28 +54,27 @@ fn quantize_block(values: &[f32; BLOCK]) -> ActivationBlock {
     const ROUND: f32 = 12_582_912.0;
     let largest = largest_magnitude(values);
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let integers = values.map(|value| (value * inverse + ROUND).to_bits() as i8);
-    let mut block = ActivationBlock {
-        scale: largest / 127.0,
-        sum: integers.iter().map(|&x| i32::from(x)).sum(),
-        ..Default::default()
-    };
+    let mut block = ActivationBlock { scale: largest / 127.0, ..Default::default() };
+    // plain loops: what `map` is given would not be compiled for the instruction set
+    let mut integers = [0_i8; BLOCK];
+    for i in 0..BLOCK {
+        integers[i] = (values[i] * inverse + ROUND).to_bits() as i8;
+        block.sum += i32::from(integers[i]);
+    }
     for (quad, bytes) in block.quads.iter_mut().zip(integers.as_chunks().0) {
-        *quad = Quad::new(*bytes);
+        quad.bytes = *bytes;
     }
     block
 }
 
+/// Compared as integers, which order magnitudes as numbers do, in any order and without branches.
 #[inline(always)]
 fn largest_magnitude(values: &[f32; BLOCK]) -> f32 {
-    let mut largest = [0.0_f32; LANES];
-    for half in values.as_chunks::<LANES>().0 {
-        for lane in 0..LANES {
-            let magnitude = half[lane].abs();
-            largest[lane] = if magnitude > largest[lane] { magnitude } else { largest[lane] };
-        }
+    let mut largest = 0;
+    for i in 0..BLOCK {
+        largest = largest.max(values[i].abs().to_bits());
     }
-    largest.into_iter().fold(0.0, |a, b| if b > a { b } else { a })
+    f32::from_bits(largest)
 }
 
 #[cfg(test)]
@@ -114,10 +96,6 @@ mod tests {
                     assert!((found - value).abs() <= block.scale * 0.501, "{set}: {value} became {found}");
                 }
                 assert_eq!(block.sum, integers.iter().map(|&x| i32::from(x)).sum::<i32>());
-                for quad in &block.quads {
-                    let [a, b, c, d] = quad.bytes.map(|byte| i32::from(i16::from(byte) as u16));
-                    assert_eq!([quad.even(), quad.odd()], [c << 16 | a, d << 16 | b]);
-                }
             }
             assert_eq!(blocks[0].scale.to_bits(), 0, "zeros need no scale");
         }

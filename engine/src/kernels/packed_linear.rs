@@ -119,6 +119,17 @@ impl PackedLinear {
         }
     }
 
+    /// Bytes of memory that its weights take.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.weights {
+            Weights::F32(blocks) => size_of_val(&blocks[..]),
+            Weights::Bf16(blocks) => size_of_val(&blocks[..]),
+            Weights::Q8_0(blocks) => size_of_val(&blocks[..]),
+            Weights::Q4_0(blocks) => size_of_val(&blocks[..]),
+            Weights::Q4_1(blocks) => size_of_val(&blocks[..]),
+        }
+    }
+
     /// `output[rows, outputs] = input[rows, inputs] · weightsᵀ`.
     pub(crate) fn set(&self, compute: Compute<'_>, input: &[f32], output: &mut [f32]) {
         self.run(compute, input, output, Finish::Set);
@@ -278,7 +289,7 @@ impl Product<'_> {
         let mut panel = panels.start;
         while panel < panels.end {
             let group = panel..panels.end.min(panel + GROUP);
-            let mut tiles = self.rows.div_ceil(B::Activation::tile_rows::<L>());
+            let mut tiles = self.rows.div_ceil(B::Activation::tile_rows::<L>().min(B::MOST_ROWS));
             let mut row = 0;
             while row < self.rows {
                 let height = (self.rows - row).div_ceil(tiles);
@@ -341,9 +352,9 @@ impl Product<'_> {
         let rows = &rows[row * blocks..(row + ROWS) * blocks];
         let panels = &weights[first * B::STRIPS * blocks..(first + PANELS) * B::STRIPS * blocks];
         let sums = multiply::<L, B, ROWS, PANELS>(blocks, rows, panels);
-        for (panel, sums) in (first..).zip(sums) {
+        for (panel, sums) in (first..).zip(&sums) {
             for (row, sums) in (row..).zip(sums) {
-                self.finish(row, panel, sums);
+                self.finish(row, panel, *sums);
             }
         }
     }

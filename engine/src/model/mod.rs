@@ -152,6 +152,13 @@ impl Model {
         storages
     }
 
+    /// Bytes of memory that its packed weights take for as long as it lives.
+    pub fn weight_bytes(&self) -> u64 {
+        let ends = self.embedding.iter().chain([&self.lm_head]).map(PackedLinear::bytes).sum::<usize>();
+        let layers: usize = self.layers.iter().map(Layer::weight_bytes).sum();
+        (ends + layers + size_of_val(&self.norm[..])) as u64
+    }
+
     /// Copies the embedding of a token into a row.
     fn embed(&self, token: u32, row: &mut [f32]) {
         self.embedding.as_ref().unwrap_or(&self.lm_head).copy_weights(token as usize, row);
@@ -181,5 +188,12 @@ impl Layer {
             gate_up: weights.gated(&name("mlp.gate_proj.weight"), &name("mlp.up_proj.weight"))?,
             down: weights.stacked(&[&name("mlp.down_proj.weight")])?,
         })
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let matrices = [&self.qkv, &self.output, &self.gate_up, &self.down];
+        let norms = [&self.attention_norm, &self.query_norm, &self.key_norm, &self.mlp_norm];
+        let vectors = norms.into_iter().chain([&self.qkv_bias, &self.output_bias]);
+        matrices.map(PackedLinear::bytes).iter().sum::<usize>() + vectors.map(|of| size_of_val(&of[..])).sum::<usize>()
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::LoadError;
-use crate::checkpoint::{Checkpoint, Dtype, TensorView};
+use crate::checkpoint::{Checkpoint, Dtype, StoredMatrix};
 use crate::kernels::{PackedLinear, Storage};
 
 /// Reads the tensors of a checkpoint.
@@ -21,12 +21,13 @@ impl<'a> Weights<'a> {
 
     /// All values of a tensor.
     pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, LoadError> {
-        self.tensor(name).map(|tensor| tensor.to_f32())
+        let tensor = self.checkpoint.tensors().get(name);
+        tensor.map(|tensor| tensor.to_f32()).ok_or_else(|| LoadError::MissingTensor(name.to_owned()))
     }
 
     /// A layer of matrices that read the same input, one below the other.
     pub(super) fn stacked(&self, names: &[&str]) -> Result<PackedLinear, LoadError> {
-        let matrices = names.iter().map(|name| self.tensor(name)).collect::<Result<Vec<_>, _>>()?;
+        let matrices = names.iter().map(|name| self.matrix(name)).collect::<Result<Vec<_>, _>>()?;
         let storage = self.storage(names, &matrices)?;
         let rows = matrices.iter().flat_map(|matrix| rows(matrix, storage));
         Ok(PackedLinear::stacked(storage, inputs(&matrices), rows))
@@ -34,19 +35,19 @@ impl<'a> Weights<'a> {
 
     /// The first layer of a feed-forward network: gate and up.
     pub(super) fn gated(&self, gate: &str, up: &str) -> Result<PackedLinear, LoadError> {
-        let matrices = [self.tensor(gate)?, self.tensor(up)?];
+        let matrices = [self.matrix(gate)?, self.matrix(up)?];
         let storage = self.storage(&[gate, up], &matrices)?;
         let [gate, up] = matrices.each_ref().map(|matrix| rows(matrix, storage));
         Ok(PackedLinear::gated(storage, inputs(&matrices), gate, up))
     }
 
-    fn tensor(&self, name: &str) -> Result<TensorView<'a>, LoadError> {
-        self.checkpoint.tensors().get(name).ok_or_else(|| LoadError::MissingTensor(name.to_owned()))
+    fn matrix(&self, name: &str) -> Result<StoredMatrix<'a>, LoadError> {
+        self.checkpoint.tensors().matrix(name).ok_or_else(|| LoadError::MissingTensor(name.to_owned()))
     }
 
     /// Matrices of one layer share a storage: where the checkpoint gives them different ones, the widest of them.
-    fn storage(&self, names: &[&str], matrices: &[TensorView<'_>]) -> Result<Storage, LoadError> {
-        let widest = matrices.iter().map(|matrix| storage_of(matrix.dtype)).max().unwrap_or(Storage::F32);
+    fn storage(&self, names: &[&str], matrices: &[StoredMatrix<'_>]) -> Result<Storage, LoadError> {
+        let widest = matrices.iter().map(|matrix| storage_of(matrix.dtype())).max().unwrap_or(Storage::F32);
         let storage = self.storage.unwrap_or(widest);
         let inputs = inputs(matrices);
         if inputs.is_multiple_of(storage.block_len()) {
@@ -75,20 +76,15 @@ fn same_bytes(dtype: Dtype) -> Option<Storage> {
     }
 }
 
-fn inputs(matrices: &[TensorView<'_>]) -> usize {
-    matrices.first().and_then(|matrix| matrix.shape.last()).copied().unwrap_or(0)
+fn inputs(matrices: &[StoredMatrix<'_>]) -> usize {
+    matrices.first().map_or(0, StoredMatrix::inputs)
 }
 
 /// The rows of a matrix as `storage` writes them.
-fn rows<'a>(matrix: &'a TensorView<'_>, storage: Storage) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
-    let (dtype, shape) = (matrix.dtype, &matrix.shape[1..]);
-    let outputs = matrix.shape.first().copied().unwrap_or(0).max(1);
+fn rows<'a>(matrix: &StoredMatrix<'a>, storage: Storage) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
+    let dtype = matrix.dtype();
     let is_stored_so = same_bytes(dtype) == Some(storage);
-    matrix.bytes.chunks_exact(matrix.bytes.len() / outputs).map(move |bytes| {
-        if is_stored_so {
-            Cow::Borrowed(bytes)
-        } else {
-            Cow::Owned(storage.encode(&TensorView { shape, dtype, bytes: Cow::Borrowed(bytes) }.to_f32()))
-        }
+    matrix.rows().map(move |bytes| {
+        if is_stored_so { Cow::Borrowed(bytes) } else { Cow::Owned(storage.encode(&dtype.to_f32(bytes))) }
     })
 }

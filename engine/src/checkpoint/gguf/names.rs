@@ -81,30 +81,28 @@ impl RowOrder {
         }
     }
 
-    /// For each row of Hugging Face the row of the file.
-    fn sources(self, rows: usize) -> Vec<usize> {
-        let Self::Interleaved { heads } = self else { return (0..rows).collect() };
+    /// The row of the file that is this row, of so many, of Hugging Face.
+    pub(crate) fn source(self, row: usize, rows: usize) -> usize {
+        let Self::Interleaved { heads } = self else { return row };
         let width = rows / heads;
-        (0..rows)
-            .map(|row| {
-                let (head, within) = (row / width, row % width);
-                let (second, pair) = (within / (width / 2), within % (width / 2));
-                head * width + 2 * pair + second
-            })
-            .collect()
+        let (head, within) = (row / width, row % width);
+        let (second, pair) = (within / (width / 2), within % (width / 2));
+        head * width + 2 * pair + second
     }
 
     /// Rows in the order of Hugging Face, from those of a file.
     pub(crate) fn to_plain(self, bytes: &[u8], rows: usize) -> Vec<u8> {
         let width = bytes.len() / rows;
-        self.sources(rows).into_iter().flat_map(|row| &bytes[row * width..(row + 1) * width]).copied().collect()
+        let sources = (0..rows).map(|row| self.source(row, rows));
+        sources.flat_map(|row| &bytes[row * width..(row + 1) * width]).copied().collect()
     }
 
     /// Rows in the order of a file, from those of Hugging Face.
     pub(super) fn to_stored<T: Copy + Default>(self, values: &[T], rows: usize) -> Vec<T> {
         let width = values.len() / rows;
         let mut reordered = vec![T::default(); values.len()];
-        for (row, target) in self.sources(rows).into_iter().enumerate() {
+        for row in 0..rows {
+            let target = self.source(row, rows);
             reordered[target * width..(target + 1) * width].copy_from_slice(&values[row * width..(row + 1) * width]);
         }
         reordered

@@ -3,13 +3,14 @@
 //! Lanes in two registers of eight.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_ps,
-    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_mul_ps,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_srli_epi16,
+    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_xor_si256,
 };
 use std::mem::transmute;
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, NIBBLE_VECTORS};
 use crate::kernels::activations::Quad;
 
 // SAFETY of all methods: see the module above; arrays and vectors have the same bytes. (The load and store intrinsics check their
@@ -20,33 +21,17 @@ use crate::kernels::activations::Quad;
 #[repr(C)]
 pub(in crate::kernels) struct Avx2Lanes(__m256, __m256);
 
-/// Factors widened to sixteen bits: products of a pair, one of each quad, are summed up by one instruction.
+/// Bytes with a sign: their magnitudes, and the bytes themselves, which give their signs to what they are multiplied with.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Wide {
-    /// Factors 0 and 2 of each lane.
-    even: [__m256i; 2],
-    /// Factors 1 and 3.
-    odd: [__m256i; 2],
-}
-
-impl Wide {
-    #[inline(always)]
-    fn of([low, high]: [__m256i; 2]) -> Self {
-        // No closures here: they would not be compiled for the instruction set.
-        unsafe {
-            let mask = _mm256_set1_epi16(0xff);
-            Self {
-                even: [_mm256_and_si256(low, mask), _mm256_and_si256(high, mask)],
-                odd: [_mm256_srli_epi16::<8>(low), _mm256_srli_epi16::<8>(high)],
-            }
-        }
-    }
+pub(in crate::kernels) struct Signed {
+    magnitudes: [__m256i; 2],
+    signs: [__m256i; 2],
 }
 
 impl Lanes for Avx2Lanes {
     const REGISTERS: usize = 8;
     type Integers = [__m256i; 2];
-    type Factors = Wide;
+    type Bytes = Signed;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -102,33 +87,64 @@ impl Lanes for Avx2Lanes {
     }
 
     #[inline(always)]
-    fn bytes(bytes: &[u8; 4 * LANES]) -> Wide {
-        Wide::of(unsafe { transmute::<[u8; 4 * LANES], [__m256i; 2]>(*bytes) })
-    }
-
-    #[inline(always)]
-    fn nibbles(bytes: &[u8; 4 * LANES]) -> [Wide; 2] {
+    fn bytes(bytes: &[u8; 4 * LANES]) -> Signed {
         unsafe {
             let [low, high] = transmute::<[u8; 4 * LANES], [__m256i; 2]>(*bytes);
-            let mask = _mm256_set1_epi16(0x0f0f);
-            let upper = [_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<4>(high)];
-            let lower = [_mm256_and_si256(low, mask), _mm256_and_si256(high, mask)];
-            let upper = [_mm256_and_si256(upper[0], mask), _mm256_and_si256(upper[1], mask)];
-            [Wide::of(lower), Wide::of(upper)]
+            let offset = _mm256_set1_epi8(i8::MIN);
+            let signs = [_mm256_xor_si256(low, offset), _mm256_xor_si256(high, offset)];
+            Signed { magnitudes: [_mm256_abs_epi8(signs[0]), _mm256_abs_epi8(signs[1])], signs }
         }
     }
 
     #[inline(always)]
-    fn dot(factors: Wide, quad: &Quad, sums: [__m256i; 2]) -> [__m256i; 2] {
+    fn byte_sums(_: i32) -> [__m256i; 2] {
+        Self::splat_integer(0)
+    }
+
+    #[inline(always)]
+    fn dot_bytes(bytes: Signed, quad: &Quad, sums: [__m256i; 2]) -> [__m256i; 2] {
         unsafe {
-            let (even, odd) = (_mm256_set1_epi32(quad.even()), _mm256_set1_epi32(quad.odd()));
-            let low = _mm256_add_epi32(sums[0], _mm256_madd_epi16(factors.even[0], even));
-            let high = _mm256_add_epi32(sums[1], _mm256_madd_epi16(factors.even[1], even));
+            let (values, ones) = (_mm256_set1_epi32(quad.packed()), _mm256_set1_epi16(1));
+            // A pair is at most 2 * 128 * 127, which sixteen bits hold; two pairs they would not.
+            let low = _mm256_maddubs_epi16(bytes.magnitudes[0], _mm256_sign_epi8(values, bytes.signs[0]));
+            let high = _mm256_maddubs_epi16(bytes.magnitudes[1], _mm256_sign_epi8(values, bytes.signs[1]));
             [
-                _mm256_add_epi32(low, _mm256_madd_epi16(factors.odd[0], odd)),
-                _mm256_add_epi32(high, _mm256_madd_epi16(factors.odd[1], odd)),
+                _mm256_add_epi32(sums[0], _mm256_madd_epi16(low, ones)),
+                _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, ones)),
             ]
         }
+    }
+
+    /// One half of the lanes after the other: its nibbles stay in registers while the rows pass.
+    #[inline(always)]
+    fn nibble_products<const ROWS: usize>(
+        bytes: &[[u8; 4 * LANES]; NIBBLE_VECTORS],
+        rows: [&[Quad; 2 * NIBBLE_VECTORS]; ROWS],
+        starts: [i32; ROWS],
+    ) -> [[__m256i; 2]; ROWS] {
+        let mut products = [Self::splat_integer(0); ROWS];
+        for half in 0..2 {
+            unsafe {
+                let mask = _mm256_set1_epi8(0x0f);
+                let mut nibbles = [_mm256_setzero_si256(); 2 * NIBBLE_VECTORS];
+                for vector in 0..NIBBLE_VECTORS {
+                    let bytes = transmute::<[u8; 4 * LANES], [__m256i; 2]>(bytes[vector])[half];
+                    nibbles[vector] = _mm256_and_si256(bytes, mask);
+                    nibbles[vector + NIBBLE_VECTORS] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask);
+                }
+                for row in 0..ROWS {
+                    // A pair of products is at most 2 * 15 * 127: sixteen bits hold the sum of eight.
+                    let mut sums = _mm256_setzero_si256();
+                    for quad in 0..2 * NIBBLE_VECTORS {
+                        let values = _mm256_set1_epi32(rows[row][quad].packed());
+                        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(nibbles[quad], values));
+                    }
+                    let wide = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+                    products[row][half] = _mm256_add_epi32(_mm256_set1_epi32(starts[row]), wide);
+                }
+            }
+        }
+        products
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, NIBBLE_VECTORS, OFFSET};
 use crate::kernels::activations::Quad;
 
 // SAFETY of all methods: see the module above; arrays and vectors have the same bytes. (The load and store intrinsics check their
@@ -21,7 +21,7 @@ pub(in crate::kernels) struct Avx512Lanes(__m512);
 impl Lanes for Avx512Lanes {
     const REGISTERS: usize = 32;
     type Integers = __m512i;
-    type Factors = __m512i;
+    type Bytes = __m512i;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -75,22 +75,36 @@ impl Lanes for Avx512Lanes {
     }
 
     #[inline(always)]
-    fn nibbles(bytes: &[u8; 4 * LANES]) -> [__m512i; 2] {
-        unsafe {
-            let (bytes, mask) = (Self::bytes(bytes), _mm512_set1_epi8(0x0f));
-            [_mm512_and_si512(bytes, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask)]
-        }
+    fn byte_sums(total: i32) -> __m512i {
+        Self::splat_integer(-OFFSET * total)
     }
 
     #[inline(always)]
-    fn dot(factors: __m512i, quad: &Quad, sums: __m512i) -> __m512i {
-        unsafe {
-            _mm512_dpbusd_epi32(
-                sums,
-                factors,
-                _mm512_set1_epi32(i32::from_ne_bytes(quad.bytes.map(|value| value as u8))),
-            )
+    fn dot_bytes(bytes: __m512i, quad: &Quad, sums: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sums, bytes, _mm512_set1_epi32(quad.packed())) }
+    }
+
+    #[inline(always)]
+    fn nibble_products<const ROWS: usize>(
+        bytes: &[[u8; 4 * LANES]; NIBBLE_VECTORS],
+        rows: [&[Quad; 2 * NIBBLE_VECTORS]; ROWS],
+        starts: [i32; ROWS],
+    ) -> [__m512i; ROWS] {
+        let mut products = [Self::splat_integer(0); ROWS];
+        for row in 0..ROWS {
+            products[row] = Self::splat_integer(starts[row]);
         }
+        for vector in 0..NIBBLE_VECTORS {
+            let [low, high] = unsafe {
+                let (bytes, mask) = (Self::bytes(&bytes[vector]), _mm512_set1_epi8(0x0f));
+                [_mm512_and_si512(bytes, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask)]
+            };
+            for row in 0..ROWS {
+                products[row] = Self::dot_bytes(low, &rows[row][vector], products[row]);
+                products[row] = Self::dot_bytes(high, &rows[row][vector + NIBBLE_VECTORS], products[row]);
+            }
+        }
+        products
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, NIBBLE_VECTORS, OFFSET};
 use crate::kernels::activations::Quad;
 
 #[derive(Clone, Copy)]
@@ -13,7 +13,7 @@ impl Lanes for PortableLanes {
     /// Thirty-two registers of four values, as most processors have that are not x86.
     const REGISTERS: usize = 8;
     type Integers = [i32; LANES];
-    type Factors = [[u8; 4]; LANES];
+    type Bytes = [[u8; 4]; LANES];
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -61,24 +61,45 @@ impl Lanes for PortableLanes {
     }
 
     #[inline(always)]
-    fn bytes(bytes: &[u8; 4 * LANES]) -> Self::Factors {
+    fn bytes(bytes: &[u8; 4 * LANES]) -> Self::Bytes {
         std::array::from_fn(|lane| std::array::from_fn(|i| bytes[4 * lane + i]))
     }
 
     #[inline(always)]
-    fn nibbles(bytes: &[u8; 4 * LANES]) -> [Self::Factors; 2] {
-        let bytes = Self::bytes(bytes);
-        [bytes.map(|lane| lane.map(|byte| byte & 15)), bytes.map(|lane| lane.map(|byte| byte >> 4))]
+    fn byte_sums(total: i32) -> [i32; LANES] {
+        [-OFFSET * total; LANES]
     }
 
     #[inline(always)]
-    fn dot(factors: Self::Factors, quad: &Quad, mut sums: [i32; LANES]) -> [i32; LANES] {
-        for (sum, factors) in sums.iter_mut().zip(factors) {
-            for (factor, value) in factors.into_iter().zip(quad.bytes) {
-                *sum += i32::from(factor) * i32::from(value);
+    fn dot_bytes(bytes: Self::Bytes, quad: &Quad, mut sums: [i32; LANES]) -> [i32; LANES] {
+        for (sum, bytes) in sums.iter_mut().zip(bytes) {
+            for (byte, value) in bytes.into_iter().zip(quad.bytes) {
+                *sum += i32::from(byte) * i32::from(value);
             }
         }
         sums
+    }
+
+    #[inline(always)]
+    fn nibble_products<const ROWS: usize>(
+        bytes: &[[u8; 4 * LANES]; NIBBLE_VECTORS],
+        rows: [&[Quad; 2 * NIBBLE_VECTORS]; ROWS],
+        starts: [i32; ROWS],
+    ) -> [[i32; LANES]; ROWS] {
+        let mut products = [Self::splat_integer(0); ROWS];
+        for row in 0..ROWS {
+            products[row] = Self::splat_integer(starts[row]);
+        }
+        for vector in 0..NIBBLE_VECTORS {
+            let bytes = Self::bytes(&bytes[vector]);
+            let low = bytes.map(|lane| lane.map(|byte| byte & 15));
+            let high = bytes.map(|lane| lane.map(|byte| byte >> 4));
+            for row in 0..ROWS {
+                products[row] = Self::dot_bytes(low, &rows[row][vector], products[row]);
+                products[row] = Self::dot_bytes(high, &rows[row][vector + NIBBLE_VECTORS], products[row]);
+            }
+        }
+        products
     }
 
     #[inline(always)]

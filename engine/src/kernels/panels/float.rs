@@ -82,8 +82,9 @@ fn halves<T>(of: impl Fn(usize) -> T) -> [[T; LANES]; 2] {
 }
 
 impl Activation for f32 {
+    /// Three rows would leave too few of sixteen registers of half a vector: sums would go to memory and back at every input.
     fn tile_rows<L: Lanes>() -> usize {
-        if has_room::<L>(8, 1) { 8 } else { 3 }
+        if has_room::<L>(8, 1) { 8 } else { 2 }
     }
 
     fn has_room_for_two<L: Lanes>(rows: usize) -> bool {

@@ -33,6 +33,8 @@ pub(super) trait PanelBlock: Copy + Sync {
     const OUTPUTS: usize;
     /// Strips of a panel.
     const STRIPS: usize = PANEL / Self::OUTPUTS;
+    /// Rows of the largest tile, whatever registers hold.
+    const MOST_ROWS: usize = 8;
     /// What a row brings along for one block.
     type Activation: Activation;
 

@@ -5,15 +5,15 @@ use half::f16;
 
 use super::{PanelBlock, Sums};
 use crate::kernels::activations::{ActivationBlock, BLOCK};
-use crate::kernels::lanes::{LANES, Lanes};
+use crate::kernels::lanes::{LANES, Lanes, NIBBLE_VECTORS};
 
-/// Vectors of bytes of a block: two quads each.
-const VECTORS: usize = BLOCK / 8;
+/// Rows of the largest tile: nibbles, sums and products of more do not fit into registers.
+const MOST_ROWS: usize = 4;
 /// What stands for zero where there is no smallest value.
 const OFFSET: i32 = 8;
 
-/// Four bytes for each output in each vector: quad `v` of the inputs in their lower halves, quad `v + VECTORS` in the upper ones.
-type Nibbles = [[u8; 4 * LANES]; VECTORS];
+/// Four bytes for each output in each vector: quad `v` of the inputs in their lower halves, quad `v + NIBBLE_VECTORS` in the upper ones.
+type Nibbles = [[u8; 4 * LANES]; NIBBLE_VECTORS];
 
 /// Weights from thirty-two inputs to sixteen outputs: `scale * (nibble - 8)`.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +38,11 @@ pub(in crate::kernels) struct Q4_1Block {
 impl PanelBlock for Q4_0Block {
     const INPUTS: usize = BLOCK;
     const OUTPUTS: usize = LANES;
+    const MOST_ROWS: usize = MOST_ROWS;
     type Activation = ActivationBlock;
 
     fn pack(columns: &[Option<&[u8]>]) -> Self {
-        let mut block = Self { scales: [0; LANES], nibbles: [[0; 4 * LANES]; VECTORS] };
+        let mut block = Self { scales: [0; LANES], nibbles: [[0; 4 * LANES]; NIBBLE_VECTORS] };
         for (column, bytes) in columns.iter().enumerate() {
             let Some((scale, bytes)) = bytes.and_then(<[u8]>::split_first_chunk) else { continue };
             block.scales[column] = u16::from_le_bytes(*scale);
@@ -62,8 +63,8 @@ impl PanelBlock for Q4_0Block {
         activations: [&ActivationBlock; ROWS],
         sums: &mut [Sums<L>; ROWS],
     ) {
-        let offsets = activations.map(|block| -OFFSET * block.sum);
-        let products = dot::<L, ROWS>(&self.nibbles, activations, offsets);
+        let (quads, offsets) = (activations.map(|block| &block.quads), activations.map(|block| -OFFSET * block.sum));
+        let products = L::nibble_products(&self.nibbles, quads, offsets);
         let scales = L::load_f16(&self.scales);
         for row in 0..ROWS {
             let scales = scales.multiply(L::splat(activations[row].scale));
@@ -75,10 +76,11 @@ impl PanelBlock for Q4_0Block {
 impl PanelBlock for Q4_1Block {
     const INPUTS: usize = BLOCK;
     const OUTPUTS: usize = LANES;
+    const MOST_ROWS: usize = MOST_ROWS;
     type Activation = ActivationBlock;
 
     fn pack(columns: &[Option<&[u8]>]) -> Self {
-        let (none, nibbles) = ([0; LANES], [[0; 4 * LANES]; VECTORS]);
+        let (none, nibbles) = ([0; LANES], [[0; 4 * LANES]; NIBBLE_VECTORS]);
         let mut block = Self { scales: none, smallest: none, nibbles };
         for (column, bytes) in columns.iter().enumerate() {
             let Some((&[a, b, c, d], bytes)) = bytes.and_then(<[u8]>::split_first_chunk) else { continue };
@@ -102,7 +104,8 @@ impl PanelBlock for Q4_1Block {
         activations: [&ActivationBlock; ROWS],
         sums: &mut [Sums<L>; ROWS],
     ) {
-        let products = dot::<L, ROWS>(&self.nibbles, activations, [0; ROWS]);
+        let quads = activations.map(|block| &block.quads);
+        let products = L::nibble_products(&self.nibbles, quads, [0; ROWS]);
         let (scales, smallest) = (L::load_f16(&self.scales), L::load_f16(&self.smallest));
         for row in 0..ROWS {
             let ActivationBlock { scale, sum, .. } = *activations[row];
@@ -111,28 +114,6 @@ impl PanelBlock for Q4_1Block {
             sums[row][strip] = smallest.multiply_add(L::splat(scale * sum as f32), scaled);
         }
     }
-}
-
-/// Products of the levels and the activations, added to `offsets`.
-#[inline(always)]
-fn dot<L: Lanes, const ROWS: usize>(
-    nibbles: &[[u8; 4 * LANES]; VECTORS],
-    activations: [&ActivationBlock; ROWS],
-    offsets: [i32; ROWS],
-) -> [L::Integers; ROWS] {
-    let mut products = [L::splat_integer(0); ROWS];
-    for row in 0..ROWS {
-        products[row] = L::splat_integer(offsets[row]);
-    }
-    for vector in 0..VECTORS {
-        let [low, high] = L::nibbles(&nibbles[vector]);
-        for row in 0..ROWS {
-            let quads = &activations[row].quads;
-            products[row] = L::dot(low, &quads[vector], products[row]);
-            products[row] = L::dot(high, &quads[vector + VECTORS], products[row]);
-        }
-    }
-    products
 }
 
 fn pack(nibbles: &mut Nibbles, column: usize, bytes: &[u8]) {

@@ -5,12 +5,10 @@ use half::f16;
 
 use super::{PanelBlock, Sums};
 use crate::kernels::activations::{ActivationBlock, BLOCK};
-use crate::kernels::lanes::{LANES, Lanes};
+use crate::kernels::lanes::{LANES, Lanes, OFFSET};
 
 /// Quads of a block.
 const QUADS: usize = BLOCK / 4;
-/// Added to weights, so that they are not negative.
-const OFFSET: i32 = 128;
 
 /// Weights from thirty-two inputs to sixteen outputs.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +52,12 @@ impl PanelBlock for Q8_0Block {
     ) {
         let mut products = [L::splat_integer(0); ROWS];
         for row in 0..ROWS {
-            products[row] = L::splat_integer(-OFFSET * activations[row].sum);
+            products[row] = L::byte_sums(activations[row].sum);
         }
         for quad in 0..QUADS {
-            let factors = L::bytes(&self.bytes[quad]);
+            let bytes = L::bytes(&self.bytes[quad]);
             for row in 0..ROWS {
-                products[row] = L::dot(factors, &activations[row].quads[quad], products[row]);
+                products[row] = L::dot_bytes(bytes, &activations[row].quads[quad], products[row]);
             }
         }
         let scales = L::load_f16(&self.scales);
