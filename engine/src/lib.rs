@@ -8,10 +8,12 @@
 pub mod checkpoint;
 pub mod compare;
 pub mod decode;
+mod device;
 pub mod differentiable;
 mod kernels;
 pub mod model;
 pub mod random;
+pub mod tensor_model;
 pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
@@ -19,6 +21,7 @@ pub use decode::{
     DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, SamplingError, Sequence,
     Statistics, Strategy, generate, generate_adaptively, generate_sampled, generate_with_trajectories, step_adaptively,
 };
+pub use device::{Device, DeviceError};
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
     ComputeOptions, ForwardError, HardwareDescription, KvCache, LoadError, Logits, Model, Workspace, forward_cost,
