@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench bench-peers golden-logits gguf-golden smollm2 fmt generate build images
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench bench-peers check-cuda golden-logits gguf-golden smollm2 fmt generate build images images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -34,6 +34,9 @@ generated: ## generated files are fresh
 generate: ## write what is generated
 	cargo run --quiet -p xtask -- generate --mode write
 
+images-cuda: ## the images that compute on NVIDIA GPUs, with the libraries of CUDA
+	bash tests/cuda/environment.sh cargo run --quiet -p xtask -- images --cuda
+
 images: ## container images as OCI archives, without a container engine
 	cargo run --quiet -p xtask -- images
 
@@ -57,6 +60,9 @@ bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
 
 bench-peers: build ## our decoding against llama.cpp on SmolLM2, into docs/benchmarks (builds llama.cpp once, some minutes)
 	bash benchmarks/peers/run.sh
+
+check-cuda: ## compile server, trainer and cli with the feature cuda (gets NVIDIA's compiler, 0.7 GB, once; needs no GPU)
+	bash tests/cuda/check.sh
 
 golden-logits: ## make the small models of every family and transformers' logits again (tests of the engine)
 	bash engine/tests/golden/run.sh
