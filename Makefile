@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches golden-logits gguf-golden smollm2 smollm2-agreement fmt generate build images beyond-cache
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches golden-logits gguf-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -33,6 +33,9 @@ generated: ## generated files are fresh
 
 generate: ## write what is generated
 	cargo run --quiet -p xtask -- generate --mode write
+
+images-cuda: ## the images that compute on NVIDIA GPUs, with the libraries of CUDA
+	bash tests/cuda/environment.sh cargo run --quiet -p xtask -- images --cuda
 
 images: ## container images as OCI archives, without a container engine
 	cargo run --quiet -p xtask -- images
@@ -72,6 +75,9 @@ bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prom
 
 beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (about an hour)
 	bash benchmarks/beyond-cache/run.sh
+
+check-cuda: ## compile server, trainer and cli with the feature cuda (gets NVIDIA's compiler, 0.7 GB, once; needs no GPU)
+	bash tests/cuda/check.sh
 
 golden-logits: ## make the small models of every family and transformers' logits again (tests of the engine)
 	bash engine/tests/golden/run.sh

@@ -9,10 +9,12 @@ pub mod batch;
 pub mod checkpoint;
 pub mod compare;
 pub mod decode;
+mod device;
 pub mod differentiable;
 mod kernels;
 pub mod model;
 pub mod random;
+pub mod tensor_model;
 pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
@@ -20,6 +22,7 @@ pub use decode::{
     DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, SamplingError, Sequence,
     Statistics, Strategy, generate, generate_sampled, generate_with_trajectories,
 };
+pub use device::{Device, DeviceError};
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
     BatchLogits, ComputeOptions, ForwardError, HardwareDescription, KvCache, KvMemoryFull, KvPool, LoadError, Logits,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::data_order::DataOrder;
 use crate::dataset::{self, TokenizedExample};
 use crate::failure::{Failure, Result};
-use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, remove_states};
+use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads, remove_states};
 use crate::model_folder::{self, StoredDtype};
 use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
@@ -70,7 +70,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         Some(path) => tokenized(path, &checkpoint, Some(VALIDATION_EXAMPLES), threads)?,
         None => Vec::new(),
     };
-    let model = model_folder::differentiable(&checkpoint)?;
+    let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
     let mut objective = Supervised {
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),
         examples,
@@ -201,8 +201,8 @@ impl Objective for Supervised {
             return Ok(Vec::new());
         }
         let batches = micro_batches(&self.validation.iter().collect::<Vec<_>>());
-        let sums =
-            sum_terms(&batches, self.threads, |batch| Ok([f64::from(batch.loss(model)?.to_scalar::<f32>()?), 0.0]))?;
+        let threads = gradient_threads(model, self.threads);
+        let sums = sum_terms(&batches, threads, |batch| Ok([f64::from(batch.loss(model)?.to_scalar::<f32>()?), 0.0]))?;
         Ok(vec![("validationLoss", sums[0])])
     }
 }

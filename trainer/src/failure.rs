@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cllm_engine::DeviceError;
 use thiserror::Error;
 
 /// The result of everything in this crate.
@@ -65,6 +66,16 @@ impl Failure {
     /// For `map_err` on anything of the engine that is not about input.
     pub fn engine(error: impl std::fmt::Display) -> Self {
         Self::Engine(error.to_string())
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Unknown(_) | DeviceError::NotCompiled(_) => Self::BadInput(error.to_string()),
+            // the next node may have a GPU that answers
+            DeviceError::Unavailable { .. } => Self::Engine(error.to_string()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Tensor, Var};
+use cllm_engine::Device;
 use cllm_engine::differentiable::DifferentiableModel;
 use serde_json::{Value, json};
 
@@ -48,6 +49,9 @@ pub struct OptimizerArguments {
     /// Where the run keeps its checkpoints.
     #[arg(long)]
     pub state: PathBuf,
+    /// What computes losses and gradients: cpu, cuda or cuda:N. A run may go on on another device; results differ by rounding.
+    #[arg(long, default_value_t = Device::Cpu)]
+    pub device: Device,
 }
 
 impl OptimizerArguments {
@@ -165,7 +169,8 @@ fn one_step<O: Objective>(
 ) -> Result<Terms> {
     let arguments = run.arguments;
     let batches = objective.batches(state.step)?;
-    let (mut gradients, terms) = sum_gradients(&batches, variables, run.threads, |batch| objective.loss(model, batch))?;
+    let threads = gradient_threads(model, run.threads);
+    let (mut gradients, terms) = sum_gradients(&batches, variables, threads, |batch| objective.loss(model, batch))?;
     let norm = clip(&mut gradients, arguments.clip);
     if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
         return Err(Failure::BadInput(format!(
@@ -188,6 +193,11 @@ fn one_step<O: Objective>(
     let rate = schedule.rate(state.step);
     state.update(variables, &gradients, rate, options, run.threads)?;
     Ok(terms)
+}
+
+/// Micro-batches at a time: a GPU takes one after the other, and would only hold the activations of several.
+pub(crate) fn gradient_threads(model: &DifferentiableModel, threads: usize) -> usize {
+    if model.device().is_cpu() { threads } else { 1 }
 }
 
 /// Forgets a finished run. Its output must be complete.

@@ -47,13 +47,14 @@ impl StoredDtype {
     }
 }
 
-/// The differentiable model of a checkpoint, in f32.
-pub fn differentiable(checkpoint: &Checkpoint) -> Result<DifferentiableModel> {
+/// The differentiable model of a checkpoint, in f32, on a device.
+pub fn differentiable(checkpoint: &Checkpoint, device: cllm_engine::Device) -> Result<DifferentiableModel> {
+    let device = device.open()?;
     let read = |name: &str| {
         let Some(view) = checkpoint.tensors().get(name) else { candle_core::bail!("the weight {name} is missing") };
         Tensor::from_vec(view.to_f32(), view.shape, &Device::Cpu)
     };
-    Ok(DifferentiableModel::new(checkpoint.config().into(), DType::F32, read)?)
+    Ok(DifferentiableModel::on_device(&device, checkpoint.config().into(), DType::F32, read)?)
 }
 
 /// The one token that ends a text when training: the first that the checkpoint names.

@@ -1,6 +1,6 @@
 //! `AdamW` with its state in the open, gradient clipping and the learning-rate schedule. Plain arithmetic on slices; no files.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 
 use crate::failure::Result;
 
@@ -45,7 +45,7 @@ impl OptimizerState {
     /// Puts the weights into the variables.
     pub(crate) fn write_weights(&self, variables: &[&Var]) -> Result<()> {
         for (variable, weights) in variables.iter().zip(&self.weights) {
-            variable.set(&Tensor::from_slice(weights, variable.shape(), &Device::Cpu)?)?;
+            variable.set(&Tensor::from_slice(weights, variable.shape(), variable.device())?)?;
         }
         Ok(())
     }
@@ -171,6 +171,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     const OPTIONS: AdamWOptions = AdamWOptions { beta_1: 0.9, beta_2: 0.98, epsilon: 1e-8, weight_decay: 0.1 };

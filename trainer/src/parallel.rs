@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 
 use crate::failure::Result;
 use crate::optimizer::Values;
@@ -140,7 +140,7 @@ impl OrderedSums {
 }
 
 fn add_values(sum: &mut [f32], gradient: &Tensor) -> candle_core::Result<()> {
-    let gradient = gradient.contiguous()?;
+    let gradient = gradient.contiguous()?.to_device(&Device::Cpu)?;
     let (storage, layout) = gradient.storage_and_layout();
     let candle_core::Storage::Cpu(storage) = &*storage else {
         candle_core::bail!("gradients are summed on the CPU, found one on {:?}", gradient.device())
@@ -154,7 +154,6 @@ fn add_values(sum: &mut [f32], gradient: &Tensor) -> candle_core::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
     use proptest::prelude::*;
 
     use super::*;

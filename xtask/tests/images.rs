@@ -19,6 +19,7 @@ user: 65532
 images:
   - { name: tiny, package: tiny, binary: tiny-binary, description: Does nothing, ports: [8000, 9090] }
   - { name: other, package: other, binary: missing, description: Is not built, ports: [] }
+  - { name: tiny-cuda, package: tiny, binary: tiny-binary, description: Does nothing on a GPU, ports: [], cuda: true }
 ";
 const TIME: u64 = 1_700_000_000;
 
@@ -183,6 +184,61 @@ fn an_image_holds_the_libraries_accounts_authorities_and_the_binary() {
     );
 }
 
+/// Runs the C compiler of this machine.
+fn compile(source: &str, arguments: &[&str], output: &Path) {
+    let file = output.with_extension("c");
+    fs::write(&file, source).unwrap();
+    let status = Command::new("cc").args(["-o"]).arg(output).arg(&file).args(arguments).status().unwrap();
+    assert!(status.success());
+    fs::remove_file(file).unwrap();
+}
+
+/// A program that needs a library of CUDA and the driver, in `target/cuda/debug`, and the folder that CUDA_HOME names.
+fn cuda_program(root: &Path) -> std::path::PathBuf {
+    let (home, binaries) = (root.join("cu13"), root.join("target/cuda/debug"));
+    let library = home.join("lib");
+    fs::create_dir_all(&library).unwrap();
+    fs::create_dir_all(&binaries).unwrap();
+    for (file, name) in [("libcublas.so.13", "one"), ("libcuda.so.1", "two")] {
+        let soname = format!("-Wl,-soname,{file}");
+        compile(&format!("int {name}(void) {{ return 1; }}"), &["-shared", "-fPIC", &soname], &library.join(file));
+    }
+    let libraries = ["libcublas.so.13", "libcuda.so.1"].map(|file| library.join(file).to_str().unwrap().to_owned());
+    let source = "int one(void); int two(void); int main(void) { return one() + two(); }";
+    compile(source, &libraries.each_ref().map(String::as_str), &binaries.join("tiny-binary"));
+    // only the machine that runs the program has a driver
+    fs::remove_file(library.join("libcuda.so.1")).unwrap();
+    fs::write(library.join("libnvrtc-builtins.so.13.0"), "loaded by name").unwrap();
+    home
+}
+
+#[test]
+fn an_image_for_gpus_holds_the_libraries_of_cuda_but_not_the_driver() {
+    let root = repository(DESCRIPTION);
+    let home = cuda_program(root.path());
+    let said = succeed(xtask(root.path(), &["--cuda"]).env("CUDA_HOME", &home));
+    assert_eq!(said.lines().count(), 1, "those without CUDA are not made: {said}");
+    let archive = Archive::read(&root.path().join("target/images/tiny-cuda.tar"));
+    let manifest = archive.manifest();
+    let configuration: Value = serde_json::from_slice(archive.blob(&manifest["config"])).unwrap();
+    let environment = configuration["config"]["Env"].to_string();
+    assert!(environment.contains("NVIDIA_DRIVER_CAPABILITIES=compute,utility"), "{environment}");
+    let layers: Vec<Vec<String>> = manifest["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| entries(archive.blob(layer)).into_iter().map(|(path, _)| path).collect())
+        .collect();
+    let [base, cuda, binary] = layers.as_slice() else { panic!("{} layers", layers.len()) };
+    let folder = base.iter().find_map(|path| path.strip_suffix("libc.so.6")).unwrap();
+    let files: Vec<_> = cuda.iter().filter(|path| !path.ends_with('/')).map(String::as_str).collect();
+    assert_eq!(files, [format!("{folder}libcublas.so.13"), format!("{folder}libnvrtc-builtins.so.13.0")]);
+    assert!(binary.contains(&"usr/local/bin/tiny-binary".to_owned()));
+    assert!(layers.iter().flatten().all(|path| !path.contains("libcuda.so")));
+    let error = fail(xtask(root.path(), &["--cuda"]).env_remove("CUDA_HOME"));
+    assert!(error.contains("tests/cuda/environment.sh"), "{error}");
+}
+
 #[test]
 fn the_same_source_in_another_folder_makes_the_same_bytes() {
     let [one, other] = [(); 2].map(|()| {
@@ -221,10 +277,12 @@ fn names_are_completed_as_container_runtimes_complete_them() {
 fn what_cannot_be_made_is_refused_with_what_to_do() {
     let root = repository(DESCRIPTION);
     for (arguments, expected) in [
-        (["--image=none", "--tag=1"], "no image is called \"none\"; there are tiny, other"),
+        (["--image=none", "--tag=1"], "no image is called \"none\"; there are tiny, other, tiny-cuda"),
         (["--image=tiny", "--tag=a b"], "\"tiny:a b\" is no name of an image"),
         (["--image=tiny", "--registry=registry.example/Team"], "\"registry.example/Team/tiny:"),
         (["--image=other", "--tag=1"], "build it with `cargo build --workspace`"),
+        (["--image=tiny-cuda", "--tag=1"], "add --cuda"),
+        (["--image=tiny", "--cuda"], "leave --cuda away"),
     ] {
         let error = fail(&mut xtask(root.path(), &arguments));
         assert!(error.contains(expected), "{arguments:?}: {error}");

@@ -3,6 +3,8 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
+use super::composed;
+use super::operations::Operations;
 use super::real::{Real, dispatch, tensor, values, with_values};
 
 /// `weight · Σ −log softmax(row)[target]`, a scalar. Shapes: `logits` `[rows, vocabulary]`, one target a row.
@@ -14,7 +16,10 @@ pub fn cross_entropy(logits: &Tensor, targets: Vec<u32>, weight: f64) -> Result<
             targets.len()
         )
     }
-    logits.apply_op1(CrossEntropy { targets, weight })
+    match Operations::of(logits.device()) {
+        Operations::Own => logits.apply_op1(CrossEntropy { targets, weight }),
+        Operations::Composed => composed::cross_entropy(logits, &targets, weight),
+    }
 }
 
 /// `weight · Σ KL(softmax(teacher row) ‖ softmax(student row))`, a scalar; the teacher is a constant, gradients reach the student
@@ -28,7 +33,11 @@ pub fn forward_divergence(student: &Tensor, teacher: &Tensor, teacher_rows: Vec<
             teacher_rows.len()
         )
     }
-    student.apply_op1(ForwardDivergence { teacher: teacher.detach().contiguous()?, teacher_rows, weight })
+    let teacher = teacher.detach().contiguous()?;
+    match Operations::of(student.device()) {
+        Operations::Own => student.apply_op1(ForwardDivergence { teacher, teacher_rows, weight }),
+        Operations::Composed => composed::forward_divergence(student, &teacher, &teacher_rows, weight),
+    }
 }
 
 struct CrossEntropy {

@@ -1,26 +1,33 @@
-//! The differentiable forward of the Llama family in candle, f32 and f64: for training, and the oracle of the CPU inference in tests.
+//! The differentiable forward of the Llama family in candle: for training, on CUDA for inference too (`tensor_model`), and the oracle of
+//! the CPU inference in tests.
 //!
-//! It has no cache, generates nothing and reads no files. Rows of all sequences of a batch are concatenated without padding
-//! ([`RowLayout`]); only attention looks across rows. Every operation here has an explicit backward: candle's own `rms_norm`,
-//! `softmax_last_dim` and `rope` drop gradients silently and must not be used.
-//! All work runs on the calling thread, so that results do not depend on the number of threads: parallelism is over batches.
+//! The model has no cache, generates nothing and reads no files. Rows of all sequences of a batch are concatenated without padding
+//! ([`RowLayout`]); only attention looks across rows. On the CPU (f32 and f64) every operation is our own with an explicit backward, and
+//! all work runs on the calling thread, so that results do not depend on the number of threads: parallelism is over batches. On other
+//! devices operations are composed of candle's.
 
 mod activation;
 mod attention;
+pub(crate) mod composed;
+mod dimensions;
+pub(crate) mod layer;
 mod linear;
 mod loss;
 mod matrix;
 mod model;
+pub(crate) mod operations;
 mod real;
 mod rms_norm;
 mod rope;
 mod rows;
+pub(crate) mod weights;
 
 pub use activation::silu_multiply;
 pub use attention::{AttentionShape, attention};
+pub use dimensions::Dimensions;
 pub use linear::{linear, linear_with_residual};
 pub use loss::{cross_entropy, forward_divergence};
-pub use model::{DifferentiableModel, Dimensions};
+pub use model::DifferentiableModel;
 pub use rms_norm::rms_norm;
 pub use rope::RopeTable;
 pub use rows::{RowLayout, Span};

@@ -31,6 +31,16 @@ impl RopeTable {
         2 * self.half
     }
 
+    /// `[rows, head_dim / 2]`
+    pub(crate) fn cosines(&self) -> &[f32] {
+        &self.cosines
+    }
+
+    /// `[rows, head_dim / 2]`
+    pub(crate) fn sines(&self) -> &[f32] {
+        &self.sines
+    }
+
     /// Rotates the heads that lie one after the other in `heads`; value i of a head pairs with value i + `head_dim` / 2.
     pub(super) fn rotate<T: Real>(&self, row: usize, heads: &mut [T], direction: Direction) {
         let table = row * self.half..(row + 1) * self.half;

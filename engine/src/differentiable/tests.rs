@@ -6,6 +6,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::checkpoint::LayerDescription;
 
+use super::composed;
+use super::operations::{BatchRows, Operations};
 use super::{
     AttentionShape, DifferentiableModel, Dimensions, RopeTable, RowLayout, attention, cross_entropy,
     forward_divergence, linear, linear_with_residual, rms_norm, silu_multiply,
@@ -211,6 +213,10 @@ fn dimensions(tied_embeddings: bool) -> Dimensions {
 
 /// A model with noise in every weight.
 fn model(dimensions: &Dimensions, dtype: DType) -> DifferentiableModel {
+    model_with(Operations::Own, dimensions, dtype)
+}
+
+fn model_with(operations: Operations, dimensions: &Dimensions, dtype: DType) -> DifferentiableModel {
     let (hidden, ffn) = (dimensions.hidden_size, dimensions.intermediate_size);
     let (queries, keys) = (dimensions.attention.query_width(), dimensions.attention.kv_width());
     let mut seed = 0;
@@ -231,7 +237,7 @@ fn model(dimensions: &Dimensions, dtype: DType) -> DifferentiableModel {
         };
         Tensor::from_vec(noise(seed, shape.iter().product()), shape, &Device::Cpu)
     };
-    DifferentiableModel::new(dimensions.clone(), dtype, read).unwrap()
+    DifferentiableModel::with_operations(operations, &Device::Cpu, dimensions.clone(), dtype, read).unwrap()
 }
 
 const TOKENS: [u32; 15] = [1, 2, 3, 4, 5, 6, 3, 9, 9, 6, 0, 7, 8, 10, 1];
@@ -287,4 +293,92 @@ fn wrong_shapes_are_named() {
         error.contains("model.embed_tokens.weight has the shape [3, 3], the configuration says [11, 10]"),
         "{error}"
     );
+}
+
+/// Holds the values and gradients of two ways of computing the same scalar against each other.
+fn check_equal(variables: &[&Var], own: &Tensor, composed: &Tensor) {
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let near = |found: &Tensor, expected: &Tensor, what: &str| {
+        assert_eq!(found.shape(), expected.shape(), "{what}");
+        let (found, expected) = (values(found), values(expected));
+        let largest = expected.iter().fold(1e-3_f64, |a, b| a.max(b.abs()));
+        for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert!((found - expected).abs() <= 1e-11 * largest, "{what} at {at}: {found}, expected {expected}");
+        }
+    };
+    near(composed, own, "value");
+    let (of_own, of_composed) = (own.backward().unwrap(), composed.backward().unwrap());
+    for (index, variable) in variables.iter().enumerate() {
+        let [expected, found] = [&of_own, &of_composed].map(|gradients| gradients.get(variable).unwrap());
+        near(found, expected, &format!("gradient of variable {index}"));
+    }
+}
+
+#[test]
+fn composed_operations_have_the_values_and_gradients_of_our_own() {
+    let both = [Operations::Own, Operations::Composed];
+    let (x, weight, residual) = (variable(1, &[5, 7]), variable(2, &[6, 7]), variable(3, &[5, 6]));
+    let [own, composed] = both.map(|ops| weigh(&ops.linear(&x, &weight).unwrap()).unwrap());
+    check_equal(&[&x, &weight], &own, &composed);
+    let [own, composed] = both.map(|ops| weigh(&ops.linear_with_residual(&x, &weight, &residual).unwrap()).unwrap());
+    check_equal(&[&x, &weight, &residual], &own, &composed);
+    // a norm of whole rows, and one of heads of a row
+    for width in [18, 6] {
+        let (x, weight) = (variable(1, &[4, 18]), variable(2, &[width]));
+        let [own, composed] = both.map(|ops| weigh(&ops.rms_norm(&x, &weight, 1e-5).unwrap()).unwrap());
+        check_equal(&[&x, &weight], &own, &composed);
+    }
+    let gate_up = variable(1, &[3, 14]);
+    let [own, composed] = both.map(|ops| weigh(&ops.silu_multiply(&gate_up).unwrap()).unwrap());
+    check_equal(&[&gate_up], &own, &composed);
+}
+
+#[test]
+fn composed_attention_has_the_values_and_gradients_of_our_own() {
+    let rows = Arc::new(packed_rows());
+    let layers = WINDOWS.map(|window| LayerDescription { window, ..LAYERS[0] });
+    let d = Dimensions { layers: layers.to_vec(), ..dimensions(false) };
+    let [own, composed] = [Operations::Own, Operations::Composed]
+        .map(|operations| BatchRows::new(operations, &rows, &d, DType::F64, &Device::Cpu).unwrap());
+    let qkv = variable(1, &[rows.rows(), SHAPE.qkv_width()]);
+    for window in WINDOWS {
+        let [own, composed] = [&own, &composed].map(|rows| weigh(&rows.attend(&qkv, SHAPE, window).unwrap()).unwrap());
+        check_equal(&[&qkv], &own, &composed);
+    }
+    assert!(composed.attend(&qkv, SHAPE, Some(7)).is_err(), "no layer has this window");
+}
+
+#[test]
+fn composed_losses_have_the_values_and_gradients_of_our_own() {
+    let (student, teacher) = (variable(1, &[4, 9]), variable(2, &[3, 9]));
+    let targets = [0, 8, 3, 3];
+    let own = cross_entropy(&student, targets.to_vec(), 0.7).unwrap();
+    check_equal(&[&student], &own, &composed::cross_entropy(&student, &targets, 0.7).unwrap());
+    let rows = [2, 0, 0, 1];
+    let own = forward_divergence(&student, &teacher, rows.to_vec(), 0.7).unwrap();
+    let composed = composed::forward_divergence(&student, &teacher.as_detached_tensor(), &rows, 0.7).unwrap();
+    check_equal(&[&student], &own, &composed);
+}
+
+#[test]
+fn a_model_of_composed_operations_has_the_loss_and_gradients_of_our_own() {
+    for tied in [false, true] {
+        let dimensions = dimensions(tied);
+        let [own, composed] =
+            [Operations::Own, Operations::Composed].map(|ops| model_with(ops, &dimensions, DType::F64));
+        let teacher = own.logits(&TOKENS, &Arc::new(packed_rows()), &[2, 3, 4, 5]).unwrap().detach();
+        let [of_own, of_composed] = [&own, &composed].map(|model| {
+            let loss = consistency_loss(model, &teacher).unwrap();
+            (loss.to_scalar::<f64>().unwrap(), loss.backward().unwrap())
+        });
+        assert!((of_own.0 - of_composed.0).abs() < 1e-11 * of_own.0.abs());
+        for ((name, own), (_, composed)) in own.variables().into_iter().zip(composed.variables()) {
+            let [expected, found] = [(&of_own.1, own), (&of_composed.1, composed)].map(|(gradients, variable)| {
+                gradients.get(variable).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+            });
+            let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+            let far = found.iter().zip(&expected).find(|(a, b)| (*a - *b).abs() > 1e-10 * largest);
+            assert!(largest > 0.0 && far.is_none(), "{name}: {far:?}");
+        }
+    }
 }

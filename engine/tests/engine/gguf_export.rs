@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use cllm_engine::checkpoint::{Dtype, EosTokenIds, ExportDtype, export_gguf};
+use cllm_engine::checkpoint::{Dtype, EosTokenIds, ExportDtype, Family, LayerType, RopeScaling, export_gguf};
 use cllm_engine::{Checkpoint, ComputeOptions, KvCache, Model, ModelConfig, Workspace};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::gguf::{byte_level, open, sentence_piece};
 use crate::gguf_file::GgufFile;
-use crate::support::{config, folder};
+use crate::support::{self, config, families, folder};
 
 const TEXT: &str = "I'm 1111 days\n\n  naïve, !a 日本語 🦀!";
 
@@ -28,6 +28,51 @@ fn logits(checkpoint: &Checkpoint) -> Vec<f32> {
     let (mut workspace, mut cache) = (Workspace::new(&model), KvCache::new(&model, tokens.len()));
     let logits = model.forward(&mut workspace, &mut cache, &tokens).unwrap();
     (0..tokens.len()).flat_map(|row| logits.row(row).to_vec()).collect()
+}
+
+/// What a file is expected to say, written down byte by byte: type, length, value.
+fn holds(file: &[u8], key: &str, value: &[u8]) -> bool {
+    let expected = [&(key.len() as u64).to_le_bytes(), key.as_bytes(), value].concat();
+    file.windows(expected.len()).any(|window| window == expected)
+}
+
+#[test]
+fn families_are_written_under_the_names_that_others_read() {
+    let (text, integer, float, truths) = (8_u32, 4_u32, 6_u32, [9_u32.to_le_bytes(), 7_u32.to_le_bytes()].concat());
+    for (index, config) in families().into_iter().enumerate() {
+        let original = folder(&config, index as u64);
+        let (folder, exported) = export(&Checkpoint::open(original.path()).unwrap(), ExportDtype::F32);
+        let original = Checkpoint::open(original.path()).unwrap();
+        assert_eq!(exported.config(), original.config());
+        assert_eq!(logits(&exported), logits(&original), "bit for bit");
+        let file = fs::read(folder.path().join("model.gguf")).unwrap();
+        let architecture = match config.family {
+            Family::Llama | Family::Mistral => "llama",
+            Family::Qwen2 => "qwen2",
+            Family::Qwen3 => "qwen3",
+        };
+        let name = [&text.to_le_bytes()[..], &5_u64.to_le_bytes(), architecture.as_bytes()].concat();
+        assert!(holds(&file, "general.architecture", &name));
+        let key = |name: &str| format!("{architecture}.{name}");
+        let has_tensor = |name: &str| file.windows(name.len()).any(|window| window == name.as_bytes());
+        let layer = config.layer(0);
+        assert_eq!(has_tensor("blk.1.attn_q.bias"), layer.qkv_bias);
+        assert_eq!(has_tensor("blk.1.attn_output.bias"), layer.output_bias);
+        assert_eq!(has_tensor("blk.1.attn_k_norm.weight"), layer.head_norms);
+        let is_llama3 = matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. }));
+        assert_eq!(has_tensor("rope_freqs.weight"), is_llama3);
+        let factor = [float.to_le_bytes(), 4_f32.to_le_bytes()].concat();
+        let is_linear = matches!(config.rope_scaling, Some(RopeScaling::Linear { .. }));
+        assert_eq!(holds(&file, &key("rope.scaling.factor"), &factor), is_linear);
+        if let Some(window) = &config.sliding_window {
+            let positions = [integer.to_le_bytes(), (window.positions as u32).to_le_bytes()].concat();
+            assert!(holds(&file, &key("attention.sliding_window"), &positions));
+            let slides = window.layer_types.iter().map(|kind| u8::from(*kind == LayerType::SlidingAttention));
+            let pattern: Vec<u8> = truths.iter().copied().chain(2_u64.to_le_bytes()).chain(slides).collect();
+            let is_written = holds(&file, &key("attention.sliding_window_pattern"), &pattern);
+            assert_eq!(is_written, config.family != Family::Mistral);
+        }
+    }
 }
 
 fn configs() -> [ModelConfig; 3] {
@@ -124,6 +169,15 @@ fn what_gguf_cannot_express_is_refused() {
     let folder = folder(&several, 1);
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     check_export_refused(&checkpoint, ExportDtype::F32, &["4 tokens that end a text"]);
+    let llama3 = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 2.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 32,
+    };
+    let scaled = support::folder(&ModelConfig { rope_scaling: Some(llama3), ..config() }, 1);
+    let scaled = Checkpoint::open(scaled.path()).unwrap();
+    check_export_refused(&scaled, ExportDtype::F32, &["low_freq_factor 2 ", "only 1 and 4"]);
     let nowhere = export_gguf(&checkpoint, Path::new("/nonexistent/a.gguf"), ExportDtype::F32);
     assert!(nowhere.is_err());
 }

@@ -16,4 +16,5 @@ mod oracle;
 mod sampling;
 mod storages;
 mod support;
+mod tensor_model;
 mod tokenizer;

@@ -76,7 +76,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
             "{folder} holds no usable generations; give `collect` a target that knows the task"
         )));
     }
-    let model = model_folder::differentiable(&checkpoint)?;
+    let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
     let mut objective = Consistency {
         seed: arguments.optimizer.seed,
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),

@@ -54,6 +54,11 @@ fn an_interrupted_run_ends_in_the_same_weights() {
         assert_eq!(digest(&workshop.path(name)), whole, "{name}");
         succeed(&mut command());
     }
+    // a device that is not there, or that this build cannot use, costs nothing that was done
+    let elsewhere =
+        workshop.train_command("elsewhere", "elsewhere-state", STEPS).arg("--device=cuda:99").output().unwrap();
+    let said = String::from_utf8_lossy(&elsewhere.stderr);
+    assert!(!elsewhere.status.success() && said.contains("the device is cuda:99"), "{said}");
     let other = fail(workshop.train_command("whole", "whole-state", STEPS).arg("--autoregressive-weight=1"), 2);
     assert!(other.contains("different: `autoregressive_weight`"), "{other}");
 }

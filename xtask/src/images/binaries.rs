@@ -18,24 +18,27 @@ pub(crate) enum Profile {
     Dev,
 }
 
-/// Where the binaries of a profile are; builds those of the release. The repository is given as an absolute path.
+/// Where the binaries of a profile are, of the images for CUDA or of the others; builds those of the release. The repository is given as
+/// an absolute path.
 pub(crate) fn folder(
     profile: Profile,
+    cuda: bool,
     root: &Path,
     description: &Description,
     cargo_home: &Path,
 ) -> anyhow::Result<PathBuf> {
     match profile {
-        Profile::Release => build(root, description, cargo_home),
+        Profile::Release => build(cuda, root, description, cargo_home),
+        Profile::Dev if cuda => Ok(root.join("target/cuda/debug")),
         Profile::Dev => Ok(root.join("target/debug")),
     }
 }
 
 /// Builds all packages in one call, also for one image: which features their dependencies get depends on who else is
 /// built. A target folder of its own leaves the caches of other builds alone, whose flags differ.
-fn build(root: &Path, description: &Description, cargo_home: &Path) -> anyhow::Result<PathBuf> {
-    let target = root.join("target/reproducible");
-    let packages = description.images.iter().map(|image| format!("--package={}", image.package));
+fn build(cuda: bool, root: &Path, description: &Description, cargo_home: &Path) -> anyhow::Result<PathBuf> {
+    let target = root.join(if cuda { "target/reproducible-cuda" } else { "target/reproducible" });
+    let packages = description.of_kind(cuda).map(|image| format!("--package={}", image.package));
     let mut cargo = Command::new("cargo");
     for name in own_variables() {
         cargo.env_remove(name);
@@ -44,6 +47,7 @@ fn build(root: &Path, description: &Description, cargo_home: &Path) -> anyhow::R
         .args(["build", "--locked", "--release", "--bins", "--target-dir"])
         .arg(&target)
         .args(packages)
+        .args(cuda.then_some("--features=cuda"))
         .current_dir(root)
         .envs(environment(root, cargo_home))
         .status()

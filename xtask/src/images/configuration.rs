@@ -32,11 +32,21 @@ impl Configuration {
         ];
         Self {
             user: format!("{user}:{user}"),
-            environment: BTreeMap::from([("PATH", format!("{BINARY_FOLDER}:/usr/bin:/bin"))]),
+            environment: environment(image),
             entry_point: image.binary.clone(),
             ports: image.ports.iter().map(|port| format!("{port}/tcp")).collect(),
             working_folder: "/",
             labels: labels.map(|(key, value)| (key, value.to_owned())).into(),
         }
     }
+}
+
+/// Where programs are found; with CUDA also where nodes put their driver, and what of it is asked for.
+fn environment(image: &Image) -> BTreeMap<&'static str, String> {
+    let mut environment = BTreeMap::from([("PATH", format!("{BINARY_FOLDER}:/usr/bin:/bin"))]);
+    if image.cuda {
+        environment.insert("LD_LIBRARY_PATH", "/usr/local/nvidia/lib64:/usr/lib64".to_owned());
+        environment.insert("NVIDIA_DRIVER_CAPABILITIES", "compute,utility".to_owned());
+    }
+    environment
 }

@@ -36,6 +36,9 @@ pub(crate) struct Image {
     pub(crate) description: String,
     /// The TCP ports that it listens on.
     pub(crate) ports: Vec<NonZeroU16>,
+    /// Whether it computes on NVIDIA GPUs: built with the feature `cuda`, beside the libraries of CUDA.
+    #[serde(default)]
+    pub(crate) cuda: bool,
 }
 
 impl Description {
@@ -68,13 +71,32 @@ impl Description {
         })
     }
 
-    /// The images of these names in the order of the description; all of them for no name.
-    pub(crate) fn select(&self, names: &[String]) -> anyhow::Result<Vec<&Image>> {
+    /// The images of these names in the order of the description; for no name all that are for CUDA, or all that are not. The two kinds
+    /// are built apart.
+    pub(crate) fn select(&self, names: &[String], cuda: bool) -> anyhow::Result<Vec<&Image>> {
         if let Some(unknown) = names.iter().find(|name| self.images.iter().all(|image| image.name != **name)) {
             let known: Vec<_> = self.images.iter().map(|image| image.name.as_str()).collect();
             anyhow::bail!("no image is called {unknown:?}; there are {}", known.join(", "));
         }
-        Ok(self.images.iter().filter(|image| names.is_empty() || names.contains(&image.name)).collect())
+        if names.is_empty() {
+            return Ok(self.of_kind(cuda).collect());
+        }
+        let named: Vec<_> = self.images.iter().filter(|image| names.contains(&image.name)).collect();
+        if let Some(other) = named.iter().find(|image| image.cuda != cuda) {
+            let advice = if cuda { "leave --cuda away" } else { "add --cuda" };
+            anyhow::bail!(
+                "the image {:?} is of the other kind: {advice}, and make images of one kind at a time",
+                other.name
+            );
+        }
+        Ok(named)
+    }
+}
+
+impl Description {
+    /// All images for CUDA, or all others.
+    pub(crate) fn of_kind(&self, cuda: bool) -> impl Iterator<Item = &Image> {
+        self.images.iter().filter(move |image| image.cuda == cuda)
     }
 }
 

@@ -11,16 +11,17 @@ pub(crate) fn dockerfile(description: &Description, image: &Image) -> anyhow::Re
         Configuration::of_image(description, image);
     let (builder, rust_version) = (&description.builder, description.rust_version()?);
     let name = &image.name;
+    let Steps { tools, run, flag } = Steps::of(image);
     let mut text = format!(
         r"# {summary}.
 # docker build --file images/{name}.Dockerfile --tag {name}:{version} .
 FROM {builder} AS build
 ENV RUSTUP_TOOLCHAIN={rust_version}
-WORKDIR /cllm
+{tools}WORKDIR /cllm
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/cllm/target,sharing=locked \
-    cargo run --locked --package xtask -- images --image {name} --root-file-system /root-file-system
+    {run}cargo run --locked --package xtask -- images {flag}--image {name} --root-file-system /root-file-system
 
 FROM scratch
 COPY --from=build /root-file-system/ /
@@ -39,6 +40,26 @@ COPY --from=build /root-file-system/ /
     }
     write!(text, "USER {user}\nWORKDIR {working_folder}\nENTRYPOINT [\"{entry_point}\"]\n")?;
     Ok(text)
+}
+
+/// What images for CUDA need beyond the others: a C++ compiler and pip for NVIDIA's, and its environment.
+struct Steps {
+    tools: &'static str,
+    run: &'static str,
+    flag: &'static str,
+}
+
+impl Steps {
+    fn of(image: &Image) -> Self {
+        if !image.cuda {
+            return Self { tools: "", run: "", flag: "" };
+        }
+        Self {
+            tools: "RUN apt-get update && apt-get install --yes --no-install-recommends g++ python3-pip\n",
+            run: "bash tests/cuda/environment.sh ",
+            flag: "--cuda ",
+        }
+    }
 }
 
 /// All images, one a line, for those who copy them into a registry of their own.

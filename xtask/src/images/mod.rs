@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// The images to make [default: all].
     #[arg(long = "image", value_name = "NAME", num_args = 1..)]
     images: Vec<String>,
+    /// Make the images for NVIDIA GPUs, in the environment of tests/cuda/environment.sh.
+    #[arg(long)]
+    cuda: bool,
     /// The tag of the images.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
@@ -62,11 +65,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = args.root.canonicalize().with_context(|| format!("cannot find {}", args.root.display()))?;
     let description = Description::of_repository(&root)?;
-    let images = description.select(&args.images)?;
+    let images = description.select(&args.images, args.cuda)?;
     match (&args.root_file_system, images.as_slice()) {
         (None, images) => write_archives(args, &root, &description, images),
         (Some(folder), [image]) => {
-            let binaries = binaries::folder(args.profile, &root, &description, &args.cargo_home()?)?;
+            let binaries = args.binaries(&root, &description)?;
             contents(&description, image, &binaries)?.iter().try_for_each(|(_, tree)| tree.write(folder))
         }
         (Some(_), _) => bail!("{} images do not fit into one root file system: name one with --image", images.len()),
@@ -76,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn write_archives(args: &Args, root: &Path, description: &Description, images: &[&Image]) -> anyhow::Result<()> {
     let names = images.iter().map(|image| args.name(image)).collect::<anyhow::Result<Vec<_>>>()?;
     let revision = Revision::of_repository(root, args.source_date_epoch)?;
-    let binaries = binaries::folder(args.profile, root, description, &args.cargo_home()?)?;
+    let binaries = args.binaries(root, description)?;
     let output = args.output.clone().unwrap_or_else(|| root.join("target/images"));
     std::fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
     images.iter().zip(&names).try_for_each(|(image, name)| {
@@ -100,6 +103,10 @@ impl Args {
             .with_context(|| format!("{name:?} is no name of an image: check --tag and --registry"))
     }
 
+    fn binaries(&self, root: &Path, description: &Description) -> anyhow::Result<PathBuf> {
+        binaries::folder(self.profile, self.cuda, root, description, &self.cargo_home()?)
+    }
+
     fn cargo_home(&self) -> anyhow::Result<PathBuf> {
         let given = self.cargo_home.clone();
         given
@@ -108,12 +115,20 @@ impl Args {
     }
 }
 
-/// What lies in an image, a layer each; the base is the same for all binaries that need the same libraries.
-fn contents(description: &Description, image: &Image, binaries: &Path) -> anyhow::Result<[(&'static str, Tree); 2]> {
+/// What lies in an image, a layer each; all but the binary is the same for all binaries that need the same libraries.
+fn contents(description: &Description, image: &Image, binaries: &Path) -> anyhow::Result<Vec<(&'static str, Tree)>> {
     let path = binaries.join(&image.binary);
     let content = binaries::stripped(&path)?;
-    let base = root_file_system::base(description.user, &libraries::of_binary(&path)?)?;
-    Ok([("base", base), ("binary", root_file_system::binary(&image.binary, content))])
+    let toolkit = image.cuda.then(libraries::toolkit).transpose()?;
+    let (of_cuda, others): (Vec<_>, Vec<_>) = libraries::of_binary(&path, toolkit.as_deref())?
+        .into_iter()
+        .partition(|library| library.is_in(toolkit.as_deref()));
+    let mut layers = vec![("base", root_file_system::base(description.user, &others)?)];
+    if image.cuda {
+        layers.push(("libraries of CUDA", root_file_system::libraries(&of_cuda)?));
+    }
+    layers.push(("binary", root_file_system::binary(&image.binary, content)));
+    Ok(layers)
 }
 
 /// Writes the archive beside its place first, so that there is never half an archive under its name.

@@ -21,7 +21,16 @@ pub(crate) fn base(user: u32, libraries: &[Library]) -> anyhow::Result<Tree> {
         .with_file("etc/group", 0o644, format!("root:x:0:\ncllm:x:{user}:\n"))
         .with_file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nhosts: files dns\n")
         .with_file("etc/ssl/certs/ca-certificates.crt", 0o644, certificates());
-    libraries.iter().try_fold(accounts, |tree, library| {
+    with_libraries(accounts, libraries)
+}
+
+/// Nothing but libraries.
+pub(crate) fn libraries(libraries: &[Library]) -> anyhow::Result<Tree> {
+    with_libraries(Tree::default(), libraries)
+}
+
+fn with_libraries(tree: Tree, libraries: &[Library]) -> anyhow::Result<Tree> {
+    libraries.iter().try_fold(tree, |tree, library| {
         let Library { target, source } = library;
         let content = std::fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
         Ok(tree.with_file(target, 0o755, content))

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::header::{Header, TensorInfo};
 use super::metadata::Metadata;
 use super::{GgufError, rope};
+use crate::checkpoint::LayerType;
 
 /// Architectures whose tensors we know; whether the engine computes them is for the configuration to say.
 const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
@@ -33,7 +34,7 @@ pub(super) fn config(header: &Header<'_>, factors: Option<&[f32]>) -> Result<Val
     };
     values.refuse_variants(head_dim)?;
     let sliding_window = values.count("attention.sliding_window")?.filter(|&window| window > 0);
-    Ok(json!({
+    let mut config = json!({
         "model_type": model_type(architecture, sliding_window.is_some()),
         "vocab_size": vocabulary_size(&header.tensors)?,
         "hidden_size": hidden,
@@ -52,7 +53,12 @@ pub(super) fn config(header: &Header<'_>, factors: Option<&[f32]>) -> Result<Val
         "mlp_bias": has("blk.0.ffn_gate.bias"),
         "sliding_window": sliding_window,
         "use_sliding_window": sliding_window.is_some(),
-    }))
+    });
+    if let Some(slides) = values.metadata.bools(&values.key("attention.sliding_window_pattern"))? {
+        let layer_type = |slides| if slides { LayerType::SlidingAttention } else { LayerType::FullAttention };
+        config["layer_types"] = json!(slides.into_iter().map(layer_type).collect::<Vec<_>>());
+    }
+    Ok(config)
 }
 
 /// Files of the Llama architecture hold Mistral models too; what tells them apart is the window.
@@ -119,7 +125,8 @@ impl Values<'_> {
     fn rope_scaling(&self, head_dim: u64, factors: Option<&[f32]>) -> Result<Value, GgufError> {
         if let Some(factors) = factors {
             let theta = self.number("rope.freq_base")?.unwrap_or(rope::DEFAULT_THETA);
-            return rope::llama3_scaling(factors, theta, head_dim as usize)
+            let original = self.count(rope::ORIGINAL_CONTEXT_KEY)?.unwrap_or(rope::ORIGINAL_CONTEXT);
+            return rope::llama3_scaling(factors, theta, head_dim as usize, original)
                 .ok_or_else(|| rope::unknown_factors(super::names::ROPE_FACTORS));
         }
         let kind = self.metadata.text(&self.key("rope.scaling.type"))?;

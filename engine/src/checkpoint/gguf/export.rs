@@ -1,4 +1,4 @@
-//! A checkpoint as one GGUF file that llama.cpp and its kin load: architecture `llama`, byte-level BPE, chat template.
+//! A checkpoint of any family as one GGUF file that llama.cpp and its kin load: byte-level BPE, chat template.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -12,7 +12,8 @@ use super::names::{self, RowOrder};
 use super::pre_tokenizers::{PRE_TOKENIZERS, PreTokenizer};
 use super::vocabulary::Kind;
 use super::writer::{Planned, Written, write_header, write_tensor};
-use crate::checkpoint::{Checkpoint, CheckpointError, Dtype, Family, ModelConfig};
+use super::{export_config, rope};
+use crate::checkpoint::{Checkpoint, CheckpointError, Dtype};
 use crate::kernels::Storage;
 
 /// How the matrices of an exported model are stored. Norms are always f32.
@@ -51,8 +52,9 @@ impl ExportDtype {
 
 /// Writes `checkpoint` as a GGUF file, which appears at `output` when it is complete.
 ///
-/// Refused are checkpoints that the format, as other programs read it, cannot express: another architecture than Llama, scaled rotary
-/// frequencies, and tokenizers that are not byte-level BPE with a cut that GGUF has a name for.
+/// Refused are checkpoints that the format, as other programs read it, cannot express: Llama 3 scaling of rotary frequencies with other
+/// bounds than those of the releases, and tokenizers that are not byte-level BPE with a cut that GGUF has a name for. Sliding windows are
+/// written, but llama.cpp reads none in these architectures: there, a text longer than the window is computed without it.
 pub fn export_gguf(checkpoint: &Checkpoint, output: &Path, dtype: ExportDtype) -> Result<(), CheckpointError> {
     let values = metadata(checkpoint, dtype).map_err(CheckpointError::gguf(checkpoint.path()))?;
     let mut partial = output.as_os_str().to_owned();
@@ -75,12 +77,21 @@ fn write_file(
 ) -> Result<(), CheckpointError> {
     let shapes = checkpoint.config().tensor_shapes();
     let plan = shapes.iter().map(|(name, shape)| plan(name, shape, dtype)).collect::<Result<Vec<_>, _>>();
-    let plan = plan.map_err(CheckpointError::gguf(checkpoint.path()))?;
+    let mut plan = plan.map_err(CheckpointError::gguf(checkpoint.path()))?;
+    let factors = rope::factors(checkpoint.config());
+    plan.extend(factors.as_ref().map(|factors| Planned {
+        name: names::ROPE_FACTORS.to_owned(),
+        shape: vec![factors.len()],
+        dtype: Dtype::F32,
+    }));
     let mut file = BufWriter::new(File::create(path).map_err(CheckpointError::access(path))?);
     write_header(&mut file, values, &plan).map_err(CheckpointError::access(path))?;
     for ((name, shape), planned) in shapes.iter().zip(&plan) {
         let bytes = tensor(checkpoint, name, shape, planned.dtype)?;
         write_tensor(&mut file, &bytes).map_err(CheckpointError::access(path))?;
+    }
+    if let Some(factors) = &factors {
+        write_tensor(&mut file, &encode(factors, Dtype::F32)).map_err(CheckpointError::access(path))?;
     }
     file.flush().and_then(|()| file.get_ref().sync_all()).map_err(CheckpointError::access(path))
 }
@@ -98,7 +109,12 @@ fn tensor(checkpoint: &Checkpoint, name: &str, shape: &[usize], dtype: Dtype) ->
         let (path, expected) = (checkpoint.path().to_owned(), shape.to_vec());
         return Err(CheckpointError::MissingTensor { path, name: name.to_owned(), expected });
     };
-    let order = RowOrder::of("llama", name, config.num_attention_heads, config.num_key_value_heads);
+    let order = RowOrder::of(
+        export_config::architecture(config.family),
+        name,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+    );
     let values = order.to_stored(&view.to_f32(), shape[0]);
     let bytes = encode(&values, dtype);
     let too_large = dtype.to_f32(&bytes).into_iter().zip(&values).find(|(stored, _)| !stored.is_finite());
@@ -122,45 +138,11 @@ fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
 }
 
 fn metadata(checkpoint: &Checkpoint, dtype: ExportDtype) -> Result<Vec<(String, Written)>, GgufError> {
-    let config = checkpoint.config();
-    refuse_variants(config)?;
-    let integer = |value: usize| Written::Integer(value as u32);
-    let general = [
-        ("general.architecture", Written::Text("llama".to_owned())),
-        ("general.type", Written::Text("model".to_owned())),
-        ("general.file_type", Written::Integer(dtype.file_type())),
-        ("general.quantization_version", Written::Integer(2)),
-        ("llama.vocab_size", integer(config.vocab_size)),
-        ("llama.context_length", integer(config.max_position_embeddings)),
-        ("llama.embedding_length", integer(config.hidden_size)),
-        ("llama.block_count", integer(config.num_hidden_layers)),
-        ("llama.feed_forward_length", integer(config.intermediate_size)),
-        ("llama.attention.head_count", integer(config.num_attention_heads)),
-        ("llama.attention.head_count_kv", integer(config.num_key_value_heads)),
-        ("llama.attention.key_length", integer(config.head_dim)),
-        ("llama.attention.value_length", integer(config.head_dim)),
-        ("llama.rope.dimension_count", integer(config.head_dim)),
-        ("llama.rope.freq_base", Written::Float(config.rope_theta as f32)),
-        ("llama.attention.layer_norm_rms_epsilon", Written::Float(config.rms_norm_eps as f32)),
-    ];
+    let mut values = export_config::values(checkpoint.config())?;
+    values.push(("general.file_type".to_owned(), Written::Integer(dtype.file_type())));
     let tokenizer = tokenizer(checkpoint)?;
-    Ok(general.into_iter().chain(tokenizer).map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-/// Other families and scaled frequencies need other names, which we do not write.
-fn refuse_variants(config: &ModelConfig) -> Result<(), GgufError> {
-    let json = serde_json::to_value(config).map_err(|error| GgufError::Export(error.to_string()))?;
-    let plain = |field: &str| json.get(field).is_none_or(|value| value.is_null() || value == &Value::Bool(false));
-    if config.family != Family::Llama {
-        let found = config.family;
-        return Err(GgufError::Export(format!("`model_type` is \"{found}\"; only \"llama\" is written")));
-    }
-    match ["rope_scaling", "sliding_window", "attention_bias", "mlp_bias"].into_iter().find(|field| !plain(field)) {
-        Some(field) => {
-            Err(GgufError::Export(format!("`{field}` is {}; only models without it are written", json[field])))
-        }
-        None => Ok(()),
-    }
+    values.extend(tokenizer.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    Ok(values)
 }
 
 fn tokenizer(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Written)>, GgufError> {

@@ -120,6 +120,13 @@ impl<'a> Metadata<'a> {
         })
     }
 
+    pub(super) fn bools(&self, key: &str) -> Result<Option<Vec<bool>>, GgufError> {
+        self.elements(key, "an array of truth values", |value| match value {
+            Value::Bool(truth) => Some(truth),
+            _ => None,
+        })
+    }
+
     pub(super) fn floats(&self, key: &str) -> Result<Option<Vec<f64>>, GgufError> {
         self.elements(key, "an array of numbers", |value| match value {
             Value::Float(float) => Some(float),

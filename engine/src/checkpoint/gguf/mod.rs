@@ -5,6 +5,7 @@
 mod config;
 mod error;
 mod export;
+mod export_config;
 mod header;
 mod metadata;
 mod names;

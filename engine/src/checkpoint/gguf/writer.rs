@@ -16,6 +16,7 @@ pub(super) enum Written {
     Text(String),
     Texts(Vec<String>),
     Integers(Vec<i32>),
+    Bools(Vec<bool>),
 }
 
 /// A tensor to be written.
@@ -79,7 +80,7 @@ fn push_value(bytes: &mut Vec<u8>, value: &Written) {
         Written::Float(_) => 6,
         Written::Bool(_) => 7,
         Written::Text(_) => 8,
-        Written::Texts(_) | Written::Integers(_) => 9,
+        Written::Texts(_) | Written::Integers(_) | Written::Bools(_) => 9,
     };
     bytes.extend(kind.to_le_bytes());
     match value {
@@ -96,6 +97,10 @@ fn push_value(bytes: &mut Vec<u8>, value: &Written) {
         Written::Integers(integers) => {
             push_array(bytes, 5, integers.len());
             bytes.extend(integers.iter().flat_map(|integer| integer.to_le_bytes()));
+        }
+        Written::Bools(truths) => {
+            push_array(bytes, 7, truths.len());
+            bytes.extend(truths.iter().map(|&truth| u8::from(truth)));
         }
     }
 }
