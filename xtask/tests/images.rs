@@ -193,7 +193,7 @@ fn compile(source: &str, arguments: &[&str], output: &Path) {
     fs::remove_file(file).unwrap();
 }
 
-/// A program that needs a library of CUDA and the driver, in `target/cuda/debug`, and the folder that CUDA_HOME names.
+/// A program that needs a library of CUDA and the driver, in `target/cuda/debug`, and the folder that `CUDA_HOME` names.
 fn cuda_program(root: &Path) -> std::path::PathBuf {
     let (home, binaries) = (root.join("cu13"), root.join("target/cuda/debug"));
     let library = home.join("lib");

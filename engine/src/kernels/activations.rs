@@ -1,3 +1,4 @@
+#![expect(clippy::needless_range_loop, reason = "plain loops become vector instructions, closures may not")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
 //! Inputs of a linear layer with quantised weights, themselves quantised to eight bits. Each row for itself, so that no row's result
 //! depends on the rows beside it.
@@ -21,7 +22,7 @@ pub(super) struct Quad {
 impl Quad {
     /// The values as one number, the first in its lowest byte.
     #[inline(always)]
-    pub(super) fn packed(&self) -> i32 {
+    pub(super) fn packed(self) -> i32 {
         let [a, b, c, d] = self.bytes;
         i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
     }

@@ -3,6 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::LoadError;
+
+/// Refuses what does not fit.
+pub(super) fn check(needed: u64, available: Option<u64>) -> Result<(), LoadError> {
+    const MIB: u64 = 1 << 20;
+    match available {
+        Some(available) if available < needed => {
+            Err(LoadError::Memory { needed_mib: needed.div_ceil(MIB), available_mib: available / MIB })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Bytes that this process could still take: what the machine has available, or less where a control group (v2) allows less. Memory
 /// that the system gives back when it is needed, such as that of files, counts as available. None where the system does not say.
 pub fn available_memory() -> Option<u64> {
@@ -41,6 +54,16 @@ mod tests {
     fn this_machine_says_how_much_it_has() {
         let available = available_memory().unwrap();
         assert!(available > 1 << 20, "{available} bytes");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_both_figures() {
+        let refused = check(3 << 30, Some(1 << 30)).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("the weights take 3072 MiB in memory, but only 1024 MiB are available"),
+            "{refused}"
+        );
+        assert!(check(3 << 30, Some(3 << 30)).is_ok() && check(3 << 30, None).is_ok());
     }
 
     #[test]

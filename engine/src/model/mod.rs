@@ -83,6 +83,16 @@ pub enum LoadError {
         /// Length of its blocks.
         block: usize,
     },
+    /// It would be ended by the system, or the machine would come to a halt.
+    #[error(
+        "the weights take {needed_mib} MiB in memory, but only {available_mib} MiB are available; give it more memory, or a checkpoint or a storage with fewer bits a weight"
+    )]
+    Memory {
+        /// What the packed weights take.
+        needed_mib: u64,
+        /// What this process may still take.
+        available_mib: u64,
+    },
     /// The system refused to start a thread.
     #[error("cannot start the compute threads: {0}. Ask for fewer threads or raise the limit on processes")]
     Threads(#[from] std::io::Error),
@@ -97,6 +107,7 @@ impl Model {
         }
         let config = checkpoint.config().clone();
         let weights = Weights::new(checkpoint, options.storage);
+        memory::check(weights.packed_bytes(), available_memory())?;
         let embedding = weights.stacked(&["model.embed_tokens.weight"])?;
         let (embedding, lm_head) = if config.tie_word_embeddings {
             (None, embedding)

@@ -19,6 +19,18 @@ impl<'a> Weights<'a> {
         Self { checkpoint, storage }
     }
 
+    /// Bytes that all layers take once they are packed, but for the padding of panels.
+    pub(super) fn packed_bytes(self) -> u64 {
+        let shapes = self.checkpoint.config().tensor_shapes();
+        let sizes = shapes.into_iter().map(|(name, shape)| {
+            let values: u64 = shape.iter().map(|&size| size as u64).product();
+            let stored = self.checkpoint.tensors().matrix(&name).filter(|_| shape.len() > 1);
+            let storage = stored.map_or(Storage::F32, |of| self.storage.unwrap_or(storage_of(of.dtype())));
+            values / storage.block_len() as u64 * storage.block_bytes() as u64
+        });
+        sizes.sum()
+    }
+
     /// All values of a tensor.
     pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, LoadError> {
         let tensor = self.checkpoint.tensors().get(name);
@@ -87,4 +99,34 @@ fn rows<'a>(matrix: &StoredMatrix<'a>, storage: Storage) -> impl Iterator<Item =
     matrix.rows().map(move |bytes| {
         if is_stored_so { Cow::Borrowed(bytes) } else { Cow::Owned(storage.encode(&dtype.to_f32(bytes))) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Weights;
+    use crate::checkpoint::Checkpoint;
+    use crate::kernels::Storage;
+    use crate::model::{ComputeOptions, Model};
+    use crate::random::random_checkpoint;
+
+    #[test]
+    fn the_estimate_is_what_the_packed_model_takes_but_for_padding() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-bias/config.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let config = crate::ModelConfig {
+            hidden_size: 256,
+            intermediate_size: 512,
+            head_dim: 64,
+            ..crate::ModelConfig::from_json(&text).unwrap()
+        };
+        random_checkpoint(folder.path(), &config, 1).unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        for storage in Storage::ALL {
+            let estimate = Weights::new(&checkpoint, Some(storage)).packed_bytes() as f64;
+            let options = ComputeOptions { storage: Some(storage), ..ComputeOptions::default() };
+            let packed = Model::load(&checkpoint, options).unwrap().weight_bytes() as f64;
+            assert!((0.9..=1.0).contains(&(estimate / packed)), "{storage}: {estimate} of {packed}");
+        }
+    }
 }

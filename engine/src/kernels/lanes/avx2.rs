@@ -1,4 +1,5 @@
 #![expect(unsafe_code, reason = "vector intrinsics")]
+#![expect(clippy::needless_range_loop, reason = "plain loops become vector instructions, closures may not")]
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
 //! Lanes in two registers of eight.
 
@@ -102,7 +103,7 @@ impl Lanes for Avx2Lanes {
     }
 
     #[inline(always)]
-    fn dot_bytes(bytes: Signed, quad: &Quad, sums: [__m256i; 2]) -> [__m256i; 2] {
+    fn dot_bytes(bytes: Signed, quad: Quad, sums: [__m256i; 2]) -> [__m256i; 2] {
         unsafe {
             let (values, ones) = (_mm256_set1_epi32(quad.packed()), _mm256_set1_epi16(1));
             // A pair is at most 2 * 128 * 127, which sixteen bits hold; two pairs they would not.

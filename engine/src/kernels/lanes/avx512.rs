@@ -80,7 +80,7 @@ impl Lanes for Avx512Lanes {
     }
 
     #[inline(always)]
-    fn dot_bytes(bytes: __m512i, quad: &Quad, sums: __m512i) -> __m512i {
+    fn dot_bytes(bytes: __m512i, quad: Quad, sums: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sums, bytes, _mm512_set1_epi32(quad.packed())) }
     }
 
@@ -100,8 +100,8 @@ impl Lanes for Avx512Lanes {
                 [_mm512_and_si512(bytes, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask)]
             };
             for row in 0..ROWS {
-                products[row] = Self::dot_bytes(low, &rows[row][vector], products[row]);
-                products[row] = Self::dot_bytes(high, &rows[row][vector + NIBBLE_VECTORS], products[row]);
+                products[row] = Self::dot_bytes(low, rows[row][vector], products[row]);
+                products[row] = Self::dot_bytes(high, rows[row][vector + NIBBLE_VECTORS], products[row]);
             }
         }
         products

@@ -54,7 +54,7 @@ pub(super) trait Lanes: Copy {
     /// What [`Lanes::dot_bytes`] begins with; `total` is the sum of all values of the quads to come.
     fn byte_sums(total: i32) -> Self::Integers;
     /// Adds to each lane the four products of its bytes and the values of the quad, which are not below -127.
-    fn dot_bytes(bytes: Self::Bytes, quad: &Quad, sums: Self::Integers) -> Self::Integers;
+    fn dot_bytes(bytes: Self::Bytes, quad: Quad, sums: Self::Integers) -> Self::Integers;
 
     /// `starts`, and to each lane of a row's the products of its nibbles and the row's values. A quad of nibbles is in the lower halves of
     /// `bytes[v][4 * i..4 * i + 4]` for lane `i`, to be multiplied with quad `v`, or in the upper ones, with quad `v + NIBBLE_VECTORS`.
@@ -107,7 +107,7 @@ mod tests {
             let total = quads.clone().flat_map(|(quad, _)| quad.bytes).map(i32::from).sum();
             let mut sums = L::byte_sums(total);
             for (quad, bytes) in quads {
-                sums = L::dot_bytes(L::bytes(bytes), quad, sums);
+                sums = L::dot_bytes(L::bytes(bytes), *quad, sums);
             }
             L::from_integers(sums).store(found);
         }

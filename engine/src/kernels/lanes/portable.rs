@@ -71,7 +71,7 @@ impl Lanes for PortableLanes {
     }
 
     #[inline(always)]
-    fn dot_bytes(bytes: Self::Bytes, quad: &Quad, mut sums: [i32; LANES]) -> [i32; LANES] {
+    fn dot_bytes(bytes: Self::Bytes, quad: Quad, mut sums: [i32; LANES]) -> [i32; LANES] {
         for (sum, bytes) in sums.iter_mut().zip(bytes) {
             for (byte, value) in bytes.into_iter().zip(quad.bytes) {
                 *sum += i32::from(byte) * i32::from(value);
@@ -95,8 +95,8 @@ impl Lanes for PortableLanes {
             let low = bytes.map(|lane| lane.map(|byte| byte & 15));
             let high = bytes.map(|lane| lane.map(|byte| byte >> 4));
             for row in 0..ROWS {
-                products[row] = Self::dot_bytes(low, &rows[row][vector], products[row]);
-                products[row] = Self::dot_bytes(high, &rows[row][vector + NIBBLE_VECTORS], products[row]);
+                products[row] = Self::dot_bytes(low, rows[row][vector], products[row]);
+                products[row] = Self::dot_bytes(high, rows[row][vector + NIBBLE_VECTORS], products[row]);
             }
         }
         products

@@ -57,7 +57,7 @@ impl PanelBlock for Q8_0Block {
         for quad in 0..QUADS {
             let bytes = L::bytes(&self.bytes[quad]);
             for row in 0..ROWS {
-                products[row] = L::dot_bytes(bytes, &activations[row].quads[quad], products[row]);
+                products[row] = L::dot_bytes(bytes, activations[row].quads[quad], products[row]);
             }
         }
         let scales = L::load_f16(&self.scales);
