@@ -1,6 +1,7 @@
 //! Loading a checkpoint takes little more memory than its packed weights. A peak belongs to a process, so that each is measured in one of
 //! its own.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 use std::path::Path;
 use std::process::Command;

@@ -99,7 +99,9 @@ pub fn measure(
             break;
         }
         for (totals, generations) in totals.iter_mut().zip(decode(prompt, MOST_TOKENS, turn)?) {
-            generations.iter().for_each(|generation| totals.add(&generation.statistics, 0.0));
+            for generation in &generations {
+                totals.add(&generation.statistics, 0.0);
+            }
         }
     }
     let [_, learned] = ways;
