@@ -15,4 +15,5 @@ mod oracle;
 mod sampling;
 mod storages;
 mod support;
+mod teacher_forced;
 mod tokenizer;
