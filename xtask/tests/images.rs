@@ -19,7 +19,7 @@ user: 65532
 images:
   - { name: tiny, package: tiny, binary: tiny-binary, description: Does nothing, ports: [8000, 9090] }
   - { name: other, package: other, binary: missing, description: Is not built, ports: [] }
-  - { name: tiny-cuda, package: tiny, binary: tiny-binary, description: Does nothing on a GPU, ports: [], cuda: true }
+  - { name: tiny-cuda, package: tiny, binary: tiny-binary, description: Runs on a GPU, ports: [], cuda: true }
 ";
 const TIME: u64 = 1_700_000_000;
 
@@ -193,7 +193,7 @@ fn compile(source: &str, arguments: &[&str], output: &Path) {
     fs::remove_file(file).unwrap();
 }
 
-/// A program that needs a library of CUDA and the driver, in `target/cuda/debug`, and the folder that CUDA_HOME names.
+/// A program that needs a library of CUDA and the driver, in `target/cuda/debug`, and the folder that `CUDA_HOME` names.
 fn cuda_program(root: &Path) -> std::path::PathBuf {
     let (home, binaries) = (root.join("cu13"), root.join("target/cuda/debug"));
     let library = home.join("lib");
