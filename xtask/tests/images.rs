@@ -19,7 +19,7 @@ user: 65532
 images:
   - { name: tiny, package: tiny, binary: tiny-binary, description: Does nothing, ports: [8000, 9090] }
   - { name: other, package: other, binary: missing, description: Is not built, ports: [] }
-  - { name: tiny-cuda, package: tiny, binary: tiny-binary, description: Does nothing on a GPU, ports: [], cuda: true }
+  - { name: tiny-cuda, package: tiny, binary: tiny-binary, description: Runs on a GPU, ports: [], cuda: true }
 ";
 const TIME: u64 = 1_700_000_000;
 
