@@ -13,7 +13,7 @@ use prometheus::{
 
 use crate::{
     backend::{Forwards, KvMemory},
-    throughput::{Delivered, Sample, Throughput},
+    throughput::{Delivered, Generated, Sample, Throughput},
 };
 
 /// The Content-Type of [`Metrics::render`].
@@ -193,9 +193,9 @@ impl Metrics {
         }
     }
 
-    /// A forward gave all generations together so many tokens, with so many decode forwards, and took some time.
-    pub fn shared_forward(&self, tokens: u64, forwards: u64, took: Duration) {
-        self.throughput().record(Sample { at: self.started.elapsed(), took, tokens, forwards });
+    /// A forward gave all generations together so much, and took some time.
+    pub fn shared_forward(&self, generated: Generated, took: Duration) {
+        self.throughput().record(Sample { at: self.started.elapsed(), took, generated });
     }
 
     /// The memory is in this state.

@@ -1,12 +1,31 @@
 //! Tokens per second over a sliding window. Pure: the time is an argument.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
 /// The length of the window.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
 /// Forwards that end within so much time are remembered as one: memory does not grow with their number.
 const GRAIN: Duration = Duration::from_millis(50);
+
+/// What a forward gave its generations together, or a few forwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generated {
+    /// Tokens, those that prefills gave too.
+    pub tokens: u64,
+    /// Tokens of the generations for which it was a decode forward.
+    pub decoded_tokens: u64,
+    /// Generations for which it was a decode forward.
+    pub decode_forwards: u64,
+}
+
+impl AddAssign for Generated {
+    fn add_assign(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.decoded_tokens += other.decoded_tokens;
+        self.decode_forwards += other.decode_forwards;
+    }
+}
 
 /// What one forward gave, or a few. Times are since any fixed moment and never go back.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +34,8 @@ pub struct Sample {
     pub at: Duration,
     /// How long it took.
     pub took: Duration,
-    /// Generated tokens.
-    pub tokens: u64,
-    /// Generations for which it was a decode forward; 0 for a prefill.
-    pub forwards: u64,
+    /// What it gave.
+    pub generated: Generated,
 }
 
 /// Remembers the steps of the last [`WINDOW`] in which there were any.
@@ -50,8 +67,7 @@ impl Throughput {
             Some(last) if grain(last.at) == grain(sample.at) => {
                 last.at = sample.at;
                 last.took += sample.took;
-                last.tokens += sample.tokens;
-                last.forwards += sample.forwards;
+                last.generated += sample.generated;
             }
             _ => self.samples.push_back(sample),
         }
@@ -61,21 +77,23 @@ impl Throughput {
     /// is younger than the window has been idle for less, it is measured over its age.
     pub fn tokens_per_second(&self, now: Duration) -> f64 {
         let oldest = now.saturating_sub(WINDOW);
-        let tokens: u64 = self.samples.iter().filter(|sample| sample.at >= oldest).map(|sample| sample.tokens).sum();
+        let counted = self.samples.iter().filter(|sample| sample.at >= oldest);
+        let tokens: u64 = counted.map(|sample| sample.generated.tokens).sum();
         tokens as f64 / now.clamp(Duration::from_secs(1), WINDOW).as_secs_f64()
     }
 
     /// What the last window with work in it delivered; absent before the first decode forward.
     pub fn delivered(&self) -> Option<Delivered> {
-        let decode = || self.samples.iter().filter(|sample| sample.forwards > 0);
-        let forwards: u64 = decode().map(|sample| sample.forwards).sum();
-        let tokens: u64 = decode().map(|sample| sample.tokens).sum();
-        let all: u64 = self.samples.iter().map(|sample| sample.tokens).sum();
-        let worked: Duration = self.samples.iter().map(|sample| sample.took).sum();
-        let at = decode().next_back()?.at;
+        let mut all = Generated::default();
+        let mut worked = Duration::ZERO;
+        for sample in &self.samples {
+            all += sample.generated;
+            worked += sample.took;
+        }
+        let at = self.samples.iter().rfind(|sample| sample.generated.decode_forwards > 0)?.at;
         (!worked.is_zero()).then(|| Delivered {
-            tokens_per_second: all as f64 / worked.as_secs_f64(),
-            tokens_per_forward: tokens as f64 / forwards as f64,
+            tokens_per_second: all.tokens as f64 / worked.as_secs_f64(),
+            tokens_per_forward: all.decoded_tokens as f64 / all.decode_forwards as f64,
             at,
         })
     }
@@ -89,12 +107,27 @@ mod tests {
         Duration::from_secs_f64(value)
     }
 
+    fn generated(tokens: u64, decode_forwards: u64) -> Generated {
+        Generated { tokens, decoded_tokens: if decode_forwards == 0 { 0 } else { tokens }, decode_forwards }
+    }
+
     fn worked() -> Throughput {
         let mut throughput = Throughput::default();
         for (at, took, tokens, forwards) in [(100.0, 1.0, 1, 0), (101.0, 1.0, 30, 10), (109.0, 3.0, 69, 20)] {
-            throughput.record(Sample { at: seconds(at), took: seconds(took), tokens, forwards });
+            throughput.record(Sample { at: seconds(at), took: seconds(took), generated: generated(tokens, forwards) });
         }
         throughput
+    }
+
+    #[test]
+    fn tokens_of_prefills_are_no_tokens_of_decode_forwards_however_close_they_come() {
+        let mut throughput = Throughput::default();
+        for (at, tokens, forwards) in [(1.0, 1, 0), (1.001, 6, 2), (1.002, 1, 0)] {
+            throughput.record(Sample { at: seconds(at), took: seconds(1e-3), generated: generated(tokens, forwards) });
+        }
+        let delivered = throughput.delivered().unwrap();
+        assert!((delivered.tokens_per_forward - 3.0).abs() < 1e-9, "{delivered:?}");
+        assert!((delivered.tokens_per_second - 8.0 / 3e-3).abs() < 1e-6, "{delivered:?}");
     }
 
     #[test]
@@ -102,7 +135,7 @@ mod tests {
         let mut throughput = Throughput::default();
         for forward in 0..100_000 {
             let at = seconds(f64::from(forward) * 1e-3);
-            throughput.record(Sample { at, took: seconds(1e-3), tokens: 3, forwards: 1 });
+            throughput.record(Sample { at, took: seconds(1e-3), generated: generated(3, 1) });
         }
         assert!(throughput.samples.len() <= 202, "{} samples", throughput.samples.len());
         let now = throughput.tokens_per_second(seconds(100.0));
@@ -129,7 +162,7 @@ mod tests {
     #[test]
     fn a_young_server_is_measured_over_its_age() {
         let mut throughput = Throughput::default();
-        throughput.record(Sample { at: seconds(2.0), took: seconds(1.0), tokens: 8, forwards: 2 });
+        throughput.record(Sample { at: seconds(2.0), took: seconds(1.0), generated: generated(8, 2) });
         assert!((throughput.tokens_per_second(seconds(4.0)) - 2.0).abs() < 1e-9);
     }
 

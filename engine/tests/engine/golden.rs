@@ -150,8 +150,9 @@ fn the_tensor_model_agrees_with_transformers_on_every_family() {
         for sizes in [&[golden.tokens.len()][..], &[1], &[5, 3, 8, 16], &[63, 2], &[100, 32, 1, 1]] {
             golden.check(&tensor_logits(&golden, TensorDtype::F32, sizes), &format!("tensors, forwards of {sizes:?}"));
         }
-        // 10 bits of each product: what a GPU computes in, more or less
-        golden.check_within(2e-2, &tensor_logits(&golden, TensorDtype::F16, &[100, 7]), "tensors of f16");
+        // 10 bits of each product: what a GPU computes in, more or less. Most rows are within 0.005; one with a near-tie in its attention
+        // was 0.024 off, and a wrong mask or rotation gives about 1
+        golden.check_within(5e-2, &tensor_logits(&golden, TensorDtype::F16, &[100, 7]), "tensors of f16");
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     metrics::{Metrics, Outcome},
     speculation::tokens_per_forward,
     stop::StopMatcher,
+    throughput::Generated,
 };
 
 /// A job with the state of the backend.
@@ -20,8 +21,7 @@ pub(super) struct Running<B: Backend> {
 
 /// What a step was for the counts.
 pub(super) struct Taken {
-    pub(super) tokens: u64,
-    pub(super) decode_forwards: u64,
+    pub(super) generated: Generated,
     /// The generation is over and its slot is free.
     pub(super) is_over: bool,
 }
@@ -62,7 +62,9 @@ impl<B: Backend> Running<B> {
         if let Some(reason) = reason {
             self.finish(reason, metrics);
         }
-        Taken { tokens, decode_forwards: of_step.decode, is_over: reason.is_some() }
+        let decoded_tokens = if of_step.decode > 0 { tokens } else { 0 };
+        let generated = Generated { tokens, decoded_tokens, decode_forwards: of_step.decode };
+        Taken { generated, is_over: reason.is_some() }
     }
 
     /// The text that may be shown, and the end if it is reached. What follows a stop string is dropped at once.

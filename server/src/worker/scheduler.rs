@@ -20,6 +20,7 @@ use crate::{
     backend::{Backend, Step},
     error::ApiError,
     metrics::Metrics,
+    throughput::Generated,
 };
 
 /// An idle thread shows at least this often that it lives.
@@ -140,13 +141,12 @@ impl<B: Backend> Scheduler<B> {
         // what is told to a client can be read on the page
         metrics.memory(backend.memory());
         let mut steps = steps.into_iter();
-        let (mut tokens, mut forwards) = (0, 0);
+        let mut generated = Generated::default();
         self.running.retain_mut(|running| {
             let is_over = match steps.next() {
                 Some(Ok(step)) => {
                     let taken = running.take_step(step, backend.forwards(running.state()), metrics);
-                    tokens += taken.tokens;
-                    forwards += taken.decode_forwards;
+                    generated += taken.generated;
                     if taken.is_over {
                         backend.end(running.state());
                     }
@@ -165,7 +165,7 @@ impl<B: Backend> Scheduler<B> {
             }
             !is_over
         });
-        metrics.shared_forward(tokens, forwards, began.elapsed());
+        metrics.shared_forward(generated, began.elapsed());
         metrics.memory(backend.memory());
     }
 
