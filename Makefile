@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches golden-logits gguf-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches golden-logits gguf-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -78,6 +78,9 @@ beyond-cache: build ## train a CLLM whose weights exceed the cache and measure i
 
 check-cuda: ## compile server, trainer and cli with the feature cuda (gets NVIDIA's compiler, 0.7 GB, once; needs no GPU)
 	bash tests/cuda/check.sh
+
+test-cuda: ## the engine's tests in tensors, on the GPU of this machine
+	CLLM_TEST_DEVICE=cuda bash tests/cuda/environment.sh cargo test --target-dir target/cuda -p cllm-engine --features cuda --test engine -- tensors golden
 
 golden-logits: ## make the small models of every family and transformers' logits again (tests of the engine)
 	bash engine/tests/golden/run.sh

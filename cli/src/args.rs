@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cllm_engine::Device;
 
 /// Trains, measures and serves consistency language models.
 ///
@@ -135,6 +136,9 @@ pub struct BenchArguments {
     /// Measure Jacobi with guesses from prompt lookup too
     #[arg(long)]
     pub lookup: bool,
+    /// What computes: cpu, cuda (the first GPU) or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Write the measurement to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

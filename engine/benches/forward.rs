@@ -29,7 +29,12 @@ fn measure(what: &str, config: &ModelConfig, storages: &[Storage], repetitions: 
                 if !std::env::args().skip(1).all(|word| word == "--bench" || line.contains(&word)) {
                     continue;
                 }
-                let options = ComputeOptions { threads, storage: Some(storage), instruction_set: Some(set) };
+                let options = ComputeOptions {
+                    threads,
+                    storage: Some(storage),
+                    instruction_set: Some(set),
+                    ..ComputeOptions::default()
+                };
                 let model = Model::load(&checkpoint, options)?;
                 let costs = forward_cost(&model, &ROWS, repetitions);
                 let one = costs.first().map_or(f64::NAN, |cost| cost.1);

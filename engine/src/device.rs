@@ -56,6 +56,32 @@ impl Device {
     }
 }
 
+/// The name of a GPU, as its driver gives it. None of the processor.
+#[cfg(feature = "cuda")]
+pub(crate) fn gpu_name(device: &CandleDevice) -> Option<String> {
+    device.as_cuda_device().ok()?.cuda_stream().context().name().ok()
+}
+
+/// Without the feature there is no GPU.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn gpu_name(_device: &CandleDevice) -> Option<String> {
+    None
+}
+
+/// Bytes that are free on a GPU. None of the processor.
+#[cfg(feature = "cuda")]
+pub(crate) fn free_gpu_memory(device: &CandleDevice) -> Option<u64> {
+    use candle_core::cuda_backend::cudarc::driver::result::mem_get_info;
+    device.as_cuda_device().ok()?.cuda_stream().context().bind_to_thread().ok()?;
+    mem_get_info().ok().map(|(free, _)| free as u64)
+}
+
+/// Without the feature there is no GPU.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn free_gpu_memory(_device: &CandleDevice) -> Option<u64> {
+    None
+}
+
 impl FromStr for Device {
     type Err = DeviceError;
 

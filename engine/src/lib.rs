@@ -14,7 +14,6 @@ pub mod differentiable;
 mod kernels;
 pub mod model;
 pub mod random;
-pub mod tensor_model;
 pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, ModelConfig};
@@ -26,6 +25,7 @@ pub use device::{Device, DeviceError};
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
     BatchLogits, ComputeOptions, ForwardError, HardwareDescription, KvCache, KvMemoryFull, KvPool, LoadError, Logits,
-    Model, Segment, Workspace, available_memory, forward_cost, forward_cost_within,
+    Model, Segment, TensorDtype, TensorFailure, TensorOptions, Workspace, available_memory, forward_cost,
+    forward_cost_within,
 };
 pub use tokenizer::{Message, StreamDecoder, Tokenizer, TokenizerError};

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, ValueEnum};
+use cllm_engine::Device;
 use cllm_storage::ModelAccess;
 
 use crate::gate::OnMissedGate;
@@ -107,6 +108,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 
+    /// What computes: cpu, cuda (the first GPU) or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+
     /// A file with the API keys that clients may send, one a line. Without it no key is asked for.
     #[arg(long, value_name = "PATH")]
     pub api_key_file: Option<PathBuf>,
@@ -185,6 +190,7 @@ mod tests {
             "--context-length=1",
             "--max-concurrent-requests=0",
             "--threads=0",
+            "--device=gpu",
             "--strategy=x",
             "--adaptive",
             "--adaptive=maybe",

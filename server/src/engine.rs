@@ -44,7 +44,8 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
     let asked_context = context_length(args, opened.config().max_position_embeddings)?;
     let digest = checkpoint::digest(folder).map_err(|error| error.to_string())?;
     check_digest(args.digest.as_deref(), &digest)?;
-    let options = ComputeOptions { threads: args.threads.map_or(0, usize::from), instruction_set: None, storage: None };
+    let threads = args.threads.map_or(0, usize::from);
+    let options = ComputeOptions { threads, ..ComputeOptions::on(args.device) };
     let model = Model::load(&opened, options).map_err(|error| error.to_string())?;
     let (pool, context_length) = kv_memory(args, &model, asked_context)?;
     let tokenizer = opened.tokenizer().clone();
@@ -63,7 +64,7 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
         strategy: strategy_name(strategy).as_str().to_owned(),
         block_size: rows(strategy) as u32,
         instruction_set: hardware.instruction_set.to_owned(),
-        hardware: format!("{}, threads: {}, {}", hardware.cpu, hardware.threads, hardware.instruction_set),
+        hardware: format!("{}, threads: {}, {}", hardware.processor, hardware.threads, hardware.instruction_set),
         speedup,
         gate: verdict,
     };

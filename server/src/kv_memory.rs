@@ -1,6 +1,6 @@
 //! How much memory keys and values may take. Pure, but for asking how much there is.
 
-use cllm_engine::{KvPool, Model, available_memory};
+use cllm_engine::{KvPool, Model};
 
 use crate::args::Args;
 
@@ -12,7 +12,7 @@ pub(crate) fn kv_memory(args: &Args, model: &Model, context_length: usize) -> Re
     let budget = Budget {
         bytes_per_page: KvPool::page_bytes_of(model) as u64,
         asked_mib: args.kv_cache_mib,
-        free_bytes: available_memory(),
+        free_bytes: model.free_memory(),
         concurrent: usize::from(args.max_concurrent_requests),
         context_length,
         insists_on_context: args.context_length.is_some(),

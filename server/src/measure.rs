@@ -114,7 +114,7 @@ pub fn measure(
     Ok(figures(totals).map(|figures| MeasuredSpeedup {
         block_size,
         prompts_from: prompts.source.clone(),
-        hardware: format!("{}, threads: {}", hardware.cpu, hardware.threads),
+        hardware: format!("{}, threads: {}", hardware.processor, hardware.threads),
         instruction_set: hardware.instruction_set.to_owned(),
         measured_at: format!("{:.0}", Timestamp::now()),
         ..figures

@@ -55,8 +55,10 @@ pub(super) struct Measurement {
     pub(super) arms: Vec<ArmTotals>,
     /// Rows of a forward and its median seconds.
     pub(super) costs: Vec<(usize, f64)>,
-    /// The same for every arm, in the order of the prompts.
+    /// Of the autoregressive arm, in the order of the prompts.
     pub(super) answers: Vec<Answer>,
+    /// Those of them that another arm gave with other tokens: none where the model is exact.
+    pub(super) differing_answers: u64,
 }
 
 /// What was asked and what was answered, as token ids, and what it took each arm.
@@ -77,7 +79,7 @@ struct ArmCost {
     decode_seconds: f64,
 }
 
-/// Decodes all prompts by all arms; fails when an arm gives other tokens than the autoregressive one.
+/// Decodes all prompts by all arms; fails when an arm of an exact model gives other tokens than the autoregressive one.
 pub(super) fn measure(
     model: &Model,
     prompts: &[Prompt],
@@ -97,7 +99,7 @@ pub(super) fn measure(
         // the first of all pays for cold caches and scratch memory
         decode(first, 0)?;
     }
-    let mut answers = Vec::with_capacity(prompts.len());
+    let (mut answers, mut differing_answers) = (Vec::with_capacity(prompts.len()), 0);
     for (turn, group) in groups.enumerate() {
         let mut generations = decode(group, turn)?;
         for (index, prompt) in group.iter().enumerate() {
@@ -106,12 +108,14 @@ pub(super) fn measure(
                 arm.totals.add(&generations[index].statistics, prompt.tokenization_seconds);
                 costs.push(cost(arm, &generations[index]));
             }
+            let differs = |other: &Vec<Generation>| other[index].tokens != generations[0][index].tokens;
+            differing_answers += u64::from(generations.iter().any(differs));
             let tokens = std::mem::take(&mut generations[0][index].tokens);
             answers.push(Answer { prompt: prompt.tokens.clone(), tokens, arms: costs });
         }
     }
     let costs = forward_cost(model, &with_one(&arguments.block_size), COST_REPETITIONS);
-    Ok(Measurement { prompts: prompts.len() as u64, arms, costs, answers })
+    Ok(Measurement { prompts: prompts.len() as u64, arms, costs, answers, differing_answers })
 }
 
 fn cost(arm: &ArmTotals, generation: &Generation) -> ArmCost {

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, CliError> {
 fn measured(arguments: &BenchArguments) -> Result<(BenchReport, Vec<Answer>), BenchError> {
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let prompts = prompts::read(&arguments.prompts, arguments.limit, checkpoint.tokenizer())?;
-    let model = Model::load(&checkpoint, ComputeOptions::default())?;
+    let model = Model::load(&checkpoint, ComputeOptions::on(arguments.device))?;
     let measurement = measure::measure(&model, &prompts, arguments)?;
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let summary = CheckpointSummary { digest, parameters: checkpoint.parameters() };

@@ -17,8 +17,11 @@ pub(super) struct BenchReport {
     created_at: String,
     checkpoint: CheckpointSummary,
     conditions: Conditions,
-    /// All arms gave the same tokens for every prompt; a measurement in which they did not is not reported.
+    /// All arms gave the same tokens for every prompt. On the processor a measurement in which they did not is not reported; on a GPU texts
+    /// may part at near-ties.
     tokens_equal: bool,
+    /// Prompts for which they did not.
+    differing_answers: u64,
     arms: Vec<BenchArm>,
     forward_cost: Vec<ForwardCost>,
 }
@@ -56,7 +59,8 @@ pub(super) fn report(
         created_at: k8s_openapi::jiff::Timestamp::now().to_string(),
         checkpoint,
         conditions: conditions(arguments, hardware, measurement.prompts),
-        tokens_equal: true,
+        tokens_equal: measurement.differing_answers == 0,
+        differing_answers: measurement.differing_answers,
         arms: rates(&measurement.arms),
         forward_cost: costs.iter().map(cost).collect(),
     }
@@ -64,7 +68,7 @@ pub(super) fn report(
 
 fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompts: u64) -> Conditions {
     Conditions {
-        hardware: hardware.cpu.clone(),
+        hardware: hardware.processor.clone(),
         threads: hardware.threads as u32,
         instruction_set: hardware.instruction_set.to_owned(),
         dtype: hardware.storage.clone(),
@@ -106,11 +110,12 @@ pub(super) fn describe(report: &BenchReport) -> String {
     let conditions = &report.conditions;
     format!(
         "{}\n\nRatios are against autoregressive decoding of the same checkpoint ({} parameters, {}), same run, prompt by \
-         prompt in turns; all arms gave the same tokens.\n{} prompts of {}, at most {} tokens each, {} at a time: {}, {} threads, \
+         prompt in turns; {}.\n{} prompts of {}, at most {} tokens each, {} at a time: {}, {} threads, \
          {}, {}.",
         table(report),
         report.checkpoint.parameters,
         report.checkpoint.digest,
+        agreement(report),
         conditions.prompts,
         conditions.dataset,
         conditions.max_new_tokens,
@@ -120,6 +125,13 @@ pub(super) fn describe(report: &BenchReport) -> String {
         conditions.instruction_set,
         conditions.dtype,
     )
+}
+
+fn agreement(report: &BenchReport) -> String {
+    match report.differing_answers {
+        0 => "all arms gave the same tokens".to_owned(),
+        differing => format!("{differing} answers part at a near-tie between arms, as they may on a GPU"),
+    }
 }
 
 fn table(report: &BenchReport) -> String {

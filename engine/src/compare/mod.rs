@@ -1,4 +1,4 @@
-//! Ways of decoding compared on one model: the same prompts in turns, one run, the tokens checked to be the same.
+//! Ways of decoding compared on one model: the same prompts in turns, one run, the tokens checked to be the same where the model is exact.
 //!
 //! What a speed-up is: tokens per second after the prefill over those of autoregressive decoding. End to end the prefill (and the
 //! tokenization) is on both sides. Prompts that are decoded at the same time have all been prefilled before the first of them goes on.
@@ -89,7 +89,7 @@ pub enum CompareError {
 }
 
 /// Decodes prompts, at the same time, in every way. The first way changes from turn to turn, since a way may be slower after another
-/// one. For each of `ways`, in their order, the generations of the prompts.
+/// one. For each of `ways`, in their order, the generations of the prompts: the same tokens where [`Model::is_exact`].
 pub fn decode_in_turns(
     model: &Model,
     workspace: &mut Workspace,
@@ -103,7 +103,9 @@ pub fn decode_in_turns(
         let index = (turn + offset) % ways.len();
         generations[index] = ways[index].decode(model, workspace, prompts, max_new_tokens)?;
     }
-    check(ways, &generations)?;
+    if model.is_exact() {
+        check(ways, &generations)?;
+    }
     Ok(generations)
 }
 

@@ -5,6 +5,8 @@ use std::thread;
 
 use serde::Serialize;
 
+use super::TensorOptions;
+use crate::device::Device;
 use crate::kernels::{InstructionSet, Storage};
 
 /// How to compute. The default uses everything the process may use.
@@ -17,9 +19,17 @@ pub struct ComputeOptions {
     /// Storage of the weights of linear layers; none for that of the checkpoint. A narrower one makes forwards cheaper and results
     /// less exact.
     pub storage: Option<Storage>,
+    /// Compute in candle tensors, as GPUs need it, whose numbers are chosen there; none for our own kernels on the processor.
+    pub tensors: Option<TensorOptions>,
 }
 
 impl ComputeOptions {
+    /// The best way to compute on a device.
+    pub fn on(device: Device) -> Self {
+        let tensors = (device != Device::Cpu).then_some(TensorOptions { device, dtype: None });
+        Self { tensors, ..Self::default() }
+    }
+
     /// The number of threads to use.
     pub(super) fn threads(self) -> usize {
         match self.threads {
@@ -32,11 +42,11 @@ impl ComputeOptions {
 /// What figures were measured on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HardwareDescription {
-    /// Name of the processor.
-    pub cpu: String,
-    /// Compute threads.
+    /// Name of the processor, or of the GPU.
+    pub processor: String,
+    /// Threads that compute, or that feed the GPU.
     pub threads: usize,
-    /// Name of the instruction set of the kernels: tokens may differ between instruction sets.
+    /// Name of the instruction set of the kernels, `cuda` on a GPU: tokens may differ between them.
     pub instruction_set: &'static str,
     /// Names of the storages of the weights, the widest first, joined by `+` where a checkpoint mixes them.
     pub storage: String,

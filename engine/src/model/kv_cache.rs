@@ -1,9 +1,12 @@
 //! Keys and values of the positions of one sequence. Rows are written in place; forgetting positions is setting a length.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::kv_pool::{PAGE, Page};
-use super::{ForwardError, KvPool, Model};
+use candle_core::{Result as TensorResult, Tensor};
+
+use super::page::{PAGE, Page};
+use super::{ForwardError, KvPool, Model, TensorFailure};
 
 /// Keys and values of one sequence, for every layer: a table of pages. Pages may be shared with other sequences; one that is written to is
 /// copied before.
@@ -65,7 +68,7 @@ impl KvCache {
                 None => self.pages.push(Arc::new(self.pool.take()?)),
                 Some(page) if Arc::strong_count(page) > 1 => {
                     let mut copy = self.pool.take()?;
-                    copy.copy_from(page);
+                    copy.copy_from(page).map_err(|error| TensorFailure::new("copying keys and values", &error))?;
                     *page = Arc::new(copy);
                 }
                 Some(_) => {}
@@ -90,6 +93,14 @@ impl KvCache {
         self.pages.len()
     }
 
+    /// Adds so many positions with anything in them and in those before. For an empty cache.
+    pub(super) fn fill(&mut self, positions: usize) -> Result<(), ForwardError> {
+        self.reserve(positions)?;
+        self.pages.iter_mut().filter_map(Arc::get_mut).for_each(Page::fill);
+        self.advance(positions);
+        Ok(())
+    }
+
     /// Marks the positions written as there.
     pub(super) fn advance(&mut self, positions: usize) {
         self.len += positions;
@@ -107,4 +118,38 @@ impl KvCache {
     pub(super) fn block(&self, layer: usize, head: usize, page: usize) -> (&[f32], &[f32]) {
         self.pages[page].block(layer, head)
     }
+
+    /// Writes keys and values `[rows, heads, head_dim]` of a layer to the positions after those that are there, which were reserved.
+    pub(super) fn write_tensors(&self, layer: usize, keys: &Tensor, values: &Tensor) -> TensorResult<()> {
+        let positions = self.len..self.len + keys.dim(0)?;
+        let [keys, values] = [keys.transpose(0, 1)?, values.transpose(0, 1)?];
+        for (page, part) in parts(positions.clone()) {
+            let first = page * PAGE + part.start - positions.start;
+            for (kept, new) in self.pages[page].tensors(layer)?.iter().zip([&keys, &values]) {
+                kept.slice_set(&new.narrow(1, first, part.len())?.contiguous()?, 1, part.start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys and values `[heads, positions, head_dim]` of a layer; a copy unless they lie on one page.
+    pub(super) fn read_tensors(&self, layer: usize, positions: Range<usize>) -> TensorResult<[Tensor; 2]> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (page, part) in parts(positions) {
+            let [page_keys, page_values] = self.pages[page].tensors(layer)?;
+            keys.push(page_keys.narrow(1, part.start, part.len())?);
+            values.push(page_values.narrow(1, part.start, part.len())?);
+        }
+        Ok([Tensor::cat(&keys, 1)?, Tensor::cat(&values, 1)?])
+    }
+}
+
+/// Pages, and which of their positions, hold some positions.
+fn parts(positions: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let pages = positions.start / PAGE..positions.end.div_ceil(PAGE);
+    pages.map(move |page| {
+        let start = positions.start.max(page * PAGE);
+        let end = positions.end.min((page + 1) * PAGE);
+        (page, start - page * PAGE..end - page * PAGE)
+    })
 }

@@ -6,11 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
-use super::Model;
-use crate::kernels::{KEY_BLOCK, VALUE_ALIGNMENT};
-
-/// Positions of a page.
-pub(crate) const PAGE: usize = KEY_BLOCK;
+use super::page::{PAGE, Page, PageMemory, PageShape};
+use super::{ForwardError, Model, TensorFailure};
 
 /// No page is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -33,33 +30,7 @@ struct Shared {
     limit: usize,
     used: AtomicUsize,
     /// Memory of pages that were given back.
-    free: Mutex<Vec<Vec<f32>>>,
-}
-
-/// How a page is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PageShape {
-    layers: usize,
-    heads: usize,
-    head_dim: usize,
-    /// `head_dim` padded to whole vectors.
-    value_stride: usize,
-}
-
-impl PageShape {
-    /// Of one head of one layer.
-    fn key_block(self) -> usize {
-        self.head_dim * PAGE
-    }
-
-    /// Of one head of one layer.
-    fn value_block(self) -> usize {
-        self.value_stride * PAGE
-    }
-
-    fn length(self) -> usize {
-        self.layers * self.heads * (self.key_block() + self.value_block())
-    }
+    free: Mutex<Vec<PageMemory>>,
 }
 
 impl KvPool {
@@ -74,13 +45,7 @@ impl KvPool {
     }
 
     fn with_limit(model: &Model, limit: usize) -> Self {
-        let config = model.config();
-        let shape = PageShape {
-            layers: config.num_hidden_layers,
-            heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            value_stride: config.head_dim.next_multiple_of(VALUE_ALIGNMENT),
-        };
+        let shape = PageShape::new(model.config(), model.place());
         let shared = Shared { shape, limit, used: AtomicUsize::new(0), free: Mutex::new(Vec::new()) };
         Self { shared: Arc::new(shared) }
     }
@@ -105,7 +70,7 @@ impl KvPool {
 
     /// Bytes of a page.
     pub fn page_bytes(&self) -> usize {
-        self.shared.shape.length() * size_of::<f32>()
+        self.shared.shape.bytes()
     }
 
     /// What is said when no page is left.
@@ -113,68 +78,30 @@ impl KvPool {
         KvMemoryFull { positions: self.shared.limit.saturating_mul(PAGE) }
     }
 
+    /// How its pages are laid out.
+    pub(super) fn shape(&self) -> &PageShape {
+        &self.shared.shape
+    }
+
     /// A page with anything in it.
-    pub(super) fn take(&self) -> Result<Page, KvMemoryFull> {
+    pub(super) fn take(&self) -> Result<Page, ForwardError> {
         let Shared { shape, limit, used, free } = &*self.shared;
         let more = |used: usize| (used < *limit).then_some(used + 1);
         if used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            return Err(self.full());
+            return Err(self.full().into());
         }
         let recycled = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let data = recycled.unwrap_or_else(|| vec![0.0; shape.length()]);
-        Ok(Page { data, pool: Self { shared: Arc::clone(&self.shared) } })
-    }
-}
-
-/// Keys and values of [`PAGE`] positions in every layer: keys `[layers, heads, head_dim, PAGE]`, then values
-/// `[layers, heads, PAGE, value_stride]`.
-#[derive(Debug)]
-pub(crate) struct Page {
-    data: Vec<f32>,
-    pool: KvPool,
-}
-
-impl Page {
-    /// Writes keys and values `[heads, head_dim]` of one of its positions.
-    pub(super) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let shape = self.pool.shared.shape;
-        let heads = keys.chunks_exact(shape.head_dim).zip(values.chunks_exact(shape.head_dim));
-        for (head, (keys, values)) in heads.enumerate() {
-            let start = self.keys_start(layer, head) + position;
-            for (slot, key) in self.data[start..].iter_mut().step_by(PAGE).zip(keys) {
-                *slot = *key;
-            }
-            let start = self.values_start(layer, head) + position * shape.value_stride;
-            self.data[start..start + shape.head_dim].copy_from_slice(values);
-        }
+        let memory = recycled.map_or_else(|| shape.memory(), Ok);
+        let memory = memory.map_err(|error| {
+            used.fetch_sub(1, Ordering::Relaxed);
+            TensorFailure::new("making room for keys and values", &error)
+        })?;
+        Ok(Page::new(memory, self.clone()))
     }
 
-    /// Keys `[head_dim, PAGE]` and values `[PAGE, value_stride]` of one head of one layer.
-    pub(super) fn block(&self, layer: usize, head: usize) -> (&[f32], &[f32]) {
-        let shape = self.pool.shared.shape;
-        let (keys, values) = (self.keys_start(layer, head), self.values_start(layer, head));
-        (&self.data[keys..keys + shape.key_block()], &self.data[values..values + shape.value_block()])
-    }
-
-    pub(super) fn copy_from(&mut self, other: &Self) {
-        self.data.copy_from_slice(&other.data);
-    }
-
-    fn keys_start(&self, layer: usize, head: usize) -> usize {
-        let shape = self.pool.shared.shape;
-        (layer * shape.heads + head) * shape.key_block()
-    }
-
-    fn values_start(&self, layer: usize, head: usize) -> usize {
-        let shape = self.pool.shared.shape;
-        shape.layers * shape.heads * shape.key_block() + (layer * shape.heads + head) * shape.value_block()
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        let Shared { used, free, .. } = &*self.pool.shared;
-        free.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.data));
-        used.fetch_sub(1, Ordering::Relaxed);
+    /// The memory of a page that nobody needs.
+    pub(super) fn give_back(&self, memory: PageMemory) {
+        self.shared.free.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        self.shared.used.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,5 @@
-//! The CPU forward: packed weights that never change, scratch memory and caches beside them.
+//! A loaded model, whatever computes it: packed weights and our own kernels on the processor ([`packed`]), or candle tensors on a GPU
+//! ([`tensors`]). Caches, batches and decoding are the same for both.
 //!
 //! A [`Model`] is shared by threads; each sequence has its [`KvCache`], each thread that computes its [`Workspace`].
 
@@ -8,8 +9,12 @@ mod hardware;
 mod kv_cache;
 mod kv_pool;
 mod memory;
-mod weights;
+mod packed;
+mod page;
+mod tensors;
 mod workspace;
+
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -19,45 +24,33 @@ pub use forward::{BatchLogits, ForwardError, Logits, Segment};
 pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;
 pub use kv_pool::{KvMemoryFull, KvPool};
-pub(crate) use kv_pool::{PAGE, Page};
 pub use memory::available_memory;
+pub(crate) use page::{PAGE, Page};
+pub use tensors::{TensorDtype, TensorFailure, TensorOptions};
 pub use workspace::Workspace;
 
-use crate::checkpoint::{Checkpoint, LayerDescription, ModelConfig};
-use crate::kernels::{InstructionSet, PackedLinear, Storage, ThreadPool};
-use weights::Weights;
+use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::device::DeviceError;
+use crate::kernels::{InstructionSet, Storage};
+use packed::PackedModel;
+use page::Place;
+use tensors::TensorModel;
 
 /// A model ready to compute. Immutable: share it between threads.
 #[derive(Debug)]
 pub struct Model {
-    config: ModelConfig,
+    config: Arc<ModelConfig>,
     eos_token_ids: Vec<u32>,
+    /// Of the kernels, and of what is computed on the processor whatever computes the forwards: sampling.
     instruction_set: InstructionSet,
-    pool: ThreadPool,
-    rope_frequencies: Vec<f32>,
-    /// `[vocab, hidden]`; none where the output layer is the embedding.
-    embedding: Option<PackedLinear>,
-    layers: Vec<Layer>,
-    norm: Vec<f32>,
-    lm_head: PackedLinear,
+    computer: Computer,
 }
 
+/// What computes the forwards.
 #[derive(Debug)]
-struct Layer {
-    attention_norm: Vec<f32>,
-    /// Queries, keys and values of a row, one after the other.
-    qkv: PackedLinear,
-    /// Of queries, keys and values, like `qkv`; empty where there is none, as are the next two.
-    qkv_bias: Vec<f32>,
-    query_norm: Vec<f32>,
-    key_norm: Vec<f32>,
-    /// Positions that a row sees, its own included; none for all before it.
-    window: Option<usize>,
-    output: PackedLinear,
-    output_bias: Vec<f32>,
-    mlp_norm: Vec<f32>,
-    gate_up: PackedLinear,
-    down: PackedLinear,
+enum Computer {
+    Packed(PackedModel),
+    Tensors(TensorModel),
 }
 
 /// Why a model could not be loaded.
@@ -93,40 +86,33 @@ pub enum LoadError {
         /// What this process may still take.
         available_mib: u64,
     },
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The device failed while the weights were put there.
+    #[error(transparent)]
+    Tensors(#[from] TensorFailure),
+    /// A number type that candle does not multiply on the processor.
+    #[error("the processor computes no tensors of {0}; choose F32 or F16, or a GPU")]
+    TensorDtype(TensorDtype),
     /// The system refused to start a thread.
     #[error("cannot start the compute threads: {0}. Ask for fewer threads or raise the limit on processes")]
     Threads(#[from] std::io::Error),
 }
 
 impl Model {
-    /// Packs the weights of a checkpoint and starts the compute threads.
+    /// Packs the weights of a checkpoint and starts the compute threads, or puts the weights on the device that `options` names.
     pub fn load(checkpoint: &Checkpoint, options: ComputeOptions) -> Result<Self, LoadError> {
         let instruction_set = options.instruction_set.unwrap_or_else(InstructionSet::detect);
         if !instruction_set.is_available() {
             return Err(LoadError::InstructionSet(instruction_set));
         }
-        let config = checkpoint.config().clone();
-        let weights = Weights::new(checkpoint, options.storage);
-        memory::check(weights.packed_bytes(), available_memory())?;
-        let embedding = weights.stacked(&["model.embed_tokens.weight"])?;
-        let (embedding, lm_head) = if config.tie_word_embeddings {
-            (None, embedding)
-        } else {
-            (Some(embedding), weights.stacked(&["lm_head.weight"])?)
+        let config = Arc::new(checkpoint.config().clone());
+        let computer = match options.tensors {
+            Some(tensors) => Computer::Tensors(TensorModel::load(checkpoint, tensors)?),
+            None => Computer::Packed(PackedModel::load(checkpoint, Arc::clone(&config), instruction_set, options)?),
         };
-        Ok(Self {
-            eos_token_ids: checkpoint.eos_token_ids().to_vec(),
-            instruction_set,
-            pool: ThreadPool::new(options.threads())?,
-            rope_frequencies: config.rope_frequencies(),
-            embedding,
-            layers: (0..config.num_hidden_layers)
-                .map(|index| Layer::load(weights, &config, index))
-                .collect::<Result<_, _>>()?,
-            norm: weights.values("model.norm.weight")?,
-            lm_head,
-            config,
-        })
+        Ok(Self { eos_token_ids: checkpoint.eos_token_ids().to_vec(), instruction_set, config, computer })
     }
 
     /// Its shape.
@@ -141,70 +127,57 @@ impl Model {
 
     /// What it computes on.
     pub fn hardware(&self) -> HardwareDescription {
-        HardwareDescription {
-            cpu: hardware::processor_name(),
-            threads: self.pool.threads(),
-            instruction_set: self.instruction_set.name(),
-            storage: self.storages().into_iter().map(Storage::name).collect::<Vec<_>>().join("+"),
+        match &self.computer {
+            Computer::Packed(model) => HardwareDescription {
+                processor: hardware::processor_name(),
+                threads: model.threads(),
+                instruction_set: self.instruction_set.name(),
+                storage: model.storages().into_iter().map(Storage::name).collect::<Vec<_>>().join("+"),
+            },
+            Computer::Tensors(model) => model.hardware(),
         }
     }
 
-    /// The vector instructions of its kernels.
+    /// The vector instructions of its kernels, and of sampling.
     pub(crate) fn instruction_set(&self) -> InstructionSet {
         self.instruction_set
     }
 
-    /// How its linear layers are stored, the widest first; several where the checkpoint mixes them.
+    /// How its linear layers are stored, the widest first; several where the checkpoint mixes them. None where they are tensors.
     pub fn storages(&self) -> Vec<Storage> {
-        let layers = self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down]);
-        let mut storages: Vec<_> = layers.chain([&self.lm_head]).map(PackedLinear::storage).collect();
-        storages.sort_unstable_by(|a, b| b.cmp(a));
-        storages.dedup();
-        storages
+        match &self.computer {
+            Computer::Packed(model) => model.storages(),
+            Computer::Tensors(_) => Vec::new(),
+        }
     }
 
-    /// Bytes of memory that its packed weights take for as long as it lives.
+    /// Whether the numbers of a row never depend on the rows beside it: then all strategies give the same tokens. On a device products of
+    /// other shapes round differently, and texts may part at near-ties.
+    pub fn is_exact(&self) -> bool {
+        matches!(self.computer, Computer::Packed(_))
+    }
+
+    /// Bytes of memory that its weights take for as long as it lives, where it computes.
     pub fn weight_bytes(&self) -> u64 {
-        let ends = self.embedding.iter().chain([&self.lm_head]).map(PackedLinear::bytes).sum::<usize>();
-        let layers: usize = self.layers.iter().map(Layer::weight_bytes).sum();
-        (ends + layers + size_of_val(&self.norm[..])) as u64
+        match &self.computer {
+            Computer::Packed(model) => model.weight_bytes(),
+            Computer::Tensors(model) => model.weight_bytes(),
+        }
     }
 
-    /// Copies the embedding of a token into a row.
-    fn embed(&self, token: u32, row: &mut [f32]) {
-        self.embedding.as_ref().unwrap_or(&self.lm_head).copy_weights(token as usize, row);
-    }
-}
-
-impl Layer {
-    fn load(weights: Weights<'_>, config: &ModelConfig, index: usize) -> Result<Self, LoadError> {
-        let name = |name: &str| format!("model.layers.{index}.{name}");
-        let if_present = |is_present: bool, tensor: &str| {
-            if is_present { weights.values(&name(tensor)) } else { Ok(Vec::new()) }
-        };
-        let LayerDescription { qkv_bias, output_bias, head_norms, window } = config.layer(index);
-        let [q, k, v] = ["q", "k", "v"].map(|kind| name(&format!("self_attn.{kind}_proj.weight")));
-        let biases = ["q", "k", "v"].map(|kind| if_present(qkv_bias, &format!("self_attn.{kind}_proj.bias")));
-        let [q_bias, k_bias, v_bias] = biases;
-        Ok(Self {
-            attention_norm: weights.values(&name("input_layernorm.weight"))?,
-            qkv: weights.stacked(&[&q, &k, &v])?,
-            qkv_bias: [q_bias?, k_bias?, v_bias?].concat(),
-            query_norm: if_present(head_norms, "self_attn.q_norm.weight")?,
-            key_norm: if_present(head_norms, "self_attn.k_norm.weight")?,
-            window,
-            output: weights.stacked(&[&name("self_attn.o_proj.weight")])?,
-            output_bias: if_present(output_bias, "self_attn.o_proj.bias")?,
-            mlp_norm: weights.values(&name("post_attention_layernorm.weight"))?,
-            gate_up: weights.gated(&name("mlp.gate_proj.weight"), &name("mlp.up_proj.weight"))?,
-            down: weights.stacked(&[&name("mlp.down_proj.weight")])?,
-        })
+    /// Bytes that are free where its keys and values are kept. None where nobody says.
+    pub fn free_memory(&self) -> Option<u64> {
+        match &self.computer {
+            Computer::Packed(_) => available_memory(),
+            Computer::Tensors(model) => model.free_memory(),
+        }
     }
 
-    fn weight_bytes(&self) -> usize {
-        let matrices = [&self.qkv, &self.output, &self.gate_up, &self.down];
-        let norms = [&self.attention_norm, &self.query_norm, &self.key_norm, &self.mlp_norm];
-        let vectors = norms.into_iter().chain([&self.qkv_bias, &self.output_bias]);
-        matrices.map(PackedLinear::bytes).iter().sum::<usize>() + vectors.map(|of| size_of_val(&of[..])).sum::<usize>()
+    /// Where its keys and values are kept.
+    fn place(&self) -> Place {
+        match &self.computer {
+            Computer::Packed(_) => Place::Host,
+            Computer::Tensors(model) => model.place(),
+        }
     }
 }

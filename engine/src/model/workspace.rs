@@ -6,7 +6,7 @@ use crate::kernels::{ActivationBlock, Span};
 /// Rows that go through the layers together; longer inputs are cut. Bounds the memory of a prefill without changing its results.
 pub(super) const CHUNK_ROWS: usize = 64;
 
-/// Scratch memory for one thread that runs forwards of one model, on any sequences.
+/// Scratch memory for one thread that runs forwards of one model, on any sequences. On a device only the logits are used.
 #[derive(Debug, Default)]
 pub struct Workspace {
     pub(super) hidden: Vec<f32>,

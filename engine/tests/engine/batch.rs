@@ -15,18 +15,18 @@ use crate::sampling::samplings;
 use crate::support::{cases, config, folder, instruction_sets, model};
 
 /// Positions of a page of the KV memory.
-const PAGE: usize = 64;
+pub(crate) const PAGE: usize = 64;
 
 /// What is asked for, and when.
 #[derive(Clone, Debug)]
-struct Request {
-    prompt: Vec<u32>,
-    decode: DecodeOptions,
-    sampling: Sampling,
+pub(crate) struct Request {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) decode: DecodeOptions,
+    pub(crate) sampling: Sampling,
     /// Steps of the batch before it comes.
-    after: usize,
+    pub(crate) after: usize,
     /// Steps after which it is given up.
-    patience: usize,
+    pub(crate) patience: usize,
 }
 
 fn requests(vocabulary: usize, longest: usize) -> impl Strategy<Value = Vec<Request>> {
@@ -58,7 +58,7 @@ fn requests(vocabulary: usize, longest: usize) -> impl Strategy<Value = Vec<Requ
 }
 
 /// The tokens of each request, complete where it was not given up.
-fn serve(model: &Model, batch: &mut Batch, requests: &[Request]) -> Vec<(Vec<u32>, Option<FinishReason>)> {
+pub(crate) fn serve(model: &Model, batch: &mut Batch, requests: &[Request]) -> Vec<(Vec<u32>, Option<FinishReason>)> {
     let mut workspace = Workspace::new(model);
     let mut waiting: Vec<usize> = (0..requests.len()).collect();
     let mut running: Vec<(usize, Text, usize)> = Vec::new();
@@ -91,7 +91,7 @@ fn serve(model: &Model, batch: &mut Batch, requests: &[Request]) -> Vec<(Vec<u32
     results
 }
 
-fn alone(model: &Model, request: &Request) -> (Vec<u32>, Option<FinishReason>) {
+pub(crate) fn alone(model: &Model, request: &Request) -> (Vec<u32>, Option<FinishReason>) {
     let options = DecodeOptions { strategy: Decoding::Autoregressive, ..request.decode };
     let sampling = request.sampling.clone();
     let generation = generate_sampled(model, &mut Workspace::new(model), &request.prompt, options, sampling).unwrap();
@@ -133,7 +133,7 @@ proptest! {
         let folder = folder(&config, seed);
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         for set in instruction_sets() {
-            let options = ComputeOptions { threads, instruction_set: Some(set), storage };
+            let options = ComputeOptions { threads, instruction_set: Some(set), storage, ..ComputeOptions::default() };
             let model = Model::load(&checkpoint, options).unwrap();
             let options = BatchOptions { pace: adaptive.then(pace), prefix_cache };
             let mut batch = Batch::new(KvPool::new(&model, pages * PAGE), options);
@@ -152,12 +152,12 @@ proptest! {
     }
 }
 
-fn greedy(prompt: Vec<u32>, max_new_tokens: usize) -> Request {
+pub(crate) fn greedy(prompt: Vec<u32>, max_new_tokens: usize) -> Request {
     let decode = DecodeOptions { strategy: Decoding::Autoregressive, max_new_tokens, stop_at_eos: false };
     Request { prompt, decode, sampling: Sampling::default(), after: 0, patience: usize::MAX }
 }
 
-fn wide() -> ModelConfig {
+pub(crate) fn wide() -> ModelConfig {
     ModelConfig { max_position_embeddings: 400, ..config() }
 }
 

@@ -8,14 +8,11 @@ use candle_core::{DType, Device, Tensor};
 use cllm_engine::checkpoint::{Dtype, ExportDtype, Family, export_gguf};
 use cllm_engine::differentiable::{DifferentiableModel, RowLayout};
 use cllm_engine::random::random_checkpoint;
-use cllm_engine::tensor_model::{TensorCache, TensorDtype, TensorModel, TensorSegment};
-use cllm_engine::{
-    Checkpoint, ComputeOptions, Device as Place, InstructionSet, KvCache, Model, ModelConfig, Workspace,
-};
+use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, KvCache, Model, ModelConfig, TensorDtype, Workspace};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
-use crate::support::instruction_sets;
+use crate::support::{instruction_sets, tensors};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models");
 
@@ -86,8 +83,7 @@ fn all() -> Vec<Golden> {
 }
 
 /// Logits of all rows, computed in forwards of the sizes given, over and over.
-fn logits(golden: &Golden, set: InstructionSet, sizes: &[usize]) -> Vec<f32> {
-    let options = ComputeOptions { threads: 2, instruction_set: Some(set), ..ComputeOptions::default() };
+fn logits(golden: &Golden, options: ComputeOptions, sizes: &[usize]) -> Vec<f32> {
     let model = Model::load(&golden.checkpoint, options).unwrap();
     let (mut workspace, mut cache) = (Workspace::new(&model), KvCache::new(&model, golden.tokens.len()));
     let (mut logits, mut rest, mut sizes) = (Vec::new(), &golden.tokens[..], sizes.iter().cycle());
@@ -100,6 +96,10 @@ fn logits(golden: &Golden, set: InstructionSet, sizes: &[usize]) -> Vec<f32> {
     logits
 }
 
+fn kernels(set: InstructionSet) -> ComputeOptions {
+    ComputeOptions { threads: 2, instruction_set: Some(set), ..ComputeOptions::default() }
+}
+
 #[test]
 fn the_cpu_forward_agrees_with_transformers_on_every_family() {
     for golden in all() {
@@ -108,7 +108,7 @@ fn the_cpu_forward_agrees_with_transformers_on_every_family() {
         for set in instruction_sets() {
             // at once; token by token; prompts of several lengths, then blocks that end on and off the blocks of the cache
             for sizes in [&[context][..], &[1], &[5, 3, 8, 16], &[63, 2], &[64, 7], &[100, 32, 1, 1]] {
-                golden.check(&logits(&golden, set, sizes), &format!("{set}, forwards of {sizes:?}"));
+                golden.check(&logits(&golden, kernels(set), sizes), &format!("{set}, forwards of {sizes:?}"));
             }
         }
     }
@@ -130,29 +130,16 @@ fn the_differentiable_forward_agrees_with_transformers_on_every_family() {
     }
 }
 
-/// Logits of all rows by candle tensors on the CPU, in forwards of the sizes given, over and over.
-fn tensor_logits(golden: &Golden, dtype: TensorDtype, sizes: &[usize]) -> Vec<f32> {
-    let model = TensorModel::load(&golden.checkpoint, Place::Cpu, Some(dtype)).unwrap();
-    let mut cache = TensorCache::new(&model, golden.tokens.len()).unwrap();
-    let (mut logits, mut rest, mut sizes) = (Vec::new(), &golden.tokens[..], sizes.iter().cycle());
-    while !rest.is_empty() {
-        let (tokens, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
-        let segment = TensorSegment { cache: &mut cache, tokens, predict: tokens.len() };
-        logits.extend(model.forward(&mut [segment]).unwrap().into_values());
-        rest = after;
-    }
-    logits
-}
-
 #[test]
-fn the_tensor_model_agrees_with_transformers_on_every_family() {
+fn the_forward_in_tensors_agrees_with_transformers_on_every_family() {
     for golden in all() {
         for sizes in [&[golden.tokens.len()][..], &[1], &[5, 3, 8, 16], &[63, 2], &[100, 32, 1, 1]] {
-            golden.check(&tensor_logits(&golden, TensorDtype::F32, sizes), &format!("tensors, forwards of {sizes:?}"));
+            golden
+                .check(&logits(&golden, tensors(TensorDtype::F32), sizes), &format!("tensors, forwards of {sizes:?}"));
         }
         // 10 bits of each product: what a GPU computes in, more or less. Most rows are within 0.005; one with a near-tie in its attention
         // was 0.024 off, and a wrong mask or rotation gives about 1
-        golden.check_within(5e-2, &tensor_logits(&golden, TensorDtype::F16, &[100, 7]), "tensors of f16");
+        golden.check_within(5e-2, &logits(&golden, tensors(TensorDtype::F16), &[100, 7]), "tensors of f16");
     }
 }
 
@@ -173,7 +160,7 @@ fn every_family_is_the_same_model_after_export_as_gguf() {
         let (name, tokens, rows) = (golden.name.clone(), golden.tokens.clone(), golden.rows.clone());
         let exported = Golden { name, _folder: folder, checkpoint: exported, tokens, rows };
         for set in instruction_sets() {
-            let [found, expected] = [&exported, &golden].map(|golden| logits(golden, set, &[100, 7]));
+            let [found, expected] = [&exported, &golden].map(|golden| logits(golden, kernels(set), &[100, 7]));
             assert_eq!(found, expected, "{}: bit for bit", golden.name);
             exported.check(&found, "exported");
         }

@@ -17,5 +17,5 @@ mod sampling;
 mod storages;
 mod support;
 mod teacher_forced;
-mod tensor_model;
+mod tensors;
 mod tokenizer;

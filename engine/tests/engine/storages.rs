@@ -39,7 +39,12 @@ proptest! {
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         for storage in Storage::ALL {
             for set in instruction_sets() {
-                let options = ComputeOptions { threads: 1, instruction_set: Some(set), storage: Some(storage) };
+                let options = ComputeOptions {
+                    threads: 1,
+                    instruction_set: Some(set),
+                    storage: Some(storage),
+                    ..ComputeOptions::default()
+                };
                 let reference = decode(&load(&checkpoint, options), &prompt, Decoding::Autoregressive);
                 let model = load(&checkpoint, ComputeOptions { threads: 2, ..options });
                 for &(block_size, lookup) in &block_sizes {

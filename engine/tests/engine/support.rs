@@ -2,7 +2,7 @@
 
 use cllm_engine::checkpoint::{EosTokenIds, Family, LayerType, RopeScaling, SlidingWindow};
 use cllm_engine::random::random_checkpoint;
-use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig};
+use cllm_engine::{Checkpoint, ComputeOptions, Device, InstructionSet, Model, ModelConfig, TensorDtype, TensorOptions};
 use proptest::prelude::ProptestConfig;
 use tempfile::TempDir;
 
@@ -87,6 +87,12 @@ pub(crate) fn model(config: &ModelConfig, seed: u64, threads: usize, instruction
         ComputeOptions { threads, instruction_set: Some(instruction_set), ..ComputeOptions::default() },
     )
     .unwrap()
+}
+
+/// To compute in candle tensors: on the processor, where only the device differs from a GPU, or on the one that `CLLM_TEST_DEVICE` names.
+pub(crate) fn tensors(dtype: TensorDtype) -> ComputeOptions {
+    let device = std::env::var("CLLM_TEST_DEVICE").map_or(Device::Cpu, |name| name.parse().unwrap());
+    ComputeOptions { tensors: Some(TensorOptions { device, dtype: Some(dtype) }), ..ComputeOptions::default() }
 }
 
 /// The instruction sets that this machine can test.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cllm_crds::{GateFailure, Gates, PromptsReference, RolloutStrategy};
+use cllm_crds::{Device, GateFailure, Gates, PromptsReference, RolloutStrategy};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
@@ -144,6 +144,7 @@ fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
         .with("block-size", model.spec.decoding.max_block_size)
         // not where it is the default: images of older versions, which a spec that does not change keeps, do not know it
         .with_optional("adaptive", (!model.spec.decoding.adaptive).then_some(false))
+        .with_optional("device", (model.spec.device == Device::Cuda).then_some("cuda"))
         .with_optional("context-length", server.context_length)
         .with("max-concurrent-requests", server.max_concurrent_requests)
         .with("max-queued-requests", server.max_queued_requests)

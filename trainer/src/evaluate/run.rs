@@ -246,7 +246,7 @@ impl<'a> Evaluation<'a> {
     fn conditions(&self) -> Conditions {
         let hardware = self.contestants.cllm.hardware();
         Conditions {
-            hardware: hardware.cpu,
+            hardware: hardware.processor,
             threads: hardware.threads as u32,
             instruction_set: hardware.instruction_set.to_owned(),
             dtype: hardware.storage.clone(),

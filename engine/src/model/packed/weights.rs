@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::LoadError;
 use crate::checkpoint::{Checkpoint, Dtype, StoredMatrix};
 use crate::kernels::{PackedLinear, Storage};
+use crate::model::LoadError;
 
 /// Reads the tensors of a checkpoint.
 #[derive(Clone, Copy)]

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::TensorSegment;
 use crate::differentiable::composed::Rotations;
 use crate::differentiable::{Dimensions, RopeTable};
+use crate::model::Segment;
 
 /// Rows whose scores are held at a time, so that a long prompt needs no square matrix.
 const PIECE_ROWS: usize = 256;
@@ -30,8 +30,8 @@ pub(super) struct Piece {
 }
 
 impl Plan {
-    pub(super) fn new(d: &Dimensions, segments: &[TensorSegment<'_>], dtype: DType, device: &Device) -> Result<Self> {
-        let positions = |segment: &TensorSegment<'_>| segment.cache.len()..segment.cache.len() + segment.tokens.len();
+    pub(super) fn new(d: &Dimensions, segments: &[Segment<'_>], dtype: DType, device: &Device) -> Result<Self> {
+        let positions = |segment: &Segment<'_>| segment.cache.len()..segment.cache.len() + segment.tokens.len();
         let all: Vec<u32> = segments.iter().flat_map(positions).map(|position| position as u32).collect();
         let rotations = Rotations::new(&RopeTable::new(&all, &d.rope_frequencies), dtype, device)?;
         let mut windows: Vec<(Option<usize>, Vec<Vec<Piece>>)> = Vec::new();
