@@ -19,10 +19,10 @@ pub(crate) fn volume_uri() -> Rule {
 /// Where a checkpoint may come from.
 pub(crate) fn model_uri() -> Rule {
     rule(
-        "self.matches('^((pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=/-]*|hf://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\
+        "self.matches('^((pvc://[a-z0-9][-a-z0-9.]*/|file:///)[A-Za-z0-9._~@+=/-]*|hf://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*[.]gguf)?)?\
          (@[A-Za-z0-9][A-Za-z0-9._/-]*)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9._~@+=/-]*|oci://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?\
          /[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})?)$') && !self.contains('..')",
-        "must be hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@sha256:…], \
+        "must be hf://ORG/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@sha256:…], \
          pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH, with letters, digits and ._~@+=/- in the path and without '..'",
     )
 }

@@ -67,7 +67,7 @@ impl Purpose {
     fn allowed(self) -> &'static str {
         match self {
             Self::Model => {
-                "hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@DIGEST], pvc://CLAIM/PATH (a \
+                "hf://ORG/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@DIGEST], pvc://CLAIM/PATH (a \
                  PersistentVolumeClaim of the namespace) or file:///PATH"
             }
             Self::Data => {
@@ -190,6 +190,7 @@ mod tests {
             ("pvc://a.b-c/day=1/a.jsonl", "/claims/a.b-c/day=1/a.jsonl", Some("a.b-c")),
             ("file:///models/target", "/models/target", None),
             ("hf://org/name@refs/pr/1", "hf://org/name@refs/pr/1", None),
+            ("hf://org/name/model.Q8_0.gguf", "hf://org/name/model.Q8_0.gguf", None),
             ("s3://bucket/models/a", "s3://bucket/models/a", None),
             ("oci://registry.example:5000/team/model:v1", "oci://registry.example:5000/team/model:v1", None),
         ] {

@@ -12,7 +12,7 @@ use crate::gate::OnMissedGate;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cllm-server", version)]
 pub struct Args {
-    /// The checkpoint: a folder with config.json, tokenizer.json and safetensors, a GGUF file, or `hf://ORG/NAME[@REVISION]`,
+    /// The checkpoint: a folder with config.json, tokenizer.json and safetensors, a GGUF file, or `hf://ORG/NAME[/FILE.gguf][@REVISION]`,
     /// `s3://BUCKET/PREFIX`, `oci://REGISTRY/REPOSITORY[:TAG|@DIGEST]`, which is downloaded into --cache.
     #[arg(long, value_name = "DIR|URI")]
     pub model: String,

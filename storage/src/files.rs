@@ -12,15 +12,28 @@ const PLAIN: [&str; 6] = [
 ];
 const INDEX: &str = ".safetensors.index.json";
 const WEIGHTS: &str = ".safetensors";
+/// One file with everything in it.
+pub(crate) const GGUF: &str = ".gguf";
 
 /// Whether a checkpoint may need the file: never pickles, never code.
 pub(crate) fn belongs_to_checkpoint(name: &str) -> bool {
-    is_safe(name) && (PLAIN.contains(&name) || name.ends_with(WEIGHTS) || name.ends_with(INDEX))
+    is_safe(name) && (PLAIN.contains(&name) || [WEIGHTS, INDEX, GGUF].iter().any(|ending| name.ends_with(ending)))
 }
 
-/// Of the files of a folder those that a checkpoint needs: where there are `model*.safetensors`, no other weights (adapters, the same
-/// weights once more under another name).
-pub(crate) fn of_checkpoint<T>(files: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+/// Of the files of a folder those that a checkpoint needs: the GGUF file that was named; else safetensors with what belongs to them, and
+/// where there are `model*.safetensors`, no other weights (adapters, the same weights once more under another name); else GGUF files.
+pub(crate) fn of_checkpoint<T>(mut files: Vec<T>, named: Option<&str>, name: fn(&T) -> &str) -> Vec<T> {
+    if let Some(named) = named {
+        files.retain(|file| name(file) == named);
+        return files;
+    }
+    let is_gguf = |file: &T| name(file).ends_with(GGUF);
+    let has_safetensors = files.iter().any(|file| belongs_to_checkpoint(name(file)) && name(file).ends_with(WEIGHTS));
+    if has_safetensors || !files.iter().any(is_gguf) {
+        files.retain(|file| !is_gguf(file));
+    } else {
+        files.retain(is_gguf);
+    }
     let is_weights = |name: &str| name.ends_with(WEIGHTS) || name.ends_with(INDEX);
     let is_model = |name: &str| is_weights(name) && name.starts_with("model");
     let mut kept: Vec<T> = files.into_iter().filter(|file| belongs_to_checkpoint(name(file))).collect();
@@ -30,8 +43,12 @@ pub(crate) fn of_checkpoint<T>(files: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<
     kept
 }
 
-/// Refuses a source without the three things that every checkpoint has.
+/// Refuses a source that has neither one GGUF file nor the three things that every other checkpoint has.
 pub(crate) fn check_checkpoint(place: &str, found: usize, names: &[&str]) -> Result<()> {
+    let ggufs: Vec<&str> = names.iter().copied().filter(|name| name.ends_with(GGUF)).collect();
+    if ggufs.len() == names.len() && !names.is_empty() {
+        return if ggufs.len() == 1 { Ok(()) } else { Err(several(place, &ggufs)) };
+    }
     let mut missing = Vec::new();
     missing.extend((!names.contains(&"config.json")).then_some("config.json"));
     missing.extend((!names.contains(&"tokenizer.json")).then_some("tokenizer.json"));
@@ -42,11 +59,34 @@ pub(crate) fn check_checkpoint(place: &str, found: usize, names: &[&str]) -> Res
     Err(StorageError::Unusable {
         place: place.to_owned(),
         problem: format!(
-            "is no checkpoint: of its {found} files none is {}; name the folder of a checkpoint (pickles such as *.bin and *.pt are \
-             never read: convert them to safetensors)",
+            "is no checkpoint: of its {found} files none is {}, or a GGUF file instead; name the place of a checkpoint (pickles such as \
+             *.bin and *.pt are never read: convert them to safetensors)",
             missing.join(", ")
         ),
     })
+}
+
+/// Refuses a file that is not there, with those that are.
+pub(crate) fn check_named<T>(place: &str, named: &str, files: &[T], name: fn(&T) -> &str) -> Result<()> {
+    if files.iter().any(|file| name(file) == named) {
+        return Ok(());
+    }
+    let ggufs: Vec<&str> = files.iter().map(name).filter(|name| name.ends_with(GGUF)).collect();
+    let there =
+        if ggufs.is_empty() { "it has no GGUF file".to_owned() } else { format!("it has {}", ggufs.join(", ")) };
+    Err(StorageError::Unusable { place: place.to_owned(), problem: format!("has no file {named}; {there}") })
+}
+
+fn several(place: &str, names: &[&str]) -> StorageError {
+    StorageError::Unusable {
+        place: place.to_owned(),
+        problem: format!(
+            "has {} GGUF files: {}; name the one to take (hf://ORG/NAME/FILE.gguf, s3://BUCKET/PATH/FILE.gguf). Models in several GGUF files \
+             are not read",
+            names.len(),
+            names.join(", ")
+        ),
+    }
 }
 
 /// A plain name that can be a file in any folder.
@@ -73,7 +113,15 @@ mod tests {
 
     #[test]
     fn the_files_of_a_checkpoint_and_nothing_else() {
-        let names = |files: &[&'static str]| of_checkpoint(files.to_vec(), |name| name).join(" ");
+        let of_all = |files: &[&'static str], named| of_checkpoint(files.to_vec(), named, |name| name).join(" ");
+        let names = |files: &[&'static str]| of_all(files, None);
+        let both = ["config.json", "a.gguf", "model.safetensors", "b.gguf"];
+        assert_eq!(
+            (names(&both), of_all(&both, Some("b.gguf"))),
+            ("config.json model.safetensors".into(), "b.gguf".into())
+        );
+        assert_eq!(names(&["README.md", "config.json", "a.gguf"]), "a.gguf");
+        assert_eq!(of_all(&both, Some("c.gguf")), "");
         assert_eq!(
             names(&[
                 "README.md",
@@ -105,6 +153,9 @@ mod tests {
         check(&["config.json", "tokenizer.json", "model.safetensors"]).unwrap();
         let error = check(&["config.json"]).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json, *.safetensors") && error.contains("pickles"), "{error}");
+        check(&["a.gguf"]).unwrap();
+        let error = check(&["a.gguf", "b.gguf"]).unwrap_err().to_string();
+        assert!(error.contains("2 GGUF files: a.gguf, b.gguf") && error.contains("FILE.gguf"), "{error}");
     }
 
     #[test]

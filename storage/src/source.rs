@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+use crate::files::GGUF;
+
 /// A place outside of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `hf://ORG/NAME[@REVISION]`: a repository of a model hub.
+    /// `hf://ORG/NAME[/FILE.gguf][@REVISION]`: a repository of a model hub.
     Hub {
         /// `ORG/NAME`, or `NAME` for the few old ones without an organization.
         repository: String,
+        /// One of its GGUF files; absent: the checkpoint that is there.
+        file: Option<String>,
         /// A branch, a tag or a commit; absent: `main`.
         revision: Option<String>,
     },
@@ -33,7 +37,7 @@ pub enum Source {
 /// Why a URI is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{found}` is no place to download from: write hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX or \
+    "`{found}` is no place to download from: write hf://ORG/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX or \
      oci://REGISTRY/REPOSITORY[:TAG|@sha256:…], with letters, digits and ._~@+=:/- and without '..'"
 )]
 pub struct SourceError {
@@ -76,8 +80,11 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub { repository, revision: None } => write!(formatter, "hf://{repository}"),
-            Self::Hub { repository, revision: Some(revision) } => write!(formatter, "hf://{repository}@{revision}"),
+            Self::Hub { repository, file, revision } => {
+                write!(formatter, "hf://{repository}")?;
+                file.iter().try_for_each(|file| write!(formatter, "/{file}"))?;
+                revision.iter().try_for_each(|revision| write!(formatter, "@{revision}"))
+            }
             Self::S3 { bucket, key } => write!(formatter, "s3://{bucket}/{key}"),
             Self::Oci { registry, repository, reference: None } => write!(formatter, "oci://{registry}/{repository}"),
             Self::Oci { registry, repository, reference: Some(reference) } => {
@@ -94,10 +101,17 @@ fn hub(rest: &str) -> Option<Source> {
         Some(_) => return None,
         None => (rest, None),
     };
+    let (repository, file) = match repository.rsplit_once('/') {
+        Some((before, file)) if before.contains('/') && file.ends_with(GGUF) => (before, Some(file)),
+        _ => (repository, None),
+    };
     let parts: Vec<&str> = repository.split('/').collect();
     let is_part = |part: &&str| part.starts_with(|first: char| first.is_ascii_alphanumeric()) && !part.contains(':');
-    (parts.len() <= 2 && parts.iter().all(is_part))
-        .then(|| Source::Hub { repository: repository.to_owned(), revision: revision.map(str::to_owned) })
+    (parts.len() <= 2 && parts.iter().chain(&file).all(is_part)).then(|| Source::Hub {
+        repository: repository.to_owned(),
+        file: file.map(str::to_owned),
+        revision: revision.map(str::to_owned),
+    })
 }
 
 fn s3(rest: &str) -> Option<Source> {
@@ -161,6 +175,9 @@ mod tests {
             ("hf://org/name".to_owned(), false),
             ("hf://gpt2".to_owned(), false),
             ("hf://org/na.me-1@refs/pr/1".to_owned(), false),
+            ("hf://org/name/model.Q4_1.gguf".to_owned(), false),
+            ("hf://org/name/model.gguf@v1".to_owned(), false),
+            ("s3://bucket/models/model.gguf".to_owned(), false),
             (format!("hf://org/name@{}", "0".repeat(40)), true),
             ("s3://bucket/".to_owned(), false),
             ("s3://buck.et/models/text2sql".to_owned(), false),
@@ -184,6 +201,8 @@ mod tests {
             "hf://",
             "hf:///name",
             "hf://a/b/c",
+            "hf://a/b/c/d.gguf",
+            "hf://a/b/.gguf",
             "hf://a/b@",
             "hf://a/../b",
             "hf://a b/c",
@@ -200,7 +219,7 @@ mod tests {
             "hf://a/b?c",
         ] {
             let error = Source::parse(uri).unwrap_err().to_string();
-            assert!(error.contains("hf://ORG/NAME"), "{uri}: {error}");
+            assert!(error.contains("hf://ORG/NAME[/FILE.gguf]"), "{uri}: {error}");
         }
     }
 }

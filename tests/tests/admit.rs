@@ -139,7 +139,7 @@ fn check_every_rule_was_hit(definition: &CustomResourceDefinition, seen: &[Strin
 }
 
 const MODEL_URI: &str =
-    "must be hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@sha256:…]";
+    "must be hf://ORG/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/REPOSITORY[:TAG|@sha256:…]";
 const DATA_URI: &str = "must be s3://BUCKET/PATH (with * in the last part for several files), pvc://CLAIM/PATH";
 const VOLUME_URI: &str = "must be pvc://CLAIM/PATH (a PersistentVolumeClaim of this namespace) or file:///PATH";
 const OUTPUT: &str =
@@ -163,6 +163,7 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/model/uri", json!("file:///models/target")),
             ("/spec/model/uri", json!("hf://org/name@refs/pr/1")),
             ("/spec/model/uri", json!("hf://gpt2")),
+            ("/spec/model/uri", json!("hf://org/name/model.Q8_0.gguf@v1")),
             ("/spec/model", json!({
                 "uri": "oci://registry.example:5000/team/model:v1", "secretRef": {"name": "registry"},
                 "endpoint": "http://mirror.svc:5000", "caBundleRef": {"name": "authorities"}, "proxy": "http://proxy:3128",

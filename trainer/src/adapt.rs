@@ -82,7 +82,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
     };
     let run = Run { arguments: &arguments.optimizer, steps, settings: &settings, threads };
     fine_tune(&model, &mut objective, &run, reporter)?;
-    run_output::write(&arguments.output, &arguments.model, &model, arguments.dtype, &settings)?;
+    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings)?;
     remove_states(&arguments.optimizer.state)
 }
 

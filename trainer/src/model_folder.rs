@@ -1,14 +1,13 @@
 //! Checkpoints as folders that transformers and the engine load: from weights on disk to variables, and back.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use cllm_engine::Checkpoint;
 use cllm_engine::differentiable::DifferentiableModel;
 use safetensors::tensor::{Dtype, View};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::failure::{Failure, Result};
 use crate::storage;
@@ -67,29 +66,17 @@ pub fn eos(checkpoint: &Checkpoint) -> Result<u32> {
     })
 }
 
-/// Writes a checkpoint beside which `from` lends tokenizer and configuration. `output` appears when it is complete.
+/// Writes a checkpoint whose tokenizer and configuration are those of `from`. `output` appears when it is complete.
 pub fn write(
     output: &Path,
-    from: &Path,
+    from: &Checkpoint,
     model: &DifferentiableModel,
     dtype: StoredDtype,
     extra: &[(&str, Value)],
 ) -> Result<()> {
     storage::write_folder(output, |folder| {
-        for name in [
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "chat_template.jinja",
-            "special_tokens_map.json",
-            "generation_config.json",
-        ] {
-            storage::copy_if_present(&from.join(name), &folder.join(name))?;
-        }
-        let path = from.join("config.json");
-        let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;
-        let mut config: Value = serde_json::from_str(&text).map_err(|error| Failure::BadInput(error.to_string()))?;
-        config["torch_dtype"] = json!(dtype.torch_name());
-        write_json(&folder.join("config.json"), &config)?;
+        // it was read before: what fails now is the disk
+        from.write_description(folder, dtype.torch_name()).map_err(Failure::engine)?;
         for (name, value) in extra {
             write_json(&folder.join(name), value)?;
         }

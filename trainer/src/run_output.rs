@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use cllm_engine::Checkpoint;
 use cllm_engine::differentiable::DifferentiableModel;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -34,7 +35,7 @@ pub(crate) fn is_done(output: &Path, settings: &Value) -> Result<bool> {
 /// Writes the output. It appears when it is complete.
 pub(crate) fn write(
     output: &Path,
-    from: &Path,
+    from: &Checkpoint,
     model: &DifferentiableModel,
     dtype: StoredDtype,
     settings: &Value,

@@ -4,6 +4,7 @@
 
 mod config;
 mod dequantize;
+mod description;
 mod digest;
 mod dtype;
 mod error;

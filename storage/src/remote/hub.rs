@@ -19,6 +19,8 @@ pub(crate) struct Hub {
     http: Http,
     endpoint: Url,
     repository: String,
+    /// Of its GGUF files the one to take.
+    file: Option<String>,
     revision: String,
     access: Access,
 }
@@ -44,11 +46,12 @@ struct Lfs {
 }
 
 impl Hub {
-    pub(super) fn new(repository: &str, revision: &str, access: &Access) -> Result<Self> {
+    pub(super) fn new(repository: &str, file: Option<&str>, revision: &str, access: &Access) -> Result<Self> {
         Ok(Self {
             http: Http::new(access)?,
             endpoint: access.endpoint_or(PUBLIC)?,
             repository: repository.to_owned(),
+            file: file.map(str::to_owned),
             revision: revision.to_owned(),
             access: access.clone(),
         })
@@ -58,7 +61,11 @@ impl Hub {
         let repository = self.repository().await?;
         let place = format!("hf://{}", self.repository);
         let found = repository.siblings.len();
-        let siblings = files::of_checkpoint(repository.siblings, |sibling| sibling.rfilename.as_str());
+        let name: fn(&Sibling) -> &str = |sibling| &sibling.rfilename;
+        if let Some(file) = &self.file {
+            files::check_named(&place, file, &repository.siblings, name)?;
+        }
+        let siblings = files::of_checkpoint(repository.siblings, self.file.as_deref(), name);
         let names: Vec<&str> = siblings.iter().map(|sibling| sibling.rfilename.as_str()).collect();
         files::check_checkpoint(&place, found, &names)?;
         let mut listed = Vec::with_capacity(siblings.len());

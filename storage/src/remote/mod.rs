@@ -72,8 +72,9 @@ pub(crate) enum Remote {
 impl Remote {
     pub(crate) fn new(source: &Source, access: &Access) -> Result<Self> {
         Ok(match source {
-            Source::Hub { repository, revision } => {
-                Self::Hub(hub::Hub::new(repository, revision.as_deref().unwrap_or("main"), access)?)
+            Source::Hub { repository, file, revision } => {
+                let revision = revision.as_deref().unwrap_or("main");
+                Self::Hub(hub::Hub::new(repository, file.as_deref(), revision, access)?)
             }
             Source::S3 { bucket, key } => Self::S3(s3::Bucket::new(bucket, key, access)?),
             Source::Oci { registry, repository, reference } => {

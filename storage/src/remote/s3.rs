@@ -37,7 +37,9 @@ impl Bucket {
 
     pub(super) async fn list(&self, wanted: Wanted) -> Result<Listing> {
         let place = format!("s3://{}/{}", self.name, self.key);
+        let named = self.key.rsplit('/').next().filter(|name| name.ends_with(files::GGUF));
         let (folder, pattern) = match wanted {
+            Wanted::Checkpoint if named.is_some() => (self.key.rsplit_once('/').map_or("", |(folder, _)| folder), "*"),
             Wanted::Checkpoint => (self.key.as_str(), "*"),
             Wanted::Files => self.key.rsplit_once('/').unwrap_or(("", &self.key)),
         };
@@ -50,7 +52,11 @@ impl Bucket {
         let mut listed: Vec<RemoteFile> = objects.into_iter().filter_map(remote_file).collect();
         match wanted {
             Wanted::Checkpoint => {
-                listed = files::of_checkpoint(listed, |file| file.name.as_str());
+                let name: fn(&RemoteFile) -> &str = |file| &file.name;
+                if let Some(named) = named {
+                    files::check_named(&place, named, &listed, name)?;
+                }
+                listed = files::of_checkpoint(listed, named, name);
                 let names: Vec<&str> = listed.iter().map(|file| file.name.as_str()).collect();
                 files::check_checkpoint(&place, found, &names)?;
             }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests, where a panic is a failure")]
 
 mod failures;
+mod gguf;
 mod kill;
 mod network;
 mod oci;

@@ -1,6 +1,7 @@
 //! The consistency objective: forward divergence from the model's own distribution on the fixed point, and cross-entropy on it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use cllm_engine::differentiable::{DifferentiableModel, cross_entropy, forward_divergence};
@@ -111,8 +112,8 @@ pub(super) struct Probe {
     pub every: u64,
     /// The last step.
     pub last: u64,
-    /// The checkpoint that lends configuration and tokenizer.
-    pub model: PathBuf,
+    /// It lends configuration and tokenizer.
+    pub model: Arc<Checkpoint>,
     /// A folder for the present weights.
     pub folder: PathBuf,
     /// Held-out prompts.

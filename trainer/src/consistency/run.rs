@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cllm_engine::Checkpoint;
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ pub struct TrainArguments {
 /// Trains and writes the checkpoint; does nothing where it is there already.
 pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
     let _lock = FolderLock::take(&arguments.optimizer.state)?;
-    let checkpoint = Checkpoint::open(&arguments.model)?;
+    let checkpoint = Arc::new(Checkpoint::open(&arguments.model)?);
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let (examples, shards) = read_all(&arguments.trajectories)?;
     check_origin(arguments, &digest, &shards)?;
@@ -92,7 +93,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     };
     let run = Run { arguments: &arguments.optimizer, steps: arguments.steps, settings: &settings, threads };
     fine_tune(&model, &mut objective, &run, reporter)?;
-    run_output::write(&arguments.output, &arguments.model, &model, arguments.dtype, &settings)?;
+    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings)?;
     remove_states(&arguments.optimizer.state)
 }
 
@@ -132,7 +133,7 @@ fn setting(shards: &[ShardMetadata], name: &str) -> Result<usize> {
 
 fn probe(
     arguments: &TrainArguments,
-    checkpoint: &Checkpoint,
+    checkpoint: &Arc<Checkpoint>,
     shards: &[ShardMetadata],
     threads: usize,
 ) -> Result<Option<Probe>> {
@@ -147,7 +148,7 @@ fn probe(
     Ok(Some(Probe {
         every: arguments.steps.div_ceil(MEASUREMENTS).max(1),
         last: arguments.steps,
-        model: arguments.model.clone(),
+        model: Arc::clone(checkpoint),
         folder: arguments.optimizer.state.join("probe"),
         prompts,
         options: probe_options(block_size, setting(shards, "max_new_tokens")?),

@@ -1,10 +1,13 @@
 //! All stages through the binary, on a task that a tiny model learns.
 
 use std::fs;
+use std::path::Path;
 
 use crate::support::{Workshop, digest, fail, succeed, trainer};
 use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Report};
 use cllm_crds::status_page::TerminationMessage;
+use cllm_engine::Checkpoint;
+use cllm_engine::checkpoint::{ExportDtype, export_gguf};
 
 #[test]
 fn from_nothing_to_a_report() {
@@ -134,4 +137,23 @@ fn chats_become_prompts_by_the_template() {
         cllm_trainer::dataset::read(&path, checkpoint.tokenizer(), None).unwrap()
     });
     assert_eq!(from_chat, from_pair);
+}
+
+#[test]
+fn a_gguf_file_is_trained_as_the_folder_that_it_was_made_of() {
+    let workshop = Workshop::new();
+    workshop.init();
+    let original = Checkpoint::open(&workshop.path("init")).unwrap();
+    export_gguf(&original, &workshop.path("init.gguf"), ExportDtype::F32).unwrap();
+    succeed(&mut workshop.adapt_command("from-folder", "adapt-folder", 6));
+    let mut command = workshop.adapt_command("from-gguf", "adapt-gguf", 6);
+    succeed(command.arg(workshop.flag("model", "init.gguf")));
+    let [folder, gguf] = ["from-folder", "from-gguf"].map(|name| workshop.path(name));
+    let weights = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
+    assert!(weights(&folder) == weights(&gguf), "other weights");
+    let [folder, gguf] = [folder, gguf].map(|path| Checkpoint::open(&path).unwrap());
+    assert_eq!((gguf.config(), gguf.eos_token_ids()), (original.config(), original.eos_token_ids()));
+    assert_eq!(gguf.chat_template(), folder.chat_template());
+    let text = fs::read_to_string(workshop.path("data.jsonl")).unwrap() + " ü 12345";
+    assert_eq!(gguf.tokenizer().encode(&text).unwrap(), folder.tokenizer().encode(&text).unwrap());
 }
