@@ -13,6 +13,7 @@ mod model_status;
 mod pod;
 pub mod report;
 mod rules;
+mod serving;
 pub mod status_page;
 mod training;
 mod training_stages;
@@ -20,9 +21,8 @@ mod training_status;
 
 pub use access::{Access, CaBundleReference, SecretReference};
 pub use model::{
-    Autoscaling, Cache, CllmModel, CllmModelSpec, Decoding, Device, GateFailure, Gates, ModelSource,
-    NetworkPolicyOptions, PodDisruptionBudgetOptions, PromptsReference, PromptsSource, Rollout, RolloutStrategy,
-    ServerOptions, ServiceOptions, Strategy, TrainingReference, TrainingSelector,
+    CllmModel, CllmModelSpec, Decoding, Device, GateFailure, Gates, ModelSource, PromptsReference, PromptsSource,
+    Strategy, TrainingReference, TrainingSelector,
 };
 pub use model_status::{
     ArtifactProgress, CheckpointReference, CllmModelStatus, Downtime, Failure, ModelSummary, Rejection, ServedModel,
@@ -30,6 +30,10 @@ pub use model_status::{
 };
 pub use pod::{ImagePullPolicy, PodOptions, StagePodOptions};
 pub use rules::NAME_MAX_LENGTH;
+pub use serving::{
+    Autoscaling, Cache, NetworkPolicyOptions, PodDisruptionBudgetOptions, Rollout, RolloutStrategy, ServerOptions,
+    ServiceOptions,
+};
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};
 pub use training_stages::{
     Adaptation, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,
