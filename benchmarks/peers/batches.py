@@ -43,7 +43,7 @@ def measure(options, lines, size, scratch):
     prompts, tokens, report = (scratch / name for name in ["prompts.jsonl", "tokens.jsonl", "report.json"])
     prompts.write_text("\n".join(itertools.islice(itertools.cycle(lines), size * options.groups)) + "\n")
     subprocess.run(
-        [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--concurrency", str(size),
+        [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--adaptive-only", "--concurrency", str(size),
          "--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens", tokens, "--report", report], check=True, stdout=subprocess.DEVNULL)
     answers = [json.loads(line) for line in tokens.read_text().splitlines()]
     return group_ratios(answers, size), json.loads(report.read_text())["conditions"]

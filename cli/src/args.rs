@@ -136,6 +136,9 @@ pub struct BenchArguments {
     /// Measure Jacobi with guesses from prompt lookup too
     #[arg(long)]
     pub lookup: bool,
+    /// Measure only autoregressive decoding and as many rows as pay, not the block sizes one by one
+    #[arg(long)]
+    pub adaptive_only: bool,
     /// What computes: cpu, cuda (the first GPU) or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
     pub device: Device,

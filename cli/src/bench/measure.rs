@@ -34,6 +34,10 @@ impl BenchStrategy {
         matches!(self, Self::AdaptiveJacobi | Self::AdaptiveJacobiWithLookup)
     }
 
+    fn has_fixed_rows(self) -> bool {
+        matches!(self, Self::Jacobi | Self::JacobiWithLookup)
+    }
+
     fn has_lookup(self) -> bool {
         matches!(self, Self::JacobiWithLookup | Self::AdaptiveJacobiWithLookup)
     }
@@ -86,6 +90,7 @@ pub(super) fn measure(
     arguments: &BenchArguments,
 ) -> Result<Measurement, BenchError> {
     let mut arms = arms(&arguments.block_size, arguments.lookup);
+    arms.retain(|arm| !arguments.adaptive_only || !arm.strategy.has_fixed_rows());
     let mut ways: Vec<Way> = arms.iter().map(|arm| way(arm, model)).collect();
     let mut workspace = Workspace::new(model);
     let mut decode = |group: &[Prompt], turn: usize| {

@@ -167,3 +167,14 @@ fn input_that_is_wrong_is_named_with_its_line() {
     let (code, _, stderr) = bench(folder.path(), "prompts.jsonl", &[]);
     assert!(code == 2 && stderr.contains("config.json"), "{stderr}");
 }
+
+#[test]
+fn block_sizes_can_be_left_out() {
+    let folder = playground();
+    let (code, stdout, stderr) = bench(folder.path(), "prompts.jsonl", &["--adaptive-only", "--output", "json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let printed: Value = serde_json::from_str(&stdout).unwrap();
+    let names: Vec<&str> =
+        printed["arms"].as_array().unwrap().iter().map(|arm| arm["strategy"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Autoregressive", "AdaptiveJacobi"]);
+}
