@@ -20,23 +20,36 @@ pub(crate) fn belongs_to_checkpoint(name: &str) -> bool {
     is_safe(name) && (PLAIN.contains(&name) || [WEIGHTS, INDEX, GGUF].iter().any(|ending| name.ends_with(ending)))
 }
 
-/// Of the files of a folder those that a checkpoint needs: the GGUF file that was named; else safetensors with what belongs to them, and
-/// where there are `model*.safetensors`, no other weights (adapters, the same weights once more under another name); else GGUF files.
-pub(crate) fn of_checkpoint<T>(mut files: Vec<T>, named: Option<&str>, name: fn(&T) -> &str) -> Vec<T> {
+/// Of the files of a place those that a checkpoint needs, or the GGUF file that was named. Refuses a place without them.
+pub(crate) fn checkpoint<T>(
+    place: &str,
+    mut files: Vec<T>,
+    named: Option<&str>,
+    name: fn(&T) -> &str,
+) -> Result<Vec<T>> {
     if let Some(named) = named {
+        check_named(place, named, &files, name)?;
         files.retain(|file| name(file) == named);
-        return files;
+        return Ok(files);
     }
-    let is_gguf = |file: &T| name(file).ends_with(GGUF);
-    let has_safetensors = files.iter().any(|file| belongs_to_checkpoint(name(file)) && name(file).ends_with(WEIGHTS));
-    if has_safetensors || !files.iter().any(is_gguf) {
-        files.retain(|file| !is_gguf(file));
-    } else {
-        files.retain(is_gguf);
-    }
+    let found = files.len();
+    let kept = of_checkpoint(files, name);
+    check_checkpoint(place, found, &kept.iter().map(name).collect::<Vec<_>>())?;
+    Ok(kept)
+}
+
+/// Of the files of a folder those that a checkpoint needs: safetensors with what belongs to them, and where there are
+/// `model*.safetensors`, no other weights (adapters, the same weights once more under another name); without safetensors GGUF files.
+pub(crate) fn of_checkpoint<T>(files: Vec<T>, name: fn(&T) -> &str) -> Vec<T> {
     let is_weights = |name: &str| name.ends_with(WEIGHTS) || name.ends_with(INDEX);
     let is_model = |name: &str| is_weights(name) && name.starts_with("model");
+    let is_gguf = |file: &T| name(file).ends_with(GGUF);
     let mut kept: Vec<T> = files.into_iter().filter(|file| belongs_to_checkpoint(name(file))).collect();
+    if kept.iter().any(|file| name(file).ends_with(WEIGHTS)) {
+        kept.retain(|file| !is_gguf(file));
+    } else if kept.iter().any(is_gguf) {
+        kept.retain(is_gguf);
+    }
     if kept.iter().any(|file| is_model(name(file))) {
         kept.retain(|file| !is_weights(name(file)) || is_model(name(file)));
     }
@@ -67,7 +80,7 @@ pub(crate) fn check_checkpoint(place: &str, found: usize, names: &[&str]) -> Res
 }
 
 /// Refuses a file that is not there, with those that are.
-pub(crate) fn check_named<T>(place: &str, named: &str, files: &[T], name: fn(&T) -> &str) -> Result<()> {
+fn check_named<T>(place: &str, named: &str, files: &[T], name: fn(&T) -> &str) -> Result<()> {
     if files.iter().any(|file| name(file) == named) {
         return Ok(());
     }
@@ -113,15 +126,13 @@ mod tests {
 
     #[test]
     fn the_files_of_a_checkpoint_and_nothing_else() {
-        let of_all = |files: &[&'static str], named| of_checkpoint(files.to_vec(), named, |name| name).join(" ");
-        let names = |files: &[&'static str]| of_all(files, None);
+        let names = |files: &[&'static str]| of_checkpoint(files.to_vec(), |name| name).join(" ");
         let both = ["config.json", "a.gguf", "model.safetensors", "b.gguf"];
-        assert_eq!(
-            (names(&both), of_all(&both, Some("b.gguf"))),
-            ("config.json model.safetensors".into(), "b.gguf".into())
-        );
+        assert_eq!(names(&both), "config.json model.safetensors");
+        let named = |file| checkpoint("s3://a/b", both.to_vec(), Some(file), |name| name);
+        assert_eq!(named("b.gguf").unwrap(), ["b.gguf"]);
+        assert!(named("c.gguf").is_err());
         assert_eq!(names(&["README.md", "config.json", "a.gguf"]), "a.gguf");
-        assert_eq!(of_all(&both, Some("c.gguf")), "");
         assert_eq!(
             names(&[
                 "README.md",

@@ -70,11 +70,6 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     if path.exists() { fs::remove_dir_all(path).map_err(Failure::write(path)) } else { Ok(()) }
 }
 
-/// Copies a file where there is one.
-pub(crate) fn copy_if_present(from: &Path, to: &Path) -> Result<()> {
-    if from.exists() { fs::copy(from, to).map(drop).map_err(Failure::write(to)) } else { Ok(()) }
-}
-
 fn sync_files(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Failure::write(folder))? {
         let path = entry.map_err(Failure::write(folder))?.path();

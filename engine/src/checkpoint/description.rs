@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 use super::{Checkpoint, CheckpointError};
 
 /// What stands in a folder beside `config.json` and the weights.
-const FILES: [&str; 6] = [
+const FILES: [&str; 5] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "special_tokens_map.json",
-    "added_tokens.json",
     "generation_config.json",
 ];
 

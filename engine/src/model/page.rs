@@ -69,6 +69,12 @@ impl PageShape {
         self.value_stride * PAGE
     }
 
+    /// Where keys and values of one head of one layer begin, on the host.
+    fn starts(&self, layer: usize, head: usize) -> (usize, usize) {
+        let (block, all) = (layer * self.heads + head, self.layers * self.heads);
+        (block * self.key_block(), all * self.key_block() + block * self.value_block())
+    }
+
     fn length(&self) -> usize {
         self.layers * self.heads * (self.key_block() + self.value_block())
     }
@@ -86,21 +92,21 @@ pub(super) enum PageMemory {
 /// Keys and values of [`PAGE`] positions. Its memory goes back to its pool.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// Always there until it is dropped.
-    memory: Option<PageMemory>,
+    memory: PageMemory,
     pool: KvPool,
 }
 
 impl Page {
     pub(super) fn new(memory: PageMemory, pool: KvPool) -> Self {
-        Self { memory: Some(memory), pool }
+        Self { memory, pool }
     }
 
     /// Writes keys and values `[heads, head_dim]` of one of its positions, on the host.
     pub(super) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let (keys_start, values_start) = self.starts(layer, 0);
-        let shape = self.pool.shape().clone();
-        let Some(PageMemory::Host(data)) = &mut self.memory else { unreachable!("a page of tensors") };
+        let Self { memory, pool } = self;
+        let shape = pool.shape();
+        let (keys_start, values_start) = shape.starts(layer, 0);
+        let PageMemory::Host(data) = memory else { unreachable!("a page of tensors") };
         let heads = keys.chunks_exact(shape.head_dim).zip(values.chunks_exact(shape.head_dim));
         for (head, (keys, values)) in heads.enumerate() {
             let start = keys_start + head * shape.key_block() + position;
@@ -114,23 +120,23 @@ impl Page {
 
     /// Keys `[head_dim, PAGE]` and values `[PAGE, value_stride]` of one head of one layer, on the host.
     pub(super) fn block(&self, layer: usize, head: usize) -> (&[f32], &[f32]) {
-        let (keys, values) = self.starts(layer, head);
         let shape = self.pool.shape();
-        let Some(PageMemory::Host(data)) = &self.memory else { unreachable!("a page of tensors") };
+        let (keys, values) = shape.starts(layer, head);
+        let PageMemory::Host(data) = &self.memory else { unreachable!("a page of tensors") };
         (&data[keys..keys + shape.key_block()], &data[values..values + shape.value_block()])
     }
 
     /// Keys and values `[heads, PAGE, head_dim]` of one layer, in tensors, to read or to `slice_set`.
     pub(super) fn tensors(&self, layer: usize) -> Result<[Tensor; 2]> {
-        let Some(PageMemory::Tensor(tensor)) = &self.memory else { unreachable!("a page on the host") };
+        let PageMemory::Tensor(tensor) = &self.memory else { unreachable!("a page on the host") };
         Ok([tensor.get(2 * layer)?, tensor.get(2 * layer + 1)?])
     }
 
     /// Takes over what another page of the same pool holds.
     pub(super) fn copy_from(&mut self, other: &Self) -> Result<()> {
         match (&mut self.memory, &other.memory) {
-            (Some(PageMemory::Host(data)), Some(PageMemory::Host(other))) => data.copy_from_slice(other),
-            (Some(PageMemory::Tensor(tensor)), Some(PageMemory::Tensor(other))) => tensor.slice_set(other, 0, 0)?,
+            (PageMemory::Host(data), PageMemory::Host(other)) => data.copy_from_slice(other),
+            (PageMemory::Tensor(tensor), PageMemory::Tensor(other)) => tensor.slice_set(other, 0, 0)?,
             _ => unreachable!("pages of two pools"),
         }
         Ok(())
@@ -138,23 +144,14 @@ impl Page {
 
     /// Writes something everywhere on the host, where memory that was never written is no memory yet.
     pub(super) fn fill(&mut self) {
-        if let Some(PageMemory::Host(data)) = &mut self.memory {
+        if let PageMemory::Host(data) = &mut self.memory {
             data.fill(0.5);
         }
-    }
-
-    /// Where keys and values of one head of one layer begin.
-    fn starts(&self, layer: usize, head: usize) -> (usize, usize) {
-        let shape = self.pool.shape();
-        let (block, all) = (layer * shape.heads + head, shape.layers * shape.heads);
-        (block * shape.key_block(), all * shape.key_block() + block * shape.value_block())
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
-            self.pool.give_back(memory);
-        }
+        self.pool.give_back(std::mem::replace(&mut self.memory, PageMemory::Host(Vec::new())));
     }
 }

@@ -60,14 +60,8 @@ impl Hub {
     pub(super) async fn list(&self) -> Result<Listing> {
         let repository = self.repository().await?;
         let place = format!("hf://{}", self.repository);
-        let found = repository.siblings.len();
-        let name: fn(&Sibling) -> &str = |sibling| &sibling.rfilename;
-        if let Some(file) = &self.file {
-            files::check_named(&place, file, &repository.siblings, name)?;
-        }
-        let siblings = files::of_checkpoint(repository.siblings, self.file.as_deref(), name);
-        let names: Vec<&str> = siblings.iter().map(|sibling| sibling.rfilename.as_str()).collect();
-        files::check_checkpoint(&place, found, &names)?;
+        let siblings =
+            files::checkpoint(&place, repository.siblings, self.file.as_deref(), |sibling| &sibling.rfilename)?;
         let mut listed = Vec::with_capacity(siblings.len());
         for sibling in siblings {
             listed.push(self.file(&repository.sha, sibling).await?);

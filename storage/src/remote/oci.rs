@@ -188,7 +188,7 @@ impl Registry {
 /// Plain files as a checkpoint needs them; archives as they are.
 fn files_and_archives(listed: Vec<RemoteFile>) -> Vec<RemoteFile> {
     let (archives, plain): (Vec<_>, Vec<_>) = listed.into_iter().partition(|file| file.archive.is_some());
-    let mut kept = files::of_checkpoint(plain, None, |file| file.name.as_str());
+    let mut kept = files::of_checkpoint(plain, |file| &file.name);
     kept.extend(archives);
     kept
 }

@@ -37,12 +37,9 @@ impl Bucket {
 
     pub(super) async fn list(&self, wanted: Wanted) -> Result<Listing> {
         let place = format!("s3://{}/{}", self.name, self.key);
-        let named = self.key.rsplit('/').next().filter(|name| name.ends_with(files::GGUF));
-        let (folder, pattern) = match wanted {
-            Wanted::Checkpoint if named.is_some() => (self.key.rsplit_once('/').map_or("", |(folder, _)| folder), "*"),
-            Wanted::Checkpoint => (self.key.as_str(), "*"),
-            Wanted::Files => self.key.rsplit_once('/').unwrap_or(("", &self.key)),
-        };
+        let (parent, last) = self.key.rsplit_once('/').unwrap_or(("", &self.key));
+        let named = Some(last).filter(|name| name.ends_with(files::GGUF));
+        let folder = if wanted == Wanted::Checkpoint && named.is_none() { &self.key } else { parent };
         let prefix = Path::parse(folder).map_err(|error| StorageError::unexpected(&place, error))?;
         let listed = tokio::time::timeout(LIST_TIMEOUT, self.store.list_with_delimiter(Some(&prefix))).await;
         let listed =
@@ -52,16 +49,10 @@ impl Bucket {
         let mut listed: Vec<RemoteFile> = objects.into_iter().filter_map(remote_file).collect();
         match wanted {
             Wanted::Checkpoint => {
-                let name: fn(&RemoteFile) -> &str = |file| &file.name;
-                if let Some(named) = named {
-                    files::check_named(&place, named, &listed, name)?;
-                }
-                listed = files::of_checkpoint(listed, named, name);
-                let names: Vec<&str> = listed.iter().map(|file| file.name.as_str()).collect();
-                files::check_checkpoint(&place, found, &names)?;
+                listed = files::checkpoint(&place, listed, named, |file| &file.name)?;
             }
             Wanted::Files => {
-                listed.retain(|file| files::is_safe(&file.name) && files::matches(pattern, &file.name));
+                listed.retain(|file| files::is_safe(&file.name) && files::matches(last, &file.name));
                 if listed.is_empty() {
                     let problem = format!(
                         "matches none of the {found} objects in its folder; correct the address or the pattern"

@@ -90,7 +90,8 @@ fn write(folder: &Path, model: &Path, report: &Report) -> Result<()> {
             let path = entry.map_err(Failure::read(model))?.path();
             let name = path.file_name().unwrap_or_default().to_owned();
             if path.is_file() && !name.to_string_lossy().starts_with('.') {
-                storage::copy_if_present(&path, &inside.join(name))?;
+                let copy = inside.join(name);
+                fs::copy(&path, &copy).map_err(Failure::write(&copy))?;
             }
         }
         let text = serde_json::to_string_pretty(report).map_err(Failure::engine)?;
