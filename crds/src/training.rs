@@ -167,7 +167,7 @@ pub struct TargetModel {
     pub access: Access,
 }
 
-/// What is learnt from and measured on: JSONL files of `{"prompt", "completion"}` or `{"messages"}`, also packed with gzip.
+/// What is learnt from and measured on: JSONL (also .gz or .zst) or Parquet, with prompts and completions, or with messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = rules::access(
     "self.uri.startsWith('s3://') || self.testUri.startsWith('s3://') || (has(self.validationUri) && self.validationUri.startsWith('s3://'))",
@@ -196,9 +196,44 @@ pub struct Dataset {
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_examples: Option<u32>,
 
+    /// What the fields of a record are called.
+    #[serde(default, skip_serializing_if = "RecordFields::is_empty")]
+    pub fields: RecordFields,
+
+    /// Records that may be unreadable: they are left out, counted and named in the log. With more of them the stage fails at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub max_bad_records: Option<u32>,
+
     /// How the place of the data is reached.
     #[serde(flatten)]
     pub access: Access,
+}
+
+/// What the fields of a record are called, where they are not `prompt` and `completion`, or `messages`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordFields {
+    /// The field with the prompt; absent: `prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub prompt: Option<String>,
+
+    /// The field with the completion; absent: `completion`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub completion: Option<String>,
+
+    /// The field with the messages of a chat, for records without a prompt; absent: `messages`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub messages: Option<String>,
+}
+
+impl RecordFields {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where the result is written.

@@ -1,6 +1,6 @@
 //! `adapt`: supervised fine-tuning. The loss counts the tokens of the completion and the end marker, never the prompt.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -8,9 +8,9 @@ use cllm_engine::Checkpoint;
 use cllm_engine::differentiable::{DifferentiableModel, RowLayout, cross_entropy};
 use serde_json::{Value, json};
 
+use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
-use crate::dataset::{self, TokenizedExample};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads, remove_states};
 use crate::model_folder::{self, StoredDtype};
 use crate::parallel::{Terms, split, sum_terms};
@@ -27,9 +27,12 @@ pub struct AdaptArguments {
     /// The checkpoint to start from.
     #[arg(long)]
     pub model: PathBuf,
-    /// JSONL of `{"prompt", "completion"}` or `{"messages"}`.
+    /// JSONL (.gz, .zst) or Parquet with prompts and completions, or with messages.
     #[arg(long)]
     pub dataset: PathBuf,
+    /// See [`RecordArguments`].
+    #[command(flatten)]
+    pub records: RecordArguments,
     /// The checkpoint to write; it appears when it is complete.
     #[arg(long)]
     pub output: PathBuf,
@@ -54,7 +57,7 @@ pub struct AdaptArguments {
 pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
     let _lock = FolderLock::take(&arguments.optimizer.state)?;
     let checkpoint = Checkpoint::open(&arguments.model)?;
-    let examples = tokenized(&arguments.dataset, &checkpoint, None, threads)?;
+    let examples = tokenized(&arguments.dataset, &checkpoint, &arguments.records, None, threads)?;
     let steps = match (arguments.steps, arguments.epochs) {
         (Some(steps), _) => steps,
         (None, epochs) => {
@@ -67,7 +70,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         return Ok(());
     }
     let validation = match &arguments.validation {
-        Some(path) => tokenized(path, &checkpoint, Some(VALIDATION_EXAMPLES), threads)?,
+        Some(path) => tokenized(path, &checkpoint, &arguments.records, Some(VALIDATION_EXAMPLES), threads)?,
         None => Vec::new(),
     };
     let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
@@ -91,45 +94,9 @@ fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
     settings["command"] = json!("adapt");
     settings["model"] = json!(cllm_engine::checkpoint::digest(&arguments.model)?);
     settings["dataset"] = json!(file_digest(&arguments.dataset)?);
+    settings["fields"] = json!(arguments.records.fields);
     settings["dtype"] = json!(arguments.dtype);
     Ok(settings)
-}
-
-/// The examples of a file as tokens. Those that do not fit the context of the model are left out, and counted in a warning.
-pub fn tokenized(
-    path: &Path,
-    checkpoint: &Checkpoint,
-    limit: Option<usize>,
-    threads: usize,
-) -> Result<Vec<TokenizedExample>> {
-    let (tokenizer, eos) = (checkpoint.tokenizer(), model_folder::eos(checkpoint)?);
-    let examples = dataset::read(path, tokenizer, limit)?;
-    let total = examples.len();
-    let share = total.div_ceil(threads.max(1));
-    let encode = |part: &[dataset::Example]| -> Result<Vec<TokenizedExample>> {
-        part.iter().map(|example| dataset::tokenize(example, tokenizer, eos)).collect()
-    };
-    let parts = std::thread::scope(|scope| {
-        let workers: Vec<_> = examples.chunks(share).map(|part| scope.spawn(move || encode(part))).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::engine("tokenisation failed"))))
-            .collect::<Result<Vec<_>>>()
-    })?;
-    let context = checkpoint.config().max_position_embeddings;
-    let fitting: Vec<_> = parts.into_iter().flatten().filter(|example| example.tokens.len() <= context).collect();
-    if fitting.is_empty() {
-        let path = path.display();
-        return Err(Failure::BadInput(format!("no example of {path} fits the model's context of {context} tokens")));
-    }
-    if fitting.len() < total {
-        tracing::warn!(
-            "{} of {total} examples of {} exceed {context} tokens and are left out",
-            total - fitting.len(),
-            path.display()
-        );
-    }
-    Ok(fitting)
 }
 
 struct Supervised {

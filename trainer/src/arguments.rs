@@ -12,6 +12,7 @@ use crate::collect::CollectArguments;
 use crate::consistency::TrainArguments;
 use crate::evaluate::{EvaluateArguments, ReportArguments};
 use crate::init::InitArguments;
+use crate::inspect::InspectArguments;
 use crate::remote::Input;
 
 /// Makes consistency language models: one subcommand for each stage.
@@ -91,6 +92,9 @@ pub enum Command {
     /// Measure speed and quality against the target, and write checkpoint and report.
     #[command(args_override_self = true)]
     Evaluate(EvaluateArguments),
+    /// Look at a data set or at trajectories: numbers, examples, and which token was right after which forward.
+    #[command(args_override_self = true)]
+    Inspect(InspectArguments),
     /// Read what `evaluate` has written, for a caller that missed its last words.
     #[command(args_override_self = true)]
     Report(ReportArguments),
@@ -116,15 +120,20 @@ impl Command {
             Self::Evaluate(evaluate) => {
                 vec![(Input::Model, &mut evaluate.target), (Input::Dataset, &mut evaluate.dataset)]
             }
+            Self::Inspect(inspect) => {
+                let data = inspect.dataset.iter_mut().chain(&mut inspect.held_out);
+                let data = data.map(|path| (Input::Dataset, path));
+                std::iter::once((Input::Model, &mut inspect.model)).chain(data).collect()
+            }
             Self::Report(report) => vec![(Input::Model, &mut report.target)],
         }
     }
 
-    /// The stage as the status page names it; making a random model counts to adaptation.
+    /// The stage as the status page names it; making a random model counts to adaptation, looking at data to collection.
     pub fn stage(&self) -> JobStage {
         match self {
             Self::Init(_) | Self::Adapt(_) => JobStage::Adapting,
-            Self::Collect(_) => JobStage::Collecting,
+            Self::Collect(_) | Self::Inspect(_) => JobStage::Collecting,
             Self::Train(_) => JobStage::Training,
             Self::Evaluate(_) | Self::Report(_) => JobStage::Evaluating,
         }

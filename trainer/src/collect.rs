@@ -11,8 +11,8 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
+use crate::data::{self, RecordArguments};
 use crate::data_order::random;
-use crate::dataset;
 use crate::failure::{Failure, Result};
 use crate::progress::Reporter;
 use crate::run_output::file_digest;
@@ -28,9 +28,12 @@ pub struct CollectArguments {
     /// The target.
     #[arg(long)]
     pub model: PathBuf,
-    /// JSONL whose prompts are answered.
+    /// JSONL (.gz, .zst) or Parquet whose prompts are answered.
     #[arg(long)]
     pub dataset: PathBuf,
+    /// See [`RecordArguments`].
+    #[command(flatten)]
+    pub records: RecordArguments,
     /// The folder of the shards.
     #[arg(long)]
     pub output: PathBuf,
@@ -77,7 +80,7 @@ pub fn run(arguments: &CollectArguments, threads: usize, reporter: &mut Reporter
     let shards = arguments.shard_index.map_or(0..arguments.shards, |index| index..index + 1);
     let mut total = Counts::default();
     for shard in shards {
-        total = add(total, collector.shard(shard)?);
+        total = total + collector.shard(shard)?;
     }
     Ok(summary(&total))
 }
@@ -85,6 +88,7 @@ pub fn run(arguments: &CollectArguments, threads: usize, reporter: &mut Reporter
 fn settings(arguments: &CollectArguments) -> Result<Value> {
     Ok(json!({
         "dataset": file_digest(&arguments.dataset)?,
+        "fields": arguments.records.fields,
         "block_size": arguments.block_size,
         "max_new_tokens": arguments.max_new_tokens,
         "max_examples": arguments.max_examples,
@@ -92,17 +96,16 @@ fn settings(arguments: &CollectArguments) -> Result<Value> {
     }))
 }
 
-/// The chosen prompts as line and tokens, in an order that the seed decides.
+/// The chosen prompts as number of the record and tokens, in an order that the seed decides.
 fn prompts(arguments: &CollectArguments, checkpoint: &Checkpoint) -> Result<Vec<(u32, Vec<u32>)>> {
-    let examples = dataset::read(&arguments.dataset, checkpoint.tokenizer(), None)?;
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.shuffle(&mut random(arguments.seed, "collect", 0));
-    order.truncate(arguments.max_examples.map_or(usize::MAX, NonZeroUsize::get));
-    let encode = |index: usize| {
-        let tokens = checkpoint.tokenizer().encode(&examples[index].prompt).map_err(Failure::engine)?;
-        Ok((index as u32, tokens))
+    let mut examples = data::read(&arguments.dataset, checkpoint.tokenizer(), &arguments.records, None)?;
+    examples.shuffle(&mut random(arguments.seed, "collect", 0));
+    examples.truncate(arguments.max_examples.map_or(usize::MAX, NonZeroUsize::get));
+    let encode = |(number, example): (u32, data::Example)| {
+        let tokens = checkpoint.tokenizer().encode(&example.prompt).map_err(Failure::engine)?;
+        Ok((number, tokens))
     };
-    order.into_iter().map(encode).collect()
+    examples.into_iter().map(encode).collect()
 }
 
 struct Collector<'a> {
@@ -255,20 +258,6 @@ impl Progress {
             ("dropped", self.counts.dropped().to_string()),
             ("tokensPerForward", format!("{:.2}", self.counts.tokens_per_forward())),
         ]
-    }
-}
-
-fn add(a: Counts, b: Counts) -> Counts {
-    Counts {
-        examples: a.examples + b.examples,
-        blocks: a.blocks + b.blocks,
-        states: a.states + b.states,
-        tokens: a.tokens + b.tokens,
-        forwards: a.forwards + b.forwards,
-        dropped_empty: a.dropped_empty + b.dropped_empty,
-        dropped_truncated: a.dropped_truncated + b.dropped_truncated,
-        dropped_degenerate: a.dropped_degenerate + b.dropped_degenerate,
-        dropped_too_long: a.dropped_too_long + b.dropped_too_long,
     }
 }
 

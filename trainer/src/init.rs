@@ -15,7 +15,7 @@ use tokenizers::{
     AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder,
 };
 
-use crate::dataset;
+use crate::data::{self, RecordArguments};
 use crate::failure::{Failure, Result};
 use crate::model_folder::{StoredDtype, write_json, write_weights};
 use crate::storage;
@@ -33,9 +33,12 @@ pub struct InitArguments {
     /// JSON with the fields of a Llama config.json: `hidden_size`, `intermediate_size`, `num_hidden_layers`, `num_attention_heads`, …
     #[arg(long)]
     pub config: PathBuf,
-    /// JSONL files on which the tokenizer is trained.
+    /// Data sets on which the tokenizer is trained.
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// See [`RecordArguments`].
+    #[command(flatten)]
+    pub records: RecordArguments,
     /// Tokens of the tokenizer, the end marker and the 256 bytes included.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(257..=1_000_000))]
     pub vocab_size: u32,
@@ -55,7 +58,7 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
     }
     let mut texts = Vec::new();
     for path in &arguments.data {
-        texts.extend(dataset::read_texts(path)?);
+        texts.extend(data::read_texts(path, &arguments.records)?);
     }
     let tokenizer = train_tokenizer(&texts, arguments.vocab_size)?;
     let config = read_config(&arguments.config, tokenizer.vocabulary_size)?;

@@ -10,7 +10,7 @@ use crate::arguments::{Arguments, Command};
 use crate::evaluate::Evaluated;
 use crate::failure::Result;
 use crate::progress::{Reporter, new_status};
-use crate::{adapt, background, collect, consistency, init, remote};
+use crate::{adapt, background, collect, consistency, init, inspect, remote};
 
 /// Runs the stage. Errors go to the log and the termination message.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -44,6 +44,7 @@ fn run_stage(arguments: &Arguments, stage: JobStage) -> Result<TerminationMessag
     match &remote::localize(&arguments.command, &common.storage, &mut reporter)? {
         Command::Init(init) => init::run(init).map(|()| empty(stage)),
         Command::Adapt(adapt) => adapt::run(adapt, threads, &mut reporter).map(|()| empty(stage)),
+        Command::Inspect(inspect) => inspect::run(inspect, threads).map(|()| empty(stage)),
         Command::Collect(collect) => {
             let trajectories = collect::run(collect, threads, &mut reporter)?;
             Ok(TerminationMessage { trajectories: Some(trajectories), ..empty(stage) })

@@ -8,7 +8,7 @@ use cllm_engine::differentiable::DifferentiableModel;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::dataset;
+use crate::data;
 use crate::failure::{Failure, Result};
 use crate::model_folder::{self, StoredDtype};
 use crate::run_state::other_settings;
@@ -46,7 +46,7 @@ pub(crate) fn write(
 /// `sha256:<hex>` of the files of a data set, one after the other.
 pub(crate) fn file_digest(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
-    for file in dataset::files(path)? {
+    for file in data::files(path)? {
         let copied = File::open(&file).and_then(|mut file| std::io::copy(&mut file, &mut hash));
         copied.map_err(Failure::read(&file))?;
     }

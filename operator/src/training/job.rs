@@ -134,6 +134,16 @@ fn in_workspace(folder: &str) -> String {
     format!("{WORKSPACE_FOLDER}/{folder}")
 }
 
+/// How every stage reads its records.
+fn with_records(arguments: Arguments, training: &ValidTraining) -> Arguments {
+    let dataset = &training.spec.dataset;
+    arguments
+        .with_optional("prompt-field", dataset.fields.prompt.as_ref())
+        .with_optional("completion-field", dataset.fields.completion.as_ref())
+        .with_optional("messages-field", dataset.fields.messages.as_ref())
+        .with_optional("max-bad-records", dataset.max_bad_records)
+}
+
 fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
     let options = training.spec.adaptation.as_ref()?;
     let arguments = Arguments::subcommand(subcommand(JobStage::Adapting))
@@ -147,6 +157,7 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
         .with("learning-rate", &options.learning_rate)
         .with("seed", training.spec.training.seed)
         .with_optional("validation", training.validation.as_ref().map(Location::argument));
+    let arguments = with_records(arguments, training);
     Some(Stage {
         kind: JobStage::Adapting,
         arguments,
@@ -171,6 +182,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
         .with("max-new-tokens", options.max_new_tokens)
         .with_optional("max-examples", training.spec.dataset.max_examples)
         .with("seed", training.spec.training.seed);
+    let arguments = with_records(arguments, training);
     Stage {
         kind: JobStage::Collecting,
         arguments,
@@ -197,6 +209,7 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("seed", options.seed)
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
         .with_optional("validation", training.validation.as_ref().map(Location::argument));
+    let arguments = with_records(arguments, training);
     Stage {
         kind: JobStage::Training,
         arguments,
@@ -220,6 +233,7 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
         .with("max-new-tokens", training.spec.trajectories.max_new_tokens)
         .with("output", training.output.argument())
         .with("output-uri", &training.output);
+    let arguments = with_records(arguments, training);
     Stage {
         kind: JobStage::Evaluating,
         arguments,

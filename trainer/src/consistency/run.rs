@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::noise::{Choice, NoiseSchedule, States};
 use super::objective::{Consistency, Probe, probe_options};
+use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
-use crate::dataset;
 use crate::failure::{Failure, Result};
 use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative, remove_states};
 use crate::model_folder::{self, StoredDtype};
@@ -48,9 +48,12 @@ pub struct TrainArguments {
     /// Where the states come from.
     #[arg(long, value_enum, default_value_t = States::Trajectories)]
     pub states: States,
-    /// JSONL with held-out prompts on which tokens per forward are shown now and then; nothing is learnt from them.
+    /// Held-out prompts (JSONL or Parquet) on which tokens per forward are shown now and then; nothing is learnt from them.
     #[arg(long)]
     pub validation: Option<PathBuf>,
+    /// See [`RecordArguments`].
+    #[command(flatten)]
+    pub records: RecordArguments,
     /// How the weights of the output are stored.
     #[arg(long, value_enum, default_value_t = StoredDtype::F32)]
     pub dtype: StoredDtype,
@@ -140,7 +143,7 @@ fn probe(
     let Some(path) = &arguments.validation else { return Ok(None) };
     let context = checkpoint.config().max_position_embeddings;
     let mut prompts = Vec::new();
-    for example in dataset::read(path, checkpoint.tokenizer(), Some(PROBE_PROMPTS))? {
+    for (_, example) in data::read(path, checkpoint.tokenizer(), &arguments.records, Some(PROBE_PROMPTS))? {
         prompts.push(checkpoint.tokenizer().encode(&example.prompt).map_err(Failure::engine)?);
     }
     prompts.retain(|prompt| !prompt.is_empty() && prompt.len() < context);

@@ -15,8 +15,8 @@ use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, prompt_arm, ratio};
 use super::metric::{Judge, Metric, Reference};
 use super::report::{quality, speedup};
 use super::stored::{Evaluated, REPORT, evaluated, existing, folder};
+use crate::data::{self, Example, RecordArguments};
 use crate::data_order::random;
-use crate::dataset::{self, Example};
 use crate::failure::{Failure, Result};
 use crate::progress::{Reporter, now};
 use crate::storage::{self, FolderLock};
@@ -38,9 +38,12 @@ pub struct EvaluateArguments {
     /// The model after training.
     #[arg(long)]
     pub model: PathBuf,
-    /// JSONL of held-out examples.
+    /// Held-out examples: JSONL (.gz, .zst) or Parquet.
     #[arg(long)]
     pub dataset: PathBuf,
+    /// See [`RecordArguments`].
+    #[command(flatten)]
+    pub records: RecordArguments,
     /// How answers are judged.
     #[arg(long, value_enum, default_value_t = Metric::ExactMatch)]
     pub metric: Metric,
@@ -106,7 +109,7 @@ struct Evaluation<'a> {
     contestants: Contestants,
     judge: Judge,
     /// Lines and examples.
-    examples: Vec<(u64, Example)>,
+    examples: Vec<(u32, Example)>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -186,7 +189,7 @@ impl<'a> Evaluation<'a> {
             let prompt = self.encode(example)?;
             let encode_seconds = begun.elapsed().as_secs_f64();
             let generations = self.contestants.decode(kinds, &prompt, turn, workspace)?;
-            let result = self.judged(*index, example, kinds, &generations);
+            let result = self.judged(u64::from(*index), example, kinds, &generations);
             for ((kind, totals), generation) in arms.iter_mut().zip(&generations) {
                 let correct = match kind.checkpoint {
                     ArmCheckpoint::Target => result.target_correct,
@@ -264,9 +267,8 @@ impl<'a> Evaluation<'a> {
 }
 
 /// Examples chosen by the seed, in a random order; those that do not fit the context are left out.
-fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u64, Example)>> {
-    let mut examples: Vec<(u64, Example)> =
-        (0..).zip(dataset::read(&arguments.dataset, target.tokenizer(), None)?).collect();
+fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u32, Example)>> {
+    let mut examples = data::read(&arguments.dataset, target.tokenizer(), &arguments.records, None)?;
     examples.shuffle(&mut random(arguments.seed, "evaluate", 0));
     examples.truncate(arguments.prompts.get());
     let context = target.config().max_position_embeddings;

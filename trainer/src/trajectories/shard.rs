@@ -1,6 +1,7 @@
 //! One shard: its content in memory, its bytes on disk.
 
 use std::fs;
+use std::ops::Add;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
@@ -67,6 +68,24 @@ pub struct Counts {
     pub dropped_degenerate: u64,
     /// Prompts that do not fit the context.
     pub dropped_too_long: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            examples: self.examples + other.examples,
+            blocks: self.blocks + other.blocks,
+            states: self.states + other.states,
+            tokens: self.tokens + other.tokens,
+            forwards: self.forwards + other.forwards,
+            dropped_empty: self.dropped_empty + other.dropped_empty,
+            dropped_truncated: self.dropped_truncated + other.dropped_truncated,
+            dropped_degenerate: self.dropped_degenerate + other.dropped_degenerate,
+            dropped_too_long: self.dropped_too_long + other.dropped_too_long,
+        }
+    }
 }
 
 impl Counts {

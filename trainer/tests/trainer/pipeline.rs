@@ -8,6 +8,7 @@ use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Report};
 use cllm_crds::status_page::TerminationMessage;
 use cllm_engine::Checkpoint;
 use cllm_engine::checkpoint::{ExportDtype, export_gguf};
+use cllm_trainer::data::{RecordArguments, read};
 
 #[test]
 fn from_nothing_to_a_report() {
@@ -134,7 +135,7 @@ fn chats_become_prompts_by_the_template() {
     let [from_chat, from_pair] = [chat, pair].map(|text| {
         let path = workshop.path("one.jsonl");
         fs::write(&path, text).unwrap();
-        cllm_trainer::dataset::read(&path, checkpoint.tokenizer(), None).unwrap()
+        read(&path, checkpoint.tokenizer(), &RecordArguments::default(), None).unwrap()
     });
     assert_eq!(from_chat, from_pair);
 }
