@@ -26,6 +26,9 @@ pub struct Report {
     pub speedup: Speedup,
     /// The quality exactly as on the status of a CllmTraining.
     pub quality: Quality,
+    /// How sure these figures are; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
     /// One entry for each combination of checkpoint and strategy, measured interleaved in one run.
     pub arms: Vec<Arm>,
     /// Cost of one forward by its number of rows, on the trained checkpoint.
@@ -104,7 +107,7 @@ pub struct Speedup {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quality {
-    /// `ExactMatch` or `SqlExecution`.
+    /// `ExactMatch`, `SqlExecution` or `NumericAnswer`.
     pub metric: String,
     /// Of the target, in percent.
     pub target: String,
@@ -112,6 +115,32 @@ pub struct Quality {
     pub cllm: String,
     /// `target − cllm`, in points; negative when training gained.
     pub drop: String,
+}
+
+/// 95 % intervals by bootstrap over prompts; both sides of a comparison are of the same prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intervals {
+    /// Of [`Speedup::over_target`].
+    pub over_target: Interval,
+    /// Of [`Speedup::over_target_with_lookup`].
+    pub over_target_with_lookup: Interval,
+    /// Of [`Speedup::over_own_autoregressive`].
+    pub over_own_autoregressive: Interval,
+    /// Of [`Speedup::tokens_per_forward`].
+    pub tokens_per_forward: Interval,
+    /// Of [`Quality::drop`], in points.
+    pub quality_drop: Interval,
+}
+
+/// From the 2.5th to the 97.5th percentile.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Interval {
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
 }
 
 /// Whose weights an arm used.

@@ -220,6 +220,8 @@ pub enum QualityMetric {
     ExactMatch,
     /// The answer and the reference return the same rows from the database.
     SqlExecution,
+    /// The last number of the answer is that of the reference.
+    NumericAnswer,
 }
 
 impl QualityMetric {
@@ -228,6 +230,7 @@ impl QualityMetric {
         match self {
             Self::ExactMatch => "ExactMatch",
             Self::SqlExecution => "SqlExecution",
+            Self::NumericAnswer => "NumericAnswer",
         }
     }
 }

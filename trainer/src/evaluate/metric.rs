@@ -13,6 +13,8 @@ pub enum Metric {
     ExactMatch,
     /// The rows that the reference selects from the database; in its order where it has an ORDER BY.
     SqlExecution,
+    /// The last number, as the answers of GSM8K end with `#### 72`; commas between thousands and zeros at the end do not count.
+    NumericAnswer,
 }
 
 impl Metric {
@@ -21,6 +23,7 @@ impl Metric {
         match self {
             Self::ExactMatch => "ExactMatch",
             Self::SqlExecution => "SqlExecution",
+            Self::NumericAnswer => "NumericAnswer",
         }
     }
 }
@@ -32,6 +35,8 @@ pub(super) enum Judge {
     Text,
     /// [`Metric::SqlExecution`].
     Sql(Database),
+    /// [`Metric::NumericAnswer`].
+    Number,
 }
 
 impl Judge {
@@ -39,6 +44,7 @@ impl Judge {
     pub(super) fn new(metric: Metric, database: Option<&Path>) -> Result<Self> {
         match (metric, database) {
             (Metric::ExactMatch, _) => Ok(Self::Text),
+            (Metric::NumericAnswer, _) => Ok(Self::Number),
             (Metric::SqlExecution, Some(path)) => Ok(Self::Sql(Database::open(path)?)),
             (Metric::SqlExecution, None) => {
                 Err(Failure::BadInput("the metric SqlExecution needs --database with a sqlite file".to_owned()))
@@ -49,7 +55,7 @@ impl Judge {
     /// A reference ready to be compared with; for SQL it is executed once here.
     pub(super) fn reference<'a>(&self, text: &'a str) -> Reference<'a> {
         let outcome = match self {
-            Self::Text => None,
+            Self::Text | Self::Number => None,
             Self::Sql(database) => database.select(text).ok(),
         };
         Reference { text, outcome }
@@ -65,6 +71,7 @@ impl Judge {
                 let ordered = has_order(reference.text);
                 database.select(answer).is_ok_and(|found| found.equals(expected, ordered))
             }
+            (Self::Number, _) => last_number(reference.text).is_some_and(|right| last_number(answer) == Some(right)),
             _ => false,
         }
     }
@@ -90,6 +97,27 @@ fn lower_in_quotes(character: char, quote: &mut Option<char>) -> char {
         _ => {}
     }
     if quote.is_some() { character.to_lowercase().next().unwrap_or(character) } else { character }
+}
+
+/// The last number of a text in its shortest form: `1,200.50` is `1200.5`.
+fn last_number(text: &str) -> Option<String> {
+    let is_part = |character: char| character.is_ascii_digit() || matches!(character, ',' | '.');
+    let end = text.rfind(|character: char| character.is_ascii_digit())? + 1;
+    let start = text[..end].rfind(|character| !is_part(character)).map_or(0, |before| {
+        before + text[before..].chars().next().map_or(0, char::len_utf8)
+    });
+    let negative = text[..start].ends_with('-');
+    let digits: String = text[start..end].chars().filter(|character| *character != ',').collect();
+    let digits = match digits.split_once('.') {
+        Some(_) => digits.trim_end_matches('0').trim_end_matches('.'),
+        None => &digits,
+    };
+    let digits = match digits.trim_start_matches('0') {
+        "" => "0".to_owned(),
+        fraction if fraction.starts_with('.') => format!("0{fraction}"),
+        shortest => shortest.to_owned(),
+    };
+    Some(if negative && digits != "0" { format!("-{digits}") } else { digits })
 }
 
 /// Whether the outermost query has an ORDER BY: one in a subquery does not order the result.
@@ -127,6 +155,27 @@ mod tests {
             ("SELECT a FROM t WHERE b = 'x' AND C = 1", "SELECT a FROM t WHERE b = 'x' AND c = 1", false),
         ] {
             assert_eq!(Judge::Text.is_correct(answer, &Judge::Text.reference(reference)), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_last_number_is_compared_as_a_number() {
+        for (answer, reference, expected) in [
+            ("So she sold 48+24 = 72 clips.\n#### 72", "#### 72", true),
+            ("72", "Natalia sold 24 clips.\n#### 72", true),
+            ("#### 1,200.50", "#### 1200.5", true),
+            ("#### 10.00", "#### 10", true),
+            ("the answer is $5.", "#### 5", true),
+            ("#### -3", "#### -3", true),
+            ("#### 3", "#### -3", false),
+            ("#### 0.5", "#### .5", true),
+            ("#### 0", "#### 00", true),
+            ("#### 73", "#### 72", false),
+            ("#### 100", "#### 10", false),
+            ("no idea", "#### 72", false),
+            ("no idea", "none either", false),
+        ] {
+            assert_eq!(Judge::Number.is_correct(answer, &Judge::Number.reference(reference)), expected, "{answer}");
         }
     }
 

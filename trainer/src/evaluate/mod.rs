@@ -1,6 +1,7 @@
 //! `evaluate`: target and trained checkpoint side by side, in one run on one machine: speed, quality, and a report beside the weights.
 
 mod arms;
+mod intervals;
 mod metric;
 mod report;
 mod run;

@@ -11,6 +11,7 @@ use cllm_crds::report::{
 use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Workspace, forward_cost};
 use rand::seq::SliceRandom;
 
+use super::intervals::intervals;
 use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, prompt_arm, ratio};
 use super::metric::{Judge, Metric, Reference};
 use super::report::{quality, speedup};
@@ -136,6 +137,7 @@ impl<'a> Evaluation<'a> {
         let conditions = self.conditions();
         let hardware =
             format!("{}, {} threads, {}", conditions.hardware, conditions.threads, conditions.instruction_set);
+        let kinds: Vec<ArmKind> = arms.iter().map(|(kind, _)| *kind).collect();
         Ok(Report {
             version: REPORT_VERSION,
             created_at: now(),
@@ -143,6 +145,7 @@ impl<'a> Evaluation<'a> {
             cllm: summary(digest, &self.cllm),
             speedup: speedup(&arms, conditions.block_size, best, hardware),
             quality: quality(&arms, self.arguments.metric.name()),
+            intervals: Some(intervals(&prompts, &kinds, conditions.block_size, best, self.arguments.seed)),
             conditions,
             arms: arms.iter().map(|(kind, totals)| totals.arm(*kind)).collect(),
             forward_cost: costs(&self.contestants.cllm),
