@@ -84,8 +84,8 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         threads,
     };
     let run = Run { arguments: &arguments.optimizer, steps, settings: &settings, threads };
-    fine_tune(&model, &mut objective, &run, reporter)?;
-    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings)?;
+    let history = fine_tune(&model, &mut objective, &run, reporter)?;
+    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings, &history)?;
     remove_states(&arguments.optimizer.state)
 }
 

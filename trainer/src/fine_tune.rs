@@ -8,6 +8,7 @@ use cllm_engine::differentiable::DifferentiableModel;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
+use crate::history::History;
 use crate::optimizer::{AdamWOptions, Decay, OptimizerState, Schedule, clip};
 use crate::parallel::{Terms, sum_gradients};
 use crate::progress::Reporter;
@@ -124,40 +125,38 @@ pub struct Run<'a> {
     pub threads: usize,
 }
 
-/// Trains `model` to the last step, from the newest state of the run where there is one.
+/// Trains `model` to the last step, from the newest state of the run where there is one. Gives the figures of the whole run.
 pub fn fine_tune<O: Objective>(
     model: &DifferentiableModel,
     objective: &mut O,
     run: &Run<'_>,
     reporter: &mut Reporter,
-) -> Result<()> {
+) -> Result<History> {
     let variables = model.variables();
     let variables: Vec<&Var> = variables.iter().map(|(_, variable)| *variable).collect();
     let folder = &run.arguments.state;
-    let mut state = match run_state::load(folder, model, run.settings)? {
-        Some(state) => {
+    let (mut state, mut history) = match run_state::load(folder, model, run.settings)? {
+        Some((state, history)) => {
             reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));
             state.write_weights(&variables)?;
-            state
+            (state, history)
         }
-        None => OptimizerState::new(&variables)?,
+        None => (OptimizerState::new(&variables)?, History::default()),
     };
-    let mut figures = Figures::default();
     while state.step < run.steps {
         if reporter.is_interrupted() {
-            run_state::save(folder, model, &state, run.settings)?;
+            run_state::save(folder, model, &state, &history, run.settings)?;
             return Err(Failure::Interrupted);
         }
         let terms = one_step(model, &variables, objective, run, &mut state)?;
-        figures.add(objective.figures(terms));
         let measured = objective.measure(model, state.step)?;
-        figures.replace(measured);
-        reporter.update(state.step, run.steps, &figures.shown(state.step));
+        history.add(state.step, run.steps, objective.figures(terms), measured);
+        reporter.update(state.step, run.steps, &history.shown(state.step));
         if state.step.is_multiple_of(run.arguments.checkpoint_every_steps) && state.step < run.steps {
-            run_state::save(folder, model, &state, run.settings)?;
+            run_state::save(folder, model, &state, &history, run.settings)?;
         }
     }
-    Ok(())
+    Ok(history)
 }
 
 fn one_step<O: Objective>(
@@ -209,34 +208,4 @@ pub fn remove_states(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Figures to show: losses smoothed over some twenty steps, measurements as they are.
-#[derive(Debug, Default)]
-struct Figures {
-    smoothed: Vec<(&'static str, f64)>,
-    measured: Vec<(&'static str, f64)>,
-}
-
-impl Figures {
-    fn add(&mut self, new: Vec<(&'static str, f64)>) {
-        const KEEP: f64 = 0.95;
-        for (name, value) in new {
-            match self.smoothed.iter_mut().find(|(found, _)| *found == name) {
-                Some((_, old)) => *old = KEEP * *old + (1.0 - KEEP) * value,
-                None => self.smoothed.push((name, value)),
-            }
-        }
-    }
-
-    fn replace(&mut self, new: Vec<(&'static str, f64)>) {
-        if !new.is_empty() {
-            self.measured = new;
-        }
-    }
-
-    fn shown(&self, step: u64) -> Vec<(&'static str, String)> {
-        let figures = self.smoothed.iter().chain(&self.measured).map(|(name, value)| (*name, format!("{value:.4}")));
-        std::iter::once(("step", step.to_string())).chain(figures).collect()
-    }
 }

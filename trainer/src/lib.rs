@@ -11,6 +11,7 @@ mod data_order;
 pub mod evaluate;
 pub mod failure;
 pub mod fine_tune;
+pub mod history;
 pub mod init;
 pub mod inspect;
 pub mod model_folder;

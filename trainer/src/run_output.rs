@@ -10,11 +10,14 @@ use sha2::{Digest, Sha256};
 
 use crate::data;
 use crate::failure::{Failure, Result};
+use crate::history::History;
 use crate::model_folder::{self, StoredDtype};
 use crate::run_state::other_settings;
 
 /// The note beside the weights. It does not count into the digest of the checkpoint.
 const NOTE: &str = "training.json";
+/// The figures of the run, as a list of [`crate::history::Point`]; it does not count either.
+pub(crate) const HISTORY: &str = "history.json";
 
 /// Whether the output of a run with these settings is there. Fails where it is the output of another run.
 pub(crate) fn is_done(output: &Path, settings: &Value) -> Result<bool> {
@@ -39,8 +42,10 @@ pub(crate) fn write(
     model: &DifferentiableModel,
     dtype: StoredDtype,
     settings: &Value,
+    history: &History,
 ) -> Result<()> {
-    model_folder::write(output, from, model, dtype, &[(NOTE, settings.clone())])
+    let history = serde_json::to_value(history.points()).map_err(Failure::engine)?;
+    model_folder::write(output, from, model, dtype, &[(NOTE, settings.clone()), (HISTORY, history)])
 }
 
 /// `sha256:<hex>` of the files of a data set, one after the other.

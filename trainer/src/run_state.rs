@@ -1,8 +1,8 @@
 //! The state of a training run on disk: complete, checked, resumable bit for bit.
 //!
 //! A state folder holds the last two `step-00001200.safetensors`. Each has the tensors `weight.NAME`, `first.NAME` and `second.NAME` of
-//! every variable and, under the metadata key `cllm`, JSON with the step, a checksum over all tensors and the settings that decide over
-//! the result. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
+//! every variable and, under the metadata key `cllm`, JSON with the step, a checksum over all tensors, the settings that decide over
+//! the result and the figures so far. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
 //! favor of the one before.
 
 use std::fs;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Failure, Result};
+use crate::history::History;
 use crate::model_folder::{Stored, write_safetensors};
 use crate::optimizer::{OptimizerState, Values};
 
@@ -28,10 +29,19 @@ struct Metadata {
     step: u64,
     checksum: String,
     settings: Value,
+    /// Absent in states of older versions.
+    #[serde(default)]
+    history: History,
 }
 
 /// Writes the state after `state.step` updates and removes all but the last two.
-pub(crate) fn save(folder: &Path, model: &DifferentiableModel, state: &OptimizerState, settings: &Value) -> Result<()> {
+pub(crate) fn save(
+    folder: &Path,
+    model: &DifferentiableModel,
+    state: &OptimizerState,
+    history: &History,
+    settings: &Value,
+) -> Result<()> {
     let mut tensors = Vec::new();
     for (kind, values) in [("first", &state.first), ("second", &state.second), ("weight", &state.weights)] {
         for ((name, _), values) in model.variables().into_iter().zip(values) {
@@ -40,7 +50,13 @@ pub(crate) fn save(folder: &Path, model: &DifferentiableModel, state: &Optimizer
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let checksum = checksum(tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes())));
-    let metadata = Metadata { version: 1, step: state.step, checksum, settings: settings.clone() };
+    let metadata = Metadata {
+        version: 1,
+        step: state.step,
+        checksum,
+        settings: settings.clone(),
+        history: history.clone(),
+    };
     let metadata = serde_json::to_string(&metadata).map_err(|error| Failure::Engine(error.to_string()))?;
     let path = folder.join(format!("step-{:08}.safetensors", state.step));
     write_safetensors(&path, tensors, METADATA_KEY, metadata)?;
@@ -52,11 +68,15 @@ pub(crate) fn save(folder: &Path, model: &DifferentiableModel, state: &Optimizer
 }
 
 /// The newest valid state of a folder; none where there is none yet. Fails where it was made with other settings.
-pub(crate) fn load(folder: &Path, model: &DifferentiableModel, settings: &Value) -> Result<Option<OptimizerState>> {
+pub(crate) fn load(
+    folder: &Path,
+    model: &DifferentiableModel,
+    settings: &Value,
+) -> Result<Option<(OptimizerState, History)>> {
     for (_, path) in states(folder)?.into_iter().rev() {
         match read(&path, model) {
-            Ok((state, found)) if found == *settings => return Ok(Some(state)),
-            Ok((_, found)) => return Err(other_settings(folder, &found, settings)),
+            Ok((state, metadata)) if metadata.settings == *settings => return Ok(Some((state, metadata.history))),
+            Ok((_, metadata)) => return Err(other_settings(folder, &metadata.settings, settings)),
             Err(problem) => tracing::warn!("skipping the state {}: {problem}", path.display()),
         }
     }
@@ -88,7 +108,7 @@ fn states(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(states)
 }
 
-fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(OptimizerState, Value), String> {
+fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(OptimizerState, Metadata), String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
     let text = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("it is not a state of a run")?;
@@ -109,7 +129,7 @@ fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(Optimi
         first: values("first")?,
         second: values("second")?,
     };
-    Ok((state, metadata.settings))
+    Ok((state, metadata))
 }
 
 fn one(tensors: &SafeTensors<'_>, name: &str, variable: &Var) -> std::result::Result<Vec<f32>, String> {

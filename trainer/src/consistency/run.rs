@@ -95,8 +95,8 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
         probe: probe(arguments, &checkpoint, &shards, threads)?,
     };
     let run = Run { arguments: &arguments.optimizer, steps: arguments.steps, settings: &settings, threads };
-    fine_tune(&model, &mut objective, &run, reporter)?;
-    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings)?;
+    let history = fine_tune(&model, &mut objective, &run, reporter)?;
+    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings, &history)?;
     remove_states(&arguments.optimizer.state)
 }
 
