@@ -50,13 +50,8 @@ pub(crate) fn save(
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let checksum = checksum(tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes())));
-    let metadata = Metadata {
-        version: 1,
-        step: state.step,
-        checksum,
-        settings: settings.clone(),
-        history: history.clone(),
-    };
+    let metadata =
+        Metadata { version: 1, step: state.step, checksum, settings: settings.clone(), history: history.clone() };
     let metadata = serde_json::to_string(&metadata).map_err(|error| Failure::Engine(error.to_string()))?;
     let path = folder.join(format!("step-{:08}.safetensors", state.step));
     write_safetensors(&path, tensors, METADATA_KEY, metadata)?;

@@ -63,7 +63,8 @@ mod tests {
         let mut bad = BadRecords::new(1);
         bad.note(Path::new("a.jsonl"), Place::Line(3), "it is not JSON").unwrap();
         let said = bad.note(Path::new("b.parquet"), Place::Row(9), "the prompt is empty").unwrap_err().to_string();
-        for part in ["2 records", "the 1 that --max-bad-records", "a.jsonl, line 3: it", "b.parquet, row 9: the prompt"] {
+        for part in ["2 records", "the 1 that --max-bad-records", "a.jsonl, line 3: it", "b.parquet, row 9: the prompt"]
+        {
             assert!(said.contains(part), "{said}");
         }
     }

@@ -85,10 +85,7 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Calls `visit` with file, place and content of every record, until it answers `false`. Blank lines are none.
-pub(super) fn for_each_record(
-    path: &Path,
-    visit: &mut dyn FnMut(&Path, Place, Record) -> Result<bool>,
-) -> Result<()> {
+pub(super) fn for_each_record(path: &Path, visit: &mut dyn FnMut(&Path, Place, Record) -> Result<bool>) -> Result<()> {
     for file in files(path)? {
         let goes_on = match Format::of_named(&file) {
             Format::Parquet => for_each_row(&file, visit)?,

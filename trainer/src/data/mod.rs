@@ -81,10 +81,15 @@ pub fn read(
 /// The texts of a data set, before there is a tokenizer: prompt and completion, or the contents of the messages.
 pub fn read_texts(path: &Path, arguments: &RecordArguments) -> Result<Vec<String>> {
     let mut texts = Vec::new();
-    for_each(path, arguments, |content| Ok(content.texts()), |_, of_record| {
-        texts.extend(of_record);
-        Ok(true)
-    })?;
+    for_each(
+        path,
+        arguments,
+        |content| Ok(content.texts()),
+        |_, of_record| {
+            texts.extend(of_record);
+            Ok(true)
+        },
+    )?;
     Ok(texts)
 }
 
@@ -113,10 +118,7 @@ fn for_each<T>(
     })?;
     bad.report(path);
     if good == 0 {
-        return Err(Failure::BadInput(format!(
-            "{} holds no examples: give a file with at least one",
-            path.display()
-        )));
+        return Err(Failure::BadInput(format!("{} holds no examples: give a file with at least one", path.display())));
     }
     Ok(())
 }

@@ -34,15 +34,20 @@ pub fn tokenized(
     let (tokenizer, eos) = (checkpoint.tokenizer(), model_folder::eos(checkpoint)?);
     let limit = limit.unwrap_or(usize::MAX);
     let (mut chunk, mut seen, mut tokenized) = (Vec::new(), 0, Vec::new());
-    for_each(path, arguments, |content: Content| content.example(tokenizer), |_, example| {
-        chunk.push(example);
-        seen += 1;
-        if chunk.len() == CHUNK {
-            tokenized.extend(tokenize_all(&chunk, tokenizer, eos, threads)?);
-            chunk.clear();
-        }
-        Ok(seen < limit)
-    })?;
+    for_each(
+        path,
+        arguments,
+        |content: Content| content.example(tokenizer),
+        |_, example| {
+            chunk.push(example);
+            seen += 1;
+            if chunk.len() == CHUNK {
+                tokenized.extend(tokenize_all(&chunk, tokenizer, eos, threads)?);
+                chunk.clear();
+            }
+            Ok(seen < limit)
+        },
+    )?;
     tokenized.extend(tokenize_all(&chunk, tokenizer, eos, threads)?);
     fitting(tokenized, checkpoint.config().max_position_embeddings, path)
 }
@@ -61,7 +66,12 @@ fn fitting(mut examples: Vec<TokenizedExample>, context: usize, path: &Path) -> 
 }
 
 /// Examples as tokens, made by `threads` threads.
-pub(crate) fn tokenize_all(examples: &[Example], tokenizer: &Tokenizer, eos: u32, threads: usize) -> Result<Vec<TokenizedExample>> {
+pub(crate) fn tokenize_all(
+    examples: &[Example],
+    tokenizer: &Tokenizer,
+    eos: u32,
+    threads: usize,
+) -> Result<Vec<TokenizedExample>> {
     let share = examples.len().div_ceil(threads.max(1)).max(1);
     let encode = |part: &[Example]| -> Result<Vec<TokenizedExample>> {
         part.iter().map(|example| tokenize(example, tokenizer, eos)).collect()

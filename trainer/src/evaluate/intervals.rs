@@ -9,7 +9,13 @@ use crate::data_order::random;
 const DRAWS: u64 = 2000;
 
 /// Of the figures that compare the trained checkpoint at `best` with others; tokens per forward are those at `block_size`.
-pub(super) fn intervals(prompts: &[PromptResult], kinds: &[ArmKind], block_size: u32, best: u32, seed: u64) -> Intervals {
+pub(super) fn intervals(
+    prompts: &[PromptResult],
+    kinds: &[ArmKind],
+    block_size: u32,
+    best: u32,
+    seed: u64,
+) -> Intervals {
     let find = |checkpoint, strategy, size: Option<u32>| -> Vec<usize> {
         let is = |kind: &ArmKind| {
             kind.checkpoint == checkpoint
@@ -93,12 +99,7 @@ mod tests {
                 agrees_with_target: false,
                 target_correct: true,
                 cllm_correct: index >= wrong,
-                arms: vec![
-                    arm(10, 10.0),
-                    arm(7, 5.0),
-                    arm(10, 8.0),
-                    arm(5, if index % 2 == 0 { 1.0 } else { 4.0 }),
-                ],
+                arms: vec![arm(10, 10.0), arm(7, 5.0), arm(10, 8.0), arm(5, if index % 2 == 0 { 1.0 } else { 4.0 })],
             })
             .collect()
     }

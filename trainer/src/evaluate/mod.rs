@@ -3,6 +3,7 @@
 mod arms;
 mod intervals;
 mod metric;
+mod page;
 mod report;
 mod run;
 mod sql;

@@ -11,15 +11,18 @@ use cllm_crds::report::{
 use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Workspace, forward_cost};
 use rand::seq::SliceRandom;
 
-use super::intervals::intervals;
 use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, prompt_arm, ratio};
+use super::intervals::intervals;
 use super::metric::{Judge, Metric, Reference};
+use super::page::page;
 use super::report::{quality, speedup};
 use super::stored::{Evaluated, REPORT, evaluated, existing, folder};
 use crate::data::{self, Example, RecordArguments};
 use crate::data_order::random;
 use crate::failure::{Failure, Result};
+use crate::history::Point;
 use crate::progress::{Reporter, now};
+use crate::run_output::HISTORY;
 use crate::storage::{self, FolderLock};
 
 /// Block sizes of the curve.
@@ -29,6 +32,8 @@ const CURVE_PROMPTS: usize = 100;
 /// Rows of the forwards that are timed.
 const COST_ROWS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const COST_REPETITIONS: usize = 50;
+/// The report for people, beside the one for programs.
+const PAGE: &str = "report.html";
 
 /// Arguments of `evaluate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -98,9 +103,17 @@ fn write(folder: &Path, model: &Path, report: &Report) -> Result<()> {
                 fs::copy(&path, &copy).map_err(Failure::write(&copy))?;
             }
         }
+        let page = page(report, &history(model))?;
+        storage::write_bytes(&inside.join(PAGE), page.as_bytes())?;
         let text = serde_json::to_string_pretty(report).map_err(Failure::engine)?;
         storage::write_bytes(&inside.join(REPORT), text.as_bytes())
     })
+}
+
+/// The figures of the training, where it left them.
+fn history(model: &Path) -> Vec<Point> {
+    let text = fs::read(model.join(HISTORY)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 struct Evaluation<'a> {

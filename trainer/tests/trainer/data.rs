@@ -23,11 +23,8 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn named(prompt: &str, completion: &str) -> RecordArguments {
-    let fields = Fields {
-        prompt_field: prompt.to_owned(),
-        completion_field: completion.to_owned(),
-        ..Fields::default()
-    };
+    let fields =
+        Fields { prompt_field: prompt.to_owned(), completion_field: completion.to_owned(), ..Fields::default() };
     RecordArguments { fields, max_bad_records: 0 }
 }
 
@@ -116,7 +113,10 @@ fn inspect_shows_a_data_set_and_what_became_of_its_blocks() {
         let mut command = trainer("inspect");
         command.args([workshop.flag("model", "target"), workshop.flag("dataset", "data.jsonl")]);
         command.args([workshop.flag("held-out", "data.jsonl"), workshop.flag("trajectories", "trajectories")]);
-        command.args(["--examples=2", "--blocks=1"]).env("CLICOLOR_FORCE", if colors { "1" } else { "0" });
+        command.args(["--examples=2", "--blocks=1"]).env_remove("CLICOLOR_FORCE").env_remove("NO_COLOR");
+        if colors {
+            command.env("CLICOLOR_FORCE", "1");
+        }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()

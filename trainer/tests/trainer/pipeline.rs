@@ -9,6 +9,7 @@ use cllm_crds::status_page::TerminationMessage;
 use cllm_engine::Checkpoint;
 use cllm_engine::checkpoint::{ExportDtype, export_gguf};
 use cllm_trainer::data::{RecordArguments, read};
+use cllm_trainer::history::Point;
 
 #[test]
 fn from_nothing_to_a_report() {
@@ -28,6 +29,7 @@ fn from_nothing_to_a_report() {
     let report: Report = serde_json::from_str(&text).unwrap();
     assert_eq!((Some(&report.speedup), Some(&report.quality)), (words.speedup.as_ref(), words.quality.as_ref()));
     check_report(&report);
+    check_page(&workshop.path("result").join(&name), &report);
     assert_eq!(digest(&workshop.path("result").join(&name)), output.digest, "a report does not change the checkpoint");
     // again: nothing is measured twice, the same is said
     assert_eq!(last_words(&workshop, &mut evaluate(&workshop)).speedup, Some(report.speedup.clone()));
@@ -41,6 +43,28 @@ fn from_nothing_to_a_report() {
     let again = last_words(&workshop, &mut read_again);
     assert_eq!((again.speedup, again.quality), (Some(report.speedup), Some(report.quality)));
     assert_eq!(again.output, Some(output));
+}
+
+/// It stands alone, says what the report says and has its plots, the one over training too.
+fn check_page(result: &Path, report: &Report) {
+    let page = fs::read_to_string(result.join("report.html")).unwrap();
+    assert!(!page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org/").count());
+    for plot in
+        ["Gain by block size", "Cost of a forward", "Forwards by the tokens", "Tokens per forward over training"]
+    {
+        assert!(page.contains(plot), "{plot} is missing");
+    }
+    let Report { speedup, quality, conditions, .. } = report;
+    for part in
+        [&speedup.over_target, &speedup.tokens_per_forward, &quality.drop, &report.cllm.digest, &conditions.dtype]
+    {
+        assert!(page.contains(part.as_str()), "{part} is missing in {page}");
+    }
+    let history = fs::read_to_string(result.join("history.json")).unwrap();
+    let history: Vec<Point> = serde_json::from_str(&history).unwrap();
+    assert_eq!(history.len(), 20, "a point for every step of a short run");
+    assert!(history.iter().all(|point| point.losses.iter().any(|(name, loss)| name == "loss" && loss.is_finite())));
+    assert!(history.last().unwrap().measured.iter().any(|(name, _)| name == "tokensPerForward"));
 }
 
 fn check_report(report: &Report) {
@@ -110,9 +134,9 @@ fn bad_input_is_named_and_not_retried() {
     workshop.init();
     for (line, problem) in [
         ("{\"prompt\": \"a\", \"completion\": \"b\"}\nnot json\n", "line 2: it is not JSON"),
-        ("{\"prompt\": \"a\"}\n", "line 1: it is JSON, but not an object with the texts `prompt` and `completion`"),
+        ("{\"prompt\": \"a\"}\n", "line 1: it has neither `prompt` and `completion` nor `messages`"),
         ("\n\n{\"prompt\": \"\", \"completion\": \"b\"}\n", "line 3: the prompt is empty"),
-        ("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n", "line 1: `messages` must"),
+        ("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n", "line 1: the messages must"),
         ("", "holds no examples"),
     ] {
         fs::write(workshop.path("data.jsonl"), line).unwrap();

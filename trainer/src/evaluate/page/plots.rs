@@ -1,0 +1,131 @@
+//! Plots of a report as SVG.
+
+use cllm_crds::report::{PromptArm, Report};
+use plotters::prelude::*;
+
+use crate::failure::{Failure, Result};
+use crate::history::Point;
+
+const SIZE: (u32, u32) = (640, 320);
+/// Told apart by people who see few colors too.
+const BLUE_LINE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE_LINE: RGBColor = RGBColor(213, 94, 0);
+
+/// A line with its name.
+struct Series {
+    name: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
+/// Every plot that the report has values for.
+pub(super) fn all(report: &Report, history: &[Point]) -> Result<Vec<String>> {
+    let curve = |value: fn(&cllm_crds::report::BlockSizePoint) -> f64| -> Vec<(f64, f64)> {
+        report.block_sizes.iter().map(|point| (f64::from(point.block_size), value(point))).collect()
+    };
+    let cost = report.forward_cost.iter().map(|cost| (f64::from(cost.rows), cost.ratio)).collect();
+    let gains = vec![
+        Series { name: "tokens per forward", points: curve(|point| point.tokens_per_forward) },
+        Series { name: "tokens per second over the target", points: curve(|point| point.over_target) },
+    ];
+    let plots = [
+        lines("Gain by block size (trained checkpoint, without lookup)", "rows of a forward", &gains),
+        lines(
+            "Cost of a forward over that of one row",
+            "rows of a forward",
+            &[Series { name: "t(n)/t(1)", points: cost }],
+        ),
+        bars("Forwards by the tokens they gave", "tokens of a forward", &report.accepted_len_histogram),
+        lines("Tokens per forward over training (held-out prompts)", "step", &measured(history, "tokensPerForward")),
+        lines("Speed of each prompt against its length", "tokens of the answer", &by_length(report)),
+    ];
+    plots.into_iter().filter_map(Result::transpose).collect()
+}
+
+fn measured(history: &[Point], name: &'static str) -> Vec<Series> {
+    let value = |point: &Point| point.measured.iter().find(|(found, _)| found == name).map(|(_, value)| *value);
+    let points = history.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect();
+    vec![Series { name: "tokens per forward", points }]
+}
+
+/// Mean tokens per forward of answers of about the same length, all arms of the first block size.
+fn by_length(report: &Report) -> Vec<Series> {
+    use cllm_crds::report::{ArmCheckpoint, ArmStrategy};
+    const CLASS: u32 = 16;
+    let jacobi =
+        report.arms.iter().position(|arm| arm.checkpoint == ArmCheckpoint::Cllm && arm.strategy == ArmStrategy::Jacobi);
+    let Some(jacobi) = jacobi else { return Vec::new() };
+    let mut classes = std::collections::BTreeMap::<u32, (u32, u32)>::new();
+    for PromptArm { tokens, forwards, .. } in report.prompts.iter().filter_map(|prompt| prompt.arms.get(jacobi)) {
+        let sums = classes.entry(tokens / CLASS).or_default();
+        *sums = (sums.0 + tokens.saturating_sub(1), sums.1 + forwards);
+    }
+    let point = |(class, (tokens, forwards)): (u32, (u32, u32))| {
+        (forwards > 0).then(|| (f64::from(class * CLASS + CLASS / 2), f64::from(tokens) / f64::from(forwards)))
+    };
+    vec![Series { name: "tokens per forward", points: classes.into_iter().filter_map(point).collect() }]
+}
+
+/// Lines from 0 on; none where there are fewer than two points.
+fn lines(title: &str, x_label: &str, series: &[Series]) -> Result<Option<String>> {
+    let points = || series.iter().flat_map(|series| &series.points);
+    if points().count() < 2 {
+        return Ok(None);
+    }
+    let limit = |value: fn(&(f64, f64)) -> f64| points().map(value).fold(0.0, f64::max) * 1.05;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 16))
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(40)
+            .build_cartesian_2d(0.0..limit(|point| point.0), 0.0..limit(|point| point.1))
+            .map_err(Failure::engine)?;
+        chart.configure_mesh().x_desc(x_label).light_line_style(WHITE).draw().map_err(Failure::engine)?;
+        for (series, color) in series.iter().zip([BLUE_LINE, ORANGE_LINE]) {
+            let line = LineSeries::new(series.points.iter().copied(), color.stroke_width(2)).point_size(3);
+            chart
+                .draw_series(line)
+                .map_err(Failure::engine)?
+                .label(series.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK)
+            .draw()
+            .map_err(Failure::engine)?;
+        area.present().map_err(Failure::engine)?;
+    }
+    Ok(Some(svg))
+}
+
+/// A bar for each count, the first for 1; none where nothing was counted.
+fn bars(title: &str, x_label: &str, counts: &[u64]) -> Result<Option<String>> {
+    let top = counts.iter().max().copied().unwrap_or(0);
+    if top == 0 {
+        return Ok(None);
+    }
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 16))
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(60)
+            .build_cartesian_2d(0.5..counts.len() as f64 + 0.5, 0.0..top as f64 * 1.05)
+            .map_err(Failure::engine)?;
+        chart.configure_mesh().disable_x_mesh().x_desc(x_label).draw().map_err(Failure::engine)?;
+        let bar = |(place, count): (u32, &u64)| {
+            let middle = f64::from(place);
+            Rectangle::new([(middle - 0.4, 0.0), (middle + 0.4, *count as f64)], BLUE_LINE.filled())
+        };
+        chart.draw_series((1..).zip(counts).map(bar)).map_err(Failure::engine)?;
+        area.present().map_err(Failure::engine)?;
+    }
+    Ok(Some(svg))
+}
