@@ -105,8 +105,8 @@ mod tests {
     }
 
     fn kinds() -> [ArmKind; 4] {
-        let size = NonZeroUsize::new(16).unwrap();
         use ArmCheckpoint::{Cllm, Target};
+        let size = NonZeroUsize::new(16).unwrap();
         [
             ArmKind::autoregressive(Target),
             ArmKind::lookup(Target, size),
