@@ -73,7 +73,7 @@ bench-concurrency: build ## cllm-server against llama-server with 1 to 16 reques
 bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prompts at once, into docs/benchmarks
 	python3 benchmarks/peers/batches.py --cllm target/release/cllm --model $$(bash tests/gguf/smollm2.sh) --prompts benchmarks/peers/prompts.jsonl --output docs/benchmarks
 
-beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (about an hour)
+beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (an hour and a half)
 	bash benchmarks/beyond-cache/run.sh
 
 check-cuda: ## compile server, trainer and cli with the feature cuda (gets NVIDIA's compiler, 0.7 GB, once; needs no GPU)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 HERE = pathlib.Path(__file__).parent
 # f32 first: the others are made from it where a model is a checkpoint
 STORAGES = ["f32", "q8_0", "q4_1"]
+# of a CLLM: they are answered within seconds
+QUESTIONS = 24
 
 
 class Model(NamedTuple):
@@ -30,12 +32,12 @@ def smollm2(file, storages, limit, scratch):
     return Model("SmolLM2-135M-Instruct", False, files, prompts, sets, [16])
 
 
-def checkpoint(folder, cllm, questions, storages, limit, scratch):
+def checkpoint(folder, cllm, questions, storages, scratch):
     """A CLLM of ours, with the questions that it was trained for."""
     base = export(cllm, folder, "f32", scratch)
     make = {"f32": lambda: base, "q8_0": lambda: export(cllm, folder, "q8_0", scratch), "q4_1": lambda: requantized(base, "q4_1")}
     files = {storage: make[storage]() for storage in storages}
-    prompts, sets = selected(questions, limit or 24, scratch / "questions.jsonl")
+    prompts, sets = selected(questions, QUESTIONS, scratch / "questions.jsonl")
     return Model(folder.name, True, files, prompts, sets, [2, 4, 8, 16])
 
 

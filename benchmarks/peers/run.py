@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("--candle", type=path, help="what the bench `candle` of the engine printed")
     parser.add_argument("--versions", type=str.split, default=[], help="of the peers' packages")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=int, help="prompts of each set")
+    parser.add_argument("--limit", type=int, help="prompts of each set for the model that is no CLLM")
     parser.add_argument("--storages", type=lambda text: text.split(","), default=models.STORAGES)
     return parser.parse_args()
 
@@ -55,7 +55,7 @@ def main():
 def chosen(options, scratch):
     yield models.smollm2(options.smollm2, options.storages, options.limit, scratch)
     if options.checkpoint:
-        yield models.checkpoint(options.checkpoint, options.cllm, options.questions, options.storages, options.limit, scratch)
+        yield models.checkpoint(options.checkpoint, options.cllm, options.questions, options.storages, scratch)
 
 
 def parties(options, storage):
