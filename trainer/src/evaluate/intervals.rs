@@ -26,27 +26,26 @@ pub(super) fn intervals(
     };
     let trained = find(ArmCheckpoint::Cllm, ArmStrategy::Jacobi, Some(best));
     let at_block_size = find(ArmCheckpoint::Cllm, ArmStrategy::Jacobi, Some(block_size));
-    let over = |others: Vec<usize>| {
-        let trained = trained.clone();
-        interval(prompts.len(), seed, move |draw| {
-            let fastest = |arms: &[usize]| arms.iter().map(|&arm| speed(prompts, draw, arm)).fold(0.0, f64::max);
-            ratio(fastest(&trained), fastest(&others))
-        })
+    let others = [
+        find(ArmCheckpoint::Target, ArmStrategy::Autoregressive, None),
+        find(ArmCheckpoint::Target, ArmStrategy::JacobiWithLookup, None),
+        find(ArmCheckpoint::Cllm, ArmStrategy::Autoregressive, None),
+    ];
+    let figures = |draw: &[usize]| {
+        let fastest = |arms: &[usize]| arms.iter().map(|&arm| speed(prompts, draw, arm)).fold(0.0, f64::max);
+        let own = fastest(&trained);
+        let [target, lookup, autoregressive] = others.each_ref().map(|arms| ratio(own, fastest(arms)));
+        let per_forward = at_block_size.first().map_or(1.0, |&arm| tokens_per_forward(prompts, draw, arm));
+        [target, lookup, autoregressive, per_forward, quality_drop(prompts, draw)]
     };
-    Intervals {
-        over_target: over(find(ArmCheckpoint::Target, ArmStrategy::Autoregressive, None)),
-        over_target_with_lookup: over(find(ArmCheckpoint::Target, ArmStrategy::JacobiWithLookup, None)),
-        over_own_autoregressive: over(find(ArmCheckpoint::Cllm, ArmStrategy::Autoregressive, None)),
-        tokens_per_forward: interval(prompts.len(), seed, |draw| {
-            at_block_size.first().map_or(1.0, |&arm| tokens_per_forward(prompts, draw, arm))
-        }),
-        quality_drop: interval(prompts.len(), seed, |draw| {
-            let points = |&prompt: &usize| {
-                f64::from(u8::from(prompts[prompt].target_correct)) - f64::from(u8::from(prompts[prompt].cllm_correct))
-            };
-            100.0 * ratio(draw.iter().map(points).sum(), draw.len() as f64)
-        }),
-    }
+    let [over_target, over_target_with_lookup, over_own_autoregressive, tokens_per_forward, quality_drop] =
+        bootstrap(prompts.len(), seed, figures);
+    Intervals { over_target, over_target_with_lookup, over_own_autoregressive, tokens_per_forward, quality_drop }
+}
+
+/// Over the prompts of a draw.
+fn sum(prompts: &[PromptResult], draw: &[usize], arm: usize, value: fn(&PromptArm) -> f64) -> f64 {
+    draw.iter().map(|&prompt| value(&prompts[prompt].arms[arm])).sum()
 }
 
 fn decoded(arm: &PromptArm) -> f64 {
@@ -55,32 +54,40 @@ fn decoded(arm: &PromptArm) -> f64 {
 
 /// Decoded tokens per second.
 fn speed(prompts: &[PromptResult], draw: &[usize], arm: usize) -> f64 {
-    let sum = |value: fn(&PromptArm) -> f64| draw.iter().map(|&prompt| value(&prompts[prompt].arms[arm])).sum::<f64>();
-    ratio(sum(decoded), sum(|arm| arm.decode_seconds))
+    ratio(sum(prompts, draw, arm, decoded), sum(prompts, draw, arm, |arm| arm.decode_seconds))
 }
 
 fn tokens_per_forward(prompts: &[PromptResult], draw: &[usize], arm: usize) -> f64 {
-    let sum = |value: fn(&PromptArm) -> f64| draw.iter().map(|&prompt| value(&prompts[prompt].arms[arm])).sum::<f64>();
-    let forwards = sum(|arm| f64::from(arm.forwards));
-    if forwards > 0.0 { sum(decoded) / forwards } else { 1.0 }
+    let forwards = sum(prompts, draw, arm, |arm| f64::from(arm.forwards));
+    if forwards > 0.0 { sum(prompts, draw, arm, decoded) / forwards } else { 1.0 }
 }
 
-/// The middle 95 % of a figure over draws of `prompts` prompts with replacement.
-fn interval(prompts: usize, seed: u64, figure: impl Fn(&[usize]) -> f64) -> Interval {
+/// In points.
+fn quality_drop(prompts: &[PromptResult], draw: &[usize]) -> f64 {
+    let right =
+        |correct: fn(&PromptResult) -> bool| draw.iter().filter(|&&prompt| correct(&prompts[prompt])).count() as f64;
+    100.0 * ratio(right(|prompt| prompt.target_correct) - right(|prompt| prompt.cllm_correct), draw.len() as f64)
+}
+
+/// The middle 95 % of each figure over the same draws of `prompts` prompts with replacement.
+fn bootstrap<const N: usize>(prompts: usize, seed: u64, figures: impl Fn(&[usize]) -> [f64; N]) -> [Interval; N] {
     if prompts == 0 {
-        return Interval { low: 0.0, high: 0.0 };
+        return [Interval { low: 0.0, high: 0.0 }; N];
     }
     let mut draw = vec![0; prompts];
-    let mut figures: Vec<f64> = (0..DRAWS)
+    let drawn: Vec<[f64; N]> = (0..DRAWS)
         .map(|number| {
             let mut random = random(seed, "bootstrap", number);
             draw.fill_with(|| random.random_range(0..prompts));
-            figure(&draw)
+            figures(&draw)
         })
         .collect();
-    figures.sort_by(f64::total_cmp);
-    let at = |share: f64| figures[(share * (figures.len() - 1) as f64).round() as usize];
-    Interval { low: at(0.025), high: at(0.975) }
+    std::array::from_fn(|figure| {
+        let mut values: Vec<f64> = drawn.iter().map(|figures| figures[figure]).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| values[(share * (values.len() - 1) as f64).round() as usize];
+        Interval { low: at(0.025), high: at(0.975) }
+    })
 }
 
 #[cfg(test)]

@@ -103,11 +103,9 @@ fn lower_in_quotes(character: char, quote: &mut Option<char>) -> char {
 fn last_number(text: &str) -> Option<String> {
     let is_part = |character: char| character.is_ascii_digit() || matches!(character, ',' | '.');
     let end = text.rfind(|character: char| character.is_ascii_digit())? + 1;
-    let start = text[..end]
-        .rfind(|character| !is_part(character))
-        .map_or(0, |before| before + text[before..].chars().next().map_or(0, char::len_utf8));
-    let negative = text[..start].ends_with('-');
-    let digits: String = text[start..end].chars().filter(|character| *character != ',').collect();
+    let before = text[..end].trim_end_matches(is_part);
+    let negative = before.ends_with('-');
+    let digits = text[before.len()..end].replace(',', "");
     let digits = match digits.split_once('.') {
         Some(_) => digits.trim_end_matches('0').trim_end_matches('.'),
         None => &digits,

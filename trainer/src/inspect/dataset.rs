@@ -7,7 +7,7 @@ use std::path::Path;
 use cllm_engine::Checkpoint;
 use rand::seq::IndexedRandom;
 
-use super::{InspectArguments, lengths};
+use super::{InspectArguments, lengths, row};
 use crate::data::{self, Example, tokenize_all};
 use crate::data_order::random;
 use crate::failure::Result;
@@ -28,10 +28,7 @@ pub(super) fn describe(
     let tokens: usize = tokenized.iter().map(|example| example.tokens.len()).sum();
     let distinct: HashSet<&str> = examples.iter().map(|example| example.prompt.as_str()).collect();
     let mut text = String::new();
-    let mut row = |name: &str, value: String| {
-        // writing to a String cannot fail
-        let _ = writeln!(text, "{name:<20} {value}");
-    };
+    let mut row = |name, value: String| row(&mut text, name, &value);
     row("data set", path.display().to_string());
     row("examples", format!("{} with {tokens} tokens", examples.len()));
     row("prompt tokens", lengths::line(prompts));

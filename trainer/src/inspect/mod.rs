@@ -4,7 +4,8 @@ mod dataset;
 mod lengths;
 mod trajectories;
 
-use std::io::Write;
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -59,4 +60,10 @@ pub fn run(arguments: &InspectArguments, threads: usize) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|source| Failure::Write { path: PathBuf::from("standard output"), source }),
     }
+}
+
+/// A line of numbers.
+fn row(text: &mut String, name: &str, value: &dyn Display) {
+    // writing to a String cannot fail
+    let _ = writeln!(text, "{name:<20} {value}");
 }

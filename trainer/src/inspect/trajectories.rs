@@ -8,7 +8,7 @@ use cllm_engine::tokenizer::{StreamDecoder, Tokenizer};
 use cllm_engine::{Checkpoint, JacobiTrajectory};
 use rand::seq::IndexedRandom;
 
-use super::{InspectArguments, lengths};
+use super::{InspectArguments, lengths, row};
 use crate::data_order::random;
 use crate::failure::Result;
 use crate::trajectories::{Counts, ShardMetadata, TrajectoryExample, read_all};
@@ -51,10 +51,7 @@ fn numbers(folder: &Path, examples: &[TrajectoryExample], shards: &[ShardMetadat
     let forwards = blocks().map(|block| block.states.len().saturating_sub(1)).collect();
     let generations = examples.iter().map(|example| example.tokens.len() - example.prompt_len).collect();
     let mut text = String::new();
-    let mut row = |name: &str, value: String| {
-        // writing to a String cannot fail
-        let _ = writeln!(text, "{name:<20} {value}");
-    };
+    let mut row = |name, value: String| row(&mut text, name, &value);
     row("trajectories", format!("{} ({} shards)", folder.display(), shards.len()));
     row("of model", shards.first().map_or_else(String::new, |shard| shard.model.clone()));
     row("settings", shards.first().map_or_else(String::new, |shard| shard.settings.to_string()));

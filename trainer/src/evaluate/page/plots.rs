@@ -1,6 +1,9 @@
 //! Plots of a report as SVG.
 
-use cllm_crds::report::{PromptArm, Report};
+use std::ops::Range;
+
+use cllm_crds::report::{ArmCheckpoint, ArmStrategy, BlockSizePoint, PromptArm, Report};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::failure::{Failure, Result};
@@ -19,7 +22,7 @@ struct Series {
 
 /// Every plot that the report has values for.
 pub(super) fn all(report: &Report, history: &[Point]) -> Result<Vec<String>> {
-    let curve = |value: fn(&cllm_crds::report::BlockSizePoint) -> f64| -> Vec<(f64, f64)> {
+    let curve = |value: fn(&BlockSizePoint) -> f64| -> Vec<(f64, f64)> {
         report.block_sizes.iter().map(|point| (f64::from(point.block_size), value(point))).collect()
     };
     let cost = report.forward_cost.iter().map(|cost| (f64::from(cost.rows), cost.ratio)).collect();
@@ -36,7 +39,7 @@ pub(super) fn all(report: &Report, history: &[Point]) -> Result<Vec<String>> {
         ),
         bars("Forwards by the tokens they gave", "tokens of a forward", &report.accepted_len_histogram),
         lines("Tokens per forward over training (held-out prompts)", "step", &measured(history, "tokensPerForward")),
-        lines("Speed of each prompt against its length", "tokens of the answer", &by_length(report)),
+        lines("Tokens per forward by the length of the answer", "tokens of the answer", &by_length(report)),
     ];
     plots.into_iter().filter_map(Result::transpose).collect()
 }
@@ -47,9 +50,8 @@ fn measured(history: &[Point], name: &'static str) -> Vec<Series> {
     vec![Series { name: "tokens per forward", points }]
 }
 
-/// Mean tokens per forward of answers of about the same length, all arms of the first block size.
+/// Mean tokens per forward of answers of about the same length: trained checkpoint, Jacobi without lookup.
 fn by_length(report: &Report) -> Vec<Series> {
-    use cllm_crds::report::{ArmCheckpoint, ArmStrategy};
     const CLASS: u32 = 16;
     let jacobi =
         report.arms.iter().position(|arm| arm.checkpoint == ArmCheckpoint::Cllm && arm.strategy == ArmStrategy::Jacobi);
@@ -72,35 +74,17 @@ fn lines(title: &str, x_label: &str, series: &[Series]) -> Result<Option<String>
         return Ok(None);
     }
     let limit = |value: fn(&(f64, f64)) -> f64| points().map(value).fold(0.0, f64::max) * 1.05;
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 16))
-            .margin(10)
-            .x_label_area_size(40)
-            .y_label_area_size(40)
-            .build_cartesian_2d(0.0..limit(|point| point.0), 0.0..limit(|point| point.1))
-            .map_err(Failure::engine)?;
-        chart.configure_mesh().x_desc(x_label).light_line_style(WHITE).draw().map_err(Failure::engine)?;
+    plot(title, 40, [0.0..limit(|point| point.0), 0.0..limit(|point| point.1)], |chart| {
+        chart.configure_mesh().x_desc(x_label).light_line_style(WHITE).draw()?;
         for (series, color) in series.iter().zip([BLUE_LINE, ORANGE_LINE]) {
             let line = LineSeries::new(series.points.iter().copied(), color.stroke_width(2)).point_size(3);
-            chart
-                .draw_series(line)
-                .map_err(Failure::engine)?
-                .label(series.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+            let sample = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2));
+            chart.draw_series(line)?.label(series.name).legend(sample);
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK)
-            .draw()
-            .map_err(Failure::engine)?;
-        area.present().map_err(Failure::engine)?;
-    }
-    Ok(Some(svg))
+        let mut labels = chart.configure_series_labels();
+        labels.position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.8)).border_style(BLACK).draw()
+    })
+    .map(Some)
 }
 
 /// A bar for each count, the first for 1; none where nothing was counted.
@@ -109,6 +93,27 @@ fn bars(title: &str, x_label: &str, counts: &[u64]) -> Result<Option<String>> {
     if top == 0 {
         return Ok(None);
     }
+    plot(title, 60, [0.5..counts.len() as f64 + 0.5, 0.0..top as f64 * 1.05], |chart| {
+        chart.configure_mesh().disable_x_mesh().x_desc(x_label).draw()?;
+        let bar = |(place, count): (u32, &u64)| {
+            let middle = f64::from(place);
+            Rectangle::new([(middle - 0.4, 0.0), (middle + 0.4, *count as f64)], BLUE_LINE.filled())
+        };
+        chart.draw_series((1..).zip(counts).map(bar)).map(|_| ())
+    })
+    .map(Some)
+}
+
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// The frame of every plot; `draw` fills it. `label_width` is the room for the numbers at its left.
+fn plot(
+    title: &str,
+    label_width: u32,
+    [x, y]: [Range<f64>; 2],
+    draw: impl FnOnce(&mut Chart<'_>) -> Drawn,
+) -> Result<String> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -116,16 +121,11 @@ fn bars(title: &str, x_label: &str, counts: &[u64]) -> Result<Option<String>> {
             .caption(title, ("sans-serif", 16))
             .margin(10)
             .x_label_area_size(40)
-            .y_label_area_size(60)
-            .build_cartesian_2d(0.5..counts.len() as f64 + 0.5, 0.0..top as f64 * 1.05)
+            .y_label_area_size(label_width)
+            .build_cartesian_2d(x, y)
             .map_err(Failure::engine)?;
-        chart.configure_mesh().disable_x_mesh().x_desc(x_label).draw().map_err(Failure::engine)?;
-        let bar = |(place, count): (u32, &u64)| {
-            let middle = f64::from(place);
-            Rectangle::new([(middle - 0.4, 0.0), (middle + 0.4, *count as f64)], BLUE_LINE.filled())
-        };
-        chart.draw_series((1..).zip(counts).map(bar)).map_err(Failure::engine)?;
+        draw(&mut chart).map_err(Failure::engine)?;
         area.present().map_err(Failure::engine)?;
     }
-    Ok(Some(svg))
+    Ok(svg)
 }
