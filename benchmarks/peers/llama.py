@@ -31,7 +31,7 @@ class Server(Party):
         return cls(folder, f"{PLAIN}, {label}", ["--spec-type", label.split()[0], *SPECULATIONS[label]])
 
     def start(self, file, scratch):
-        self.port = free_port()
+        self.file, self.scratch, self.port = file, scratch, free_port()
         log = scratch / f"{re.sub('[^a-z0-9]+', '-', self.name)}.log"
         with open(log, "w") as output:
             self.process = subprocess.Popen(
@@ -47,12 +47,23 @@ class Server(Party):
                 time.sleep(0.25)
         raise Unavailable("llama-server did not answer within two minutes.")
 
+    def warm_up(self, prompt):
+        # one token: what it speculates from must not hold the answer already
+        self.complete(prompt, limit=1)
+
+    def begin_round(self, prompt):
+        if self.options:
+            # some of its speculations draw from all answers that the process ever gave
+            self.stop()
+            self.start(self.file, self.scratch)
+            self.warm_up(prompt)
+
     def answer(self, prompts):
         return [self.complete(prompt) for prompt in prompts]
 
-    def complete(self, prompt):
+    def complete(self, prompt, limit=MAX_NEW_TOKENS):
         answer = self.post("completion", {
-            "prompt": prompt.ids, "temperature": 0, "n_predict": MAX_NEW_TOKENS, "cache_prompt": False, "return_tokens": True})
+            "prompt": prompt.ids, "temperature": 0, "n_predict": limit, "cache_prompt": False, "return_tokens": True})
         timings = answer["timings"]
         return Answer(answer["tokens"], timings["predicted_n"] - 1, timings["predicted_ms"] / 1e3)
 

@@ -33,12 +33,19 @@ class Answer(NamedTuple):
 
 
 class Party:
-    """Started once for a file, asked in every round, stopped. `start` and `answer` raise Unavailable."""
+    """Started once for a file, asked in every round, stopped. All but `stop` raise Unavailable."""
 
     name: str
 
     def start(self, file, scratch):
         """Loads a GGUF file."""
+
+    def warm_up(self, prompt):
+        """Answers a prompt that does not count."""
+        self.answer([prompt])
+
+    def begin_round(self, prompt):
+        """Forgets the rounds before, of which every one has the same prompts; `prompt` may serve to warm up again."""
 
     def answer(self, prompts):
         """Answers in the order of the prompts."""

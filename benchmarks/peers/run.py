@@ -83,7 +83,7 @@ def measure(model, storage, options, scratch):
         plain.start(file, scratch)
         prompts = [Prompt(set, ids, plain.text_of(ids)) for set, ids in zip(model.sets, ids)]
         ready = [plain, *(party for party in others if started(party, file, scratch, prompts, stack, found))]
-        plain.answer(prompts[:1])
+        plain.warm_up(prompts[0])
         for turn in range(options.rounds):
             say(f"{model.name} in {storage}: round {turn + 1} of {options.rounds}")
             found.rounds.append(one_round(turn, ours, ready, prompts, found))
@@ -97,7 +97,7 @@ def started(party, file, scratch, prompts, stack, found):
     stack.callback(party.stop)
     try:
         party.start(file, scratch)
-        party.answer(prompts[:1])
+        party.warm_up(prompts[0])
         return True
     except Unavailable as reason:
         found.unavailable[party.name] = str(reason)
@@ -113,6 +113,7 @@ def one_round(turn, ours, ready, prompts, found):
             answers |= ours.answers()[1]
         elif party.name not in found.unavailable:
             try:
+                party.begin_round(prompts[0])
                 answers[party.name] = party.answer(prompts)
             except Unavailable as reason:
                 found.unavailable[party.name] = str(reason)

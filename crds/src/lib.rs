@@ -36,6 +36,6 @@ pub use serving::{
 };
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};
 pub use training_stages::{
-    Adaptation, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,
+    Adaptation, Consistency, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,
 };
 pub use training_status::{CllmTrainingStatus, JobSummary, TrainingStage, TrainingSummary};

@@ -82,6 +82,10 @@ pub struct TrajectoryOptions {
 
 /// How the consistency model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::rule(
+    "self.consistency == 'Global' || self.states == 'Trajectories'",
+    "consistency Local learns from the next state of a trajectory, which made-up states lack: set states to Trajectories, or consistency to Global"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct TrainingOptions {
     /// Optimizer steps.
@@ -114,6 +118,10 @@ pub struct TrainingOptions {
     #[serde(default)]
     pub states: States,
 
+    /// What teaches a state: the fixed point, or the state after it.
+    #[serde(default)]
+    pub consistency: Consistency,
+
     /// Seed of everything random in all stages.
     #[serde(default)]
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
@@ -135,6 +143,8 @@ pub enum NoiseSchedule {
     /// From states near the fixed point to states far from it, over and over.
     #[default]
     Progressive,
+    /// From states near the fixed point to states far from it, once in the run.
+    Linear,
     /// Any state at any time.
     Random,
 }
@@ -144,6 +154,7 @@ impl NoiseSchedule {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Progressive => "Progressive",
+            Self::Linear => "Linear",
             Self::Random => "Random",
         }
     }
@@ -168,6 +179,26 @@ impl States {
             Self::Trajectories => "Trajectories",
             Self::Noise => "Noise",
             Self::Mixed => "Mixed",
+        }
+    }
+}
+
+/// What teaches a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Consistency {
+    /// The fixed point.
+    #[default]
+    Global,
+    /// The state after it in its trajectory.
+    Local,
+}
+
+impl Consistency {
+    /// As the trainer's argument spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "Global",
+            Self::Local => "Local",
         }
     }
 }
@@ -256,6 +287,7 @@ impl Default for TrainingOptions {
             autoregressive_weight: default_autoregressive_weight(),
             noise_schedule: NoiseSchedule::default(),
             states: States::default(),
+            consistency: Consistency::default(),
             seed: 0,
             checkpoint_every_steps: default_checkpoint_every_steps(),
             pod: StagePodOptions::default(),

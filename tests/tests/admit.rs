@@ -233,6 +233,11 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/training", json!({"learningRate": "-1"}), DECIMAL),
             ("/spec/training", json!({"autoregressiveWeight": "ten"}), DECIMAL),
             ("/spec/training", json!({"noiseSchedule": "Backwards"}), "supported values: \"Progressive\""),
+            (
+                "/spec/training",
+                json!({"consistency": "Local", "states": "Mixed"}),
+                "consistency Local learns from the next state of a trajectory",
+            ),
             ("/spec/evaluation", json!({"metric": "SqlExecution"}), "databaseUri goes with metric SqlExecution"),
             ("/spec/evaluation", json!({"databaseUri": "pvc://data/x"}), "databaseUri goes with metric SqlExecution"),
             ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), VOLUME_URI),

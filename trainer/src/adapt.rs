@@ -94,7 +94,7 @@ fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
     settings["command"] = json!("adapt");
     settings["model"] = json!(cllm_engine::checkpoint::digest(&arguments.model)?);
     settings["dataset"] = json!(file_digest(&arguments.dataset)?);
-    settings["fields"] = json!(arguments.records.fields);
+    arguments.records.fields.note(&mut settings);
     settings["dtype"] = json!(arguments.dtype);
     Ok(settings)
 }

@@ -86,14 +86,15 @@ pub fn run(arguments: &CollectArguments, threads: usize, reporter: &mut Reporter
 }
 
 fn settings(arguments: &CollectArguments) -> Result<Value> {
-    Ok(json!({
+    let mut settings = json!({
         "dataset": file_digest(&arguments.dataset)?,
-        "fields": arguments.records.fields,
         "block_size": arguments.block_size,
         "max_new_tokens": arguments.max_new_tokens,
         "max_examples": arguments.max_examples,
         "seed": arguments.seed,
-    }))
+    });
+    arguments.records.fields.note(&mut settings);
+    Ok(settings)
 }
 
 /// The chosen prompts as number of the record and tokens, in an order that the seed decides.

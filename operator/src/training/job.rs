@@ -206,6 +206,7 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("autoregressive-weight", &options.autoregressive_weight)
         .with("noise-schedule", options.noise_schedule.as_str())
         .with("states", options.states.as_str())
+        .with("consistency", options.consistency.as_str())
         .with("seed", options.seed)
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
         .with_optional("validation", training.validation.as_ref().map(Location::argument));

@@ -1,12 +1,13 @@
 //! `train`: consistency training on the trajectories of a target.
 //!
 //! One forward an example: the prompt with the fixed point, and beside it noisy blocks that continue it at several places. The model's
-//! own distribution on the fixed point teaches its distribution on the noisy states; cross-entropy on the fixed point keeps the answers.
+//! own distribution on the fixed point, or on the next state, teaches its distribution on the noisy states; cross-entropy on the fixed
+//! point keeps the answers.
 
 mod noise;
 mod objective;
 mod packing;
 mod run;
 
-pub use noise::{NoiseSchedule, States};
+pub use noise::{Consistency, NoiseSchedule, States};
 pub use run::{TrainArguments, run};

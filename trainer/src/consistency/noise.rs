@@ -1,7 +1,7 @@
 //! Which wrong states of a block are learnt from: those of its trajectory, or made-up ones. Pure but for the random numbers given.
 
 use rand::Rng;
-use rand::seq::IndexedRandom;
+use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::trajectories::TrajectoryExample;
@@ -25,8 +25,20 @@ pub enum States {
 pub enum NoiseSchedule {
     /// Noise rises from block to block and visit to visit, over and over, so that every batch holds all degrees of it.
     Progressive,
+    /// Noise rises once, from a little in the first step to all of a block in the last.
+    Linear,
     /// Any degree at any time.
     Random,
+}
+
+/// What teaches a wrong state (arXiv 2403.00835, section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[value(rename_all = "PascalCase")]
+pub enum Consistency {
+    /// The fixed point.
+    Global,
+    /// The state after it in its trajectory.
+    Local,
 }
 
 /// Degrees of noise of the progressive schedule.
@@ -41,6 +53,8 @@ pub(super) struct NoisyState {
     pub position: usize,
     /// As long as the block.
     pub tokens: Vec<u32>,
+    /// The state that teaches it, of the same block; none where the fixed point does.
+    pub teacher: Option<Vec<u32>>,
 }
 
 /// How states are chosen.
@@ -50,8 +64,12 @@ pub(super) struct Choice {
     pub states: States,
     /// How noisy they are.
     pub schedule: NoiseSchedule,
+    /// What teaches recorded ones; made-up ones have no next state.
+    pub consistency: Consistency,
     /// Tokens of a made-up block.
     pub block_size: usize,
+    /// Examples that the run visits, repeated ones included.
+    pub visits: u64,
 }
 
 impl Choice {
@@ -65,10 +83,11 @@ impl Choice {
         if made_up { self.corrupted(example, visit, random) } else { self.recorded(example, visit, random) }
     }
 
-    /// The share of a block that should be noise, 0 to 1.
-    fn degree(&self, turn: u64, random: &mut ChaCha8Rng) -> f64 {
+    /// The share of a block that should be noise, 0 to 1: of block number `index` when an example is visited.
+    fn degree(&self, visit: u64, index: usize, random: &mut ChaCha8Rng) -> f64 {
         match self.schedule {
-            NoiseSchedule::Progressive => (turn % DEGREES + 1) as f64 / DEGREES as f64,
+            NoiseSchedule::Progressive => ((visit + index as u64) % DEGREES + 1) as f64 / DEGREES as f64,
+            NoiseSchedule::Linear => (visit + 1) as f64 / self.visits.max(1) as f64,
             NoiseSchedule::Random => random.random_range(0.0..=1.0),
         }
     }
@@ -77,17 +96,29 @@ impl Choice {
         let mut chosen = Vec::new();
         for (index, block) in example.blocks.iter().enumerate() {
             let Some((fixed_point, wrong)) = block.states.split_last() else { continue };
-            let state = match self.schedule {
-                NoiseSchedule::Random => wrong.choose(random),
-                NoiseSchedule::Progressive => {
-                    let degree = self.degree(visit + index as u64, random);
-                    let distance = |state: &[u32]| (noise_ratio(state, fixed_point) - degree).abs();
-                    wrong.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))
+            let place = match self.schedule {
+                NoiseSchedule::Random => (0..wrong.len()).choose(random),
+                NoiseSchedule::Progressive | NoiseSchedule::Linear => {
+                    let degree = self.degree(visit, index, random);
+                    let distance = |place: &usize| (noise_ratio(&wrong[*place], fixed_point) - degree).abs();
+                    (0..wrong.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
                 }
             };
-            chosen.extend(state.map(|state| NoisyState { position: block.position, tokens: state.clone() }));
+            chosen.extend(place.map(|place| NoisyState {
+                position: block.position,
+                tokens: wrong[place].clone(),
+                teacher: self.teacher(wrong, place),
+            }));
         }
         chosen
+    }
+
+    /// The last wrong state is followed by the fixed point.
+    fn teacher(&self, wrong: &[Vec<u32>], place: usize) -> Option<Vec<u32>> {
+        match self.consistency {
+            Consistency::Global => None,
+            Consistency::Local => wrong.get(place + 1).cloned(),
+        }
     }
 
     fn corrupted(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
@@ -96,9 +127,9 @@ impl Choice {
         let mut end = random.random_range(1..=self.block_size).min(generated.len());
         let mut chosen = Vec::new();
         while start < generated.len() {
-            let right = (end - start) as f64 * (1.0 - self.degree(visit + chosen.len() as u64, random));
+            let right = (end - start) as f64 * (1.0 - self.degree(visit, chosen.len(), random));
             let tokens = corrupt(example, start..end, right as usize, random);
-            chosen.push(NoisyState { position: start, tokens });
+            chosen.push(NoisyState { position: start, tokens, teacher: None });
             (start, end) = (end, (end + self.block_size).min(generated.len()));
         }
         chosen
@@ -168,23 +199,43 @@ mod tests {
         }
     }
 
+    fn choice(states: States, schedule: NoiseSchedule, consistency: Consistency) -> Choice {
+        Choice { states, schedule, consistency, block_size: 4, visits: 16 }
+    }
+
     #[test]
-    fn recorded_states_follow_the_progressive_schedule() {
-        let choice = Choice { states: States::Trajectories, schedule: NoiseSchedule::Progressive, block_size: 4 };
+    fn recorded_states_follow_the_schedule() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        for (visit, expected) in [(0, [1, 2, 3, 9]), (5, [1, 9, 9, 9]), (7, [9, 9, 9, 9]), (8, [1, 2, 3, 9])] {
+        let [little, half, all] = [[1, 2, 3, 9], [1, 9, 9, 9], [9, 9, 9, 9]];
+        for (schedule, visits) in [
+            (NoiseSchedule::Progressive, [(0, little), (5, half), (7, all), (8, little)]),
+            (NoiseSchedule::Linear, [(0, little), (7, little), (11, half), (15, all)]),
+        ] {
+            let choice = choice(States::Trajectories, schedule, Consistency::Global);
+            for (visit, expected) in visits {
+                assert_eq!(
+                    choice.choose(&example(), visit, &mut random),
+                    [NoisyState { position: 0, tokens: expected.to_vec(), teacher: None }],
+                    "{schedule:?} at {visit}; a block right from the start has nothing to learn"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn with_local_consistency_a_state_learns_from_the_next_one() {
+        let choice = choice(States::Trajectories, NoiseSchedule::Progressive, Consistency::Local);
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        for (visit, expected) in [(0, None), (5, Some([1, 2, 3, 9])), (7, Some([1, 9, 9, 9]))] {
             let chosen = choice.choose(&example(), visit, &mut random);
-            assert_eq!(
-                chosen,
-                [NoisyState { position: 0, tokens: expected.to_vec() }],
-                "a block right from the start has nothing to learn"
-            );
+            let teachers: Vec<_> = chosen.iter().map(|state| state.teacher.as_deref()).collect();
+            assert_eq!(teachers, [expected.as_ref().map(|teacher| &teacher[..])], "at {visit}");
         }
     }
 
     #[test]
     fn made_up_states_cover_the_generation_and_begin_right() {
-        let choice = Choice { states: States::Noise, schedule: NoiseSchedule::Random, block_size: 4 };
+        let choice = choice(States::Noise, NoiseSchedule::Random, Consistency::Global);
         let example = example();
         for seed in 0..200 {
             let chosen = choice.choose(&example, seed, &mut ChaCha8Rng::seed_from_u64(seed));

@@ -1,4 +1,5 @@
-//! The consistency objective: forward divergence from the model's own distribution on the fixed point, and cross-entropy on it.
+//! The consistency objective: forward divergence from the model's own distribution on the fixed point (or on the next state), and
+//! cross-entropy on the fixed point.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::trajectories::TrajectoryExample;
 
 /// What a run learns from and how.
 #[derive(Debug)]
-pub(super) struct Consistency {
+pub(super) struct ConsistencyObjective {
     /// Seed of states and order.
     pub seed: u64,
     /// Which examples a step sees.
@@ -44,7 +45,7 @@ pub(super) struct WeightedBatch {
     supervised_weight: f64,
 }
 
-impl Objective for Consistency {
+impl Objective for ConsistencyObjective {
     type Batch = WeightedBatch;
 
     fn batches(&mut self, step: u64) -> Result<Vec<WeightedBatch>> {
@@ -72,16 +73,17 @@ impl Objective for Consistency {
     fn loss(&self, model: &DifferentiableModel, batch: &WeightedBatch) -> Result<(Tensor, Terms)> {
         let packed = &batch.packed;
         let logits = model.logits(&packed.tokens, &packed.rows, &packed.selected)?;
-        let (clean_rows, noisy_rows) = (packed.targets.len(), packed.teachers.len());
-        let clean = logits.narrow(0, 0, clean_rows)?.contiguous()?;
+        let (teaching_rows, learning_rows) = (packed.teaching_rows(), packed.teachers.len());
+        let clean = logits.narrow(0, 0, packed.targets.len())?.contiguous()?;
         let supervised = cross_entropy(&clean, packed.targets.clone(), batch.supervised_weight)?;
         let supervised_value = f64::from(supervised.to_scalar::<f32>()?);
         let supervised = (supervised * self.autoregressive_weight)?;
-        if noisy_rows == 0 {
+        if learning_rows == 0 {
             return Ok((supervised, [0.0, supervised_value]));
         }
-        let noisy = logits.narrow(0, clean_rows, noisy_rows)?.contiguous()?;
-        let divergence = forward_divergence(&noisy, &clean, packed.teachers.clone(), batch.divergence_weight)?;
+        let teaching = logits.narrow(0, 0, teaching_rows)?.contiguous()?;
+        let learning = logits.narrow(0, teaching_rows, learning_rows)?.contiguous()?;
+        let divergence = forward_divergence(&learning, &teaching, packed.teachers.clone(), batch.divergence_weight)?;
         let divergence_value = f64::from(divergence.to_scalar::<f32>()?);
         Ok(((divergence + supervised)?, [divergence_value, supervised_value]))
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cllm_engine::Checkpoint;
 use serde_json::{Value, json};
 
-use super::noise::{Choice, NoiseSchedule, States};
-use super::objective::{Consistency, Probe, probe_options};
+use super::noise::{Choice, Consistency, NoiseSchedule, States};
+use super::objective::{ConsistencyObjective, Probe, probe_options};
 use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
 use crate::failure::{Failure, Result};
@@ -48,6 +48,9 @@ pub struct TrainArguments {
     /// Where the states come from.
     #[arg(long, value_enum, default_value_t = States::Trajectories)]
     pub states: States,
+    /// What teaches them; Local needs `--states=Trajectories`.
+    #[arg(long, value_enum, default_value_t = Consistency::Global)]
+    pub consistency: Consistency,
     /// Held-out prompts (JSONL or Parquet) on which tokens per forward are shown now and then; nothing is learnt from them.
     #[arg(long)]
     pub validation: Option<PathBuf>,
@@ -64,6 +67,7 @@ pub struct TrainArguments {
 
 /// Trains and writes the checkpoint; does nothing where it is there already.
 pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
+    check_teacher(arguments)?;
     let _lock = FolderLock::take(&arguments.optimizer.state)?;
     let checkpoint = Arc::new(Checkpoint::open(&arguments.model)?);
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
@@ -81,7 +85,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
         )));
     }
     let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
-    let mut objective = Consistency {
+    let mut objective = ConsistencyObjective {
         seed: arguments.optimizer.seed,
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),
         examples,
@@ -89,7 +93,9 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
         choice: Choice {
             states: arguments.states,
             schedule: arguments.noise_schedule,
+            consistency: arguments.consistency,
             block_size: setting(&shards, "block_size")?,
+            visits: arguments.steps * u64::from(arguments.optimizer.batch_size),
         },
         autoregressive_weight: arguments.autoregressive_weight,
         probe: probe(arguments, &checkpoint, &shards, threads)?,
@@ -98,6 +104,18 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     let history = fine_tune(&model, &mut objective, &run, reporter)?;
     run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings, &history)?;
     remove_states(&arguments.optimizer.state)
+}
+
+/// A made-up state has no next one.
+fn check_teacher(arguments: &TrainArguments) -> Result<()> {
+    match (arguments.consistency, arguments.states) {
+        (Consistency::Local, States::Noise | States::Mixed) => Err(Failure::BadInput(format!(
+            "--consistency=Local learns from the next state of a trajectory, which made-up states (--states={:?}) lack; \
+             give --states=Trajectories or --consistency=Global",
+            arguments.states
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Trajectories of another model teach states that this one never meets.
@@ -122,6 +140,10 @@ fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) 
     settings["noise_schedule"] = json!(arguments.noise_schedule);
     settings["states"] = json!(arguments.states);
     settings["dtype"] = json!(arguments.dtype);
+    if arguments.consistency != Consistency::Global {
+        // absent where it is usual: runs that began before there was a choice go on
+        settings["consistency"] = json!(arguments.consistency);
+    }
     settings
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use cllm_engine::tokenizer::Tokenizer;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use bad_records::BadRecords;
 pub(crate) use files::files;
@@ -51,6 +52,15 @@ pub struct Fields {
     /// The field with the messages of a chat, where there is no prompt.
     #[arg(long, default_value = "messages")]
     pub messages_field: String,
+}
+
+impl Fields {
+    /// Adds them to what decides over a result. Absent where they are usual: runs that began before there was a choice go on.
+    pub(crate) fn note(&self, settings: &mut Value) {
+        if *self != Self::default() {
+            settings["fields"] = json!(self);
+        }
+    }
 }
 
 impl Default for Fields {
