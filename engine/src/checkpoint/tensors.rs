@@ -70,6 +70,11 @@ impl<'a> StoredMatrix<'a> {
         self.entry.shape.last().copied().unwrap_or(0)
     }
 
+    /// Number of rows.
+    pub(crate) fn outputs(&self) -> usize {
+        self.entry.shape.first().copied().unwrap_or(0)
+    }
+
     /// Its rows as they are stored, in the order of Hugging Face. Memory is given back behind them: see [`Rows`].
     pub(crate) fn rows(&self) -> Rows<'a> {
         let Entry { shape, bytes, order, .. } = self.entry;

@@ -8,6 +8,7 @@ mod attention;
 mod elementwise;
 mod instruction_set;
 mod lanes;
+mod large_pages;
 mod packed_linear;
 mod panels;
 mod shared;

@@ -12,6 +12,7 @@ use super::activations::{ActivationBlock, quantize};
 use super::elementwise::gated_silu;
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
+use super::large_pages::with_capacity;
 use super::panels::{Activation, Bf16Row, F32Row, PANEL, PanelBlock, Q4_0Block, Q4_1Block, Q8_0Block, Sums, multiply};
 use super::shared::SharedMut;
 use super::storage::Storage;
@@ -78,29 +79,36 @@ pub(crate) struct Compute<'a> {
 }
 
 impl PackedLinear {
-    /// Packs rows of matrices that read the same input, one below the other, each row as `storage` writes it.
-    pub(crate) fn stacked<'a>(storage: Storage, inputs: usize, rows: impl Iterator<Item = Cow<'a, [u8]>>) -> Self {
-        let mut packing = Packing::new(storage, inputs);
+    /// Packs rows of matrices that read the same input, one below the other, each row as `storage` writes it. There is room for `outputs`
+    /// of them: with more the memory moves.
+    pub(crate) fn stacked<'a>(
+        storage: Storage,
+        inputs: usize,
+        outputs: usize,
+        rows: impl Iterator<Item = Cow<'a, [u8]>>,
+    ) -> Self {
+        let mut packing = Packing::new(storage, inputs, outputs.div_ceil(PANEL));
         rows.for_each(|row| packing.push(row));
         Self { inputs, outputs: packing.rows, weights: packing.finish(), gated: false }
     }
 
-    /// Packs gate and up, rows as `storage` writes them, for [`PackedLinear::gate`].
+    /// Packs gate and up, rows as `storage` writes them, for [`PackedLinear::gate`]. `outputs` as of [`PackedLinear::stacked`].
     pub(crate) fn gated<'a>(
         storage: Storage,
         inputs: usize,
+        outputs: usize,
         gate: impl Iterator<Item = Cow<'a, [u8]>>,
         up: impl Iterator<Item = Cow<'a, [u8]>>,
     ) -> Self {
-        let mut packing = Packing::new(storage, inputs);
+        let mut packing = Packing::new(storage, inputs, outputs.div_ceil(LANES));
         let mut pairs = gate.zip(up).peekable();
-        let mut outputs = 0;
+        let mut packed = 0;
         while pairs.peek().is_some() {
             let (gate, up): (Vec<_>, Vec<_>) = pairs.by_ref().take(LANES).unzip();
-            outputs += gate.len();
+            packed += gate.len();
             packing.push_panel([&gate, &up]);
         }
-        Self { inputs, outputs, weights: packing.finish(), gated: true }
+        Self { inputs, outputs: packed, weights: packing.finish(), gated: true }
     }
 
     /// Number of outputs of a row; of a gated layer after gating.
@@ -202,16 +210,17 @@ struct Packing<'a> {
 }
 
 impl<'a> Packing<'a> {
-    fn new(storage: Storage, inputs: usize) -> Self {
+    fn new(storage: Storage, inputs: usize, panels: usize) -> Self {
         assert!(inputs.is_multiple_of(storage.block_len()), "inputs of a layer are whole blocks");
+        let blocks = inputs / storage.block_len();
         let weights = match storage {
-            Storage::F32 => Weights::F32(Vec::new()),
-            Storage::Bf16 => Weights::Bf16(Vec::new()),
-            Storage::Q8_0 => Weights::Q8_0(Vec::new()),
-            Storage::Q4_0 => Weights::Q4_0(Vec::new()),
-            Storage::Q4_1 => Weights::Q4_1(Vec::new()),
+            Storage::F32 => Weights::F32(room(panels, blocks)),
+            Storage::Bf16 => Weights::Bf16(room(panels, blocks)),
+            Storage::Q8_0 => Weights::Q8_0(room(panels, blocks)),
+            Storage::Q4_0 => Weights::Q4_0(room(panels, blocks)),
+            Storage::Q4_1 => Weights::Q4_1(room(panels, blocks)),
         };
-        Self { storage, blocks: inputs / storage.block_len(), pending: Vec::new(), rows: 0, weights }
+        Self { storage, blocks, pending: Vec::new(), rows: 0, weights }
     }
 
     fn push(&mut self, row: Cow<'a, [u8]>) {
@@ -249,6 +258,10 @@ impl<'a> Packing<'a> {
         }
         self.weights
     }
+}
+
+fn room<B: PanelBlock>(panels: usize, blocks: usize) -> Vec<B> {
+    with_capacity(panels * B::STRIPS * blocks)
 }
 
 /// Appends a panel of rows whose blocks have `size` bytes.

@@ -51,7 +51,7 @@ fn stored_weights_are_close_to_the_given_ones() {
     let (outputs, inputs) = (37, 96);
     let matrix = matrix(outputs, inputs, 1);
     for storage in Storage::ALL {
-        let layer = PackedLinear::stacked(storage, inputs, encoded(&matrix, inputs, storage));
+        let layer = PackedLinear::stacked(storage, inputs, outputs, encoded(&matrix, inputs, storage));
         let mut weights = vec![0.0; inputs];
         for (output, row) in matrix.chunks(inputs).enumerate() {
             layer.copy_weights(output, &mut weights);
@@ -70,7 +70,7 @@ fn products_are_the_sums_of_stored_weights_times_inputs() {
     for (outputs, inputs, rows) in [(1, 32, 1), (37, 96, 9), (64, 64, 8), (100, 128, 3), (33, 32, 17)] {
         let (matrix, input) = (matrix(outputs, inputs, rows), exact_rows(rows, inputs, outputs));
         for storage in Storage::ALL {
-            let layer = PackedLinear::stacked(storage, inputs, encoded(&matrix, inputs, storage));
+            let layer = PackedLinear::stacked(storage, inputs, outputs, encoded(&matrix, inputs, storage));
             let mut weights = vec![0.0; inputs];
             for set_ in InstructionSet::available() {
                 let found = set(&layer, set_, 1, &input, rows);
@@ -97,7 +97,7 @@ fn a_row_does_not_depend_on_its_company_in_any_storage() {
         (0..rows * inputs).map(|_| noise()).collect()
     };
     for storage in Storage::ALL {
-        let layer = PackedLinear::stacked(storage, inputs, encoded(&matrix, inputs, storage));
+        let layer = PackedLinear::stacked(storage, inputs, outputs, encoded(&matrix, inputs, storage));
         for set_ in InstructionSet::available() {
             let alone: Vec<u32> =
                 input.chunks(inputs).flat_map(|row| set(&layer, set_, 1, row, 1)).map(f32::to_bits).collect();
@@ -120,8 +120,8 @@ fn gate_and_up_may_have_any_number_of_outputs() {
         let input: Vec<f32> = exact_rows(rows, inputs, 9).iter().map(|x| x / 512.0).collect();
         for storage in Storage::ALL {
             let [gate, up] = [&gate, &up].map(|matrix| encoded(matrix, inputs, storage).collect::<Vec<_>>());
-            let stacked = PackedLinear::stacked(storage, inputs, gate.iter().chain(&up).cloned());
-            let gated = PackedLinear::gated(storage, inputs, gate.into_iter(), up.into_iter());
+            let stacked = PackedLinear::stacked(storage, inputs, 2 * outputs, gate.iter().chain(&up).cloned());
+            let gated = PackedLinear::gated(storage, inputs, outputs, gate.into_iter(), up.into_iter());
             for set_ in InstructionSet::available() {
                 let separate = set(&stacked, set_, 1, &input, rows);
                 let pool = ThreadPool::new(1).unwrap();

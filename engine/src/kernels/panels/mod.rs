@@ -18,8 +18,8 @@ pub(super) use q8_0::Q8_0Block;
 /// Outputs of a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// Bytes for which weights are asked for before they are needed: about the latency of the last-level cache.
-const AHEAD: usize = 2048;
+/// Bytes for which weights are asked for before they are needed: about the latency of the memory.
+const AHEAD: usize = 4096;
 
 /// Sums of one row for one panel.
 pub(super) type Sums<L> = [L; 2];

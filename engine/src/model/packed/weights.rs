@@ -42,7 +42,8 @@ impl<'a> Weights<'a> {
         let matrices = names.iter().map(|name| self.matrix(name)).collect::<Result<Vec<_>, _>>()?;
         let storage = self.storage(names, &matrices)?;
         let rows = matrices.iter().flat_map(|matrix| rows(matrix, storage));
-        Ok(PackedLinear::stacked(storage, inputs(&matrices), rows))
+        let outputs = matrices.iter().map(StoredMatrix::outputs).sum();
+        Ok(PackedLinear::stacked(storage, inputs(&matrices), outputs, rows))
     }
 
     /// The first layer of a feed-forward network: gate and up.
@@ -50,7 +51,7 @@ impl<'a> Weights<'a> {
         let matrices = [self.matrix(gate)?, self.matrix(up)?];
         let storage = self.storage(&[gate, up], &matrices)?;
         let [gate, up] = matrices.each_ref().map(|matrix| rows(matrix, storage));
-        Ok(PackedLinear::gated(storage, inputs(&matrices), gate, up))
+        Ok(PackedLinear::gated(storage, inputs(&matrices), matrices[0].outputs(), gate, up))
     }
 
     fn matrix(&self, name: &str) -> Result<StoredMatrix<'a>, LoadError> {
