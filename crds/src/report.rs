@@ -37,6 +37,18 @@ pub struct Report {
     pub block_sizes: Vec<BlockSizePoint>,
     /// How often a forward emitted 1, 2, 3, … tokens (index 0 is one token): trained checkpoint, Jacobi without lookup.
     pub accepted_len_histogram: Vec<u64>,
+    /// The same of the target; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_accepted_len_histogram: Vec<u64>,
+    /// How blocks come to their fixed points; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
+    /// How far the distribution of the trained checkpoint moved; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<Perplexity>,
+    /// One entry for each temperature above 0 that was asked for. Everything else in a report is of greedy decoding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sampled: Vec<Sampled>,
     /// One entry for each prompt, in the order of the data set.
     pub prompts: Vec<PromptResult>,
 }
@@ -75,7 +87,7 @@ pub struct Conditions {
     pub dataset: String,
     /// Number of prompts measured.
     pub prompts: u64,
-    /// `greedy`, or the sampling settings.
+    /// `greedy`: how the tokens were chosen of all that is not in [`Report::sampled`].
     pub sampling: String,
     /// Seed of the selection of prompts.
     pub seed: u64,
@@ -141,6 +153,72 @@ pub struct Interval {
     pub low: f64,
     /// The upper end.
     pub high: f64,
+}
+
+/// How blocks come to their fixed points by Jacobi without lookup, greedily: counted as the CLLM paper does (section 3.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Convergence {
+    /// The first prompts, which were decoded once more for it.
+    pub prompts: u64,
+    /// Tokens of a block; the last one of an answer may have fewer.
+    pub block_size: u32,
+    /// Of the target.
+    pub target: BlockCounts,
+    /// Of the trained checkpoint.
+    pub cllm: BlockCounts,
+}
+
+/// Means over blocks. A block begins with a draft that is nearly always wrong, and an iteration is a forward that changes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockCounts {
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Iterations until all tokens of a block are right; what only confirms them is none, but 1 where the draft was right.
+    pub iterations: f64,
+    /// Fast-forwarded tokens: those by which an iteration lengthens the run of right tokens at the beginning of its block; the mean over
+    /// the iterations of each block.
+    pub fast_forwarded: f64,
+    /// Stationary tokens of a block: right before the run of right tokens reaches them, and never wrong again.
+    pub stationary: f64,
+}
+
+/// Perplexity of the target's greedy answers to the measured prompts, every token after the right ones before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Perplexity {
+    /// Tokens of these answers, EOS counted.
+    pub tokens: u64,
+    /// Of the target itself: 1 where it was sure of every token.
+    pub target: f64,
+    /// Of the trained checkpoint.
+    pub cllm: f64,
+    /// 95 % interval of `cllm ÷ target`, as those of [`Intervals`].
+    pub ratio_interval: Interval,
+}
+
+/// What [`Report`] says of greedy decoding, said of tokens that are drawn at a temperature.
+///
+/// The noise depends on prompt and position alone: every strategy of a checkpoint gives the same text, and both checkpoints have the
+/// same luck.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sampled {
+    /// Logits are divided by it; nothing else is changed before the draw.
+    pub temperature: f64,
+    /// At the same block sizes as of greedy decoding, the fastest one too.
+    pub speedup: Speedup,
+    /// By the same metric.
+    pub quality: Quality,
+    /// How sure these figures are.
+    pub intervals: Intervals,
+    /// The same combinations as of greedy decoding, measured interleaved.
+    pub arms: Vec<Arm>,
+    /// As [`Report::accepted_len_histogram`].
+    pub accepted_len_histogram: Vec<u64>,
+    /// As [`Report::target_accepted_len_histogram`].
+    pub target_accepted_len_histogram: Vec<u64>,
 }
 
 /// Whose weights an arm used.

@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 
 use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, BlockSizePoint, PromptArm};
 use cllm_engine::compare::DecodeTotals;
-use cllm_engine::{DecodeOptions, Generation, Model, Strategy, Workspace, generate};
+use cllm_engine::{
+    DecodeOptions, Generation, JacobiTrajectory, Model, Sampling, Strategy, Workspace, generate_sampled,
+    generate_with_trajectories,
+};
 use rand::seq::SliceRandom;
 
 use crate::data_order::random;
@@ -37,6 +40,13 @@ impl ArmKind {
         Self { checkpoint, strategy: ArmStrategy::JacobiWithLookup, block_size }
     }
 
+    /// Whether it is that checkpoint with guesses from its own predictions and so many rows.
+    pub(super) fn is_jacobi(self, checkpoint: ArmCheckpoint, block_size: u32) -> bool {
+        self.checkpoint == checkpoint
+            && self.strategy == ArmStrategy::Jacobi
+            && self.block_size.get() as u32 == block_size
+    }
+
     fn engine_strategy(self) -> Strategy {
         match self.strategy {
             ArmStrategy::Autoregressive => Strategy::Autoregressive,
@@ -44,6 +54,25 @@ impl ArmKind {
             ArmStrategy::JacobiWithLookup => Strategy::Jacobi { block_size: self.block_size, lookup: true },
         }
     }
+}
+
+/// Everything that is compared: both checkpoints in three ways at the given block size, and what is fastest at the best one.
+pub(super) fn kinds(block_size: NonZeroUsize, best: u32) -> Vec<ArmKind> {
+    use ArmCheckpoint::{Cllm, Target};
+    let best = NonZeroUsize::new(best as usize).unwrap_or(block_size);
+    let mut kinds = vec![
+        ArmKind::autoregressive(Target),
+        ArmKind::jacobi(Target, block_size),
+        ArmKind::lookup(Target, block_size),
+        ArmKind::autoregressive(Cllm),
+        ArmKind::jacobi(Cllm, block_size),
+        ArmKind::lookup(Cllm, block_size),
+    ];
+    if best != block_size {
+        // the target's lookup at the small size too: the comparison must not win by a size that suits only one side
+        kinds.extend([ArmKind::lookup(Target, best), ArmKind::jacobi(Cllm, best)]);
+    }
+    kinds
 }
 
 /// Both checkpoints, ready.
@@ -58,7 +87,8 @@ pub(super) struct Contestants {
 }
 
 impl Contestants {
-    fn model(&self, checkpoint: ArmCheckpoint) -> &Model {
+    /// The one with these weights.
+    pub(super) fn model(&self, checkpoint: ArmCheckpoint) -> &Model {
         match checkpoint {
             ArmCheckpoint::Target => &self.target,
             ArmCheckpoint::Cllm => &self.cllm,
@@ -72,6 +102,7 @@ impl Contestants {
         &self,
         kinds: &[ArmKind],
         prompt: &[u32],
+        sampling: &Sampling,
         turn: u64,
         workspace: &mut Workspace,
     ) -> Result<Vec<Generation>> {
@@ -79,17 +110,30 @@ impl Contestants {
         let mut order: Vec<usize> = (0..kinds.len()).collect();
         order.shuffle(&mut random(0, "arms", turn));
         for at in order {
-            let options = DecodeOptions {
-                strategy: kinds[at].engine_strategy(),
-                max_new_tokens: self.max_new_tokens,
-                stop_at_eos: true,
-            };
-            let model = self.model(kinds[at].checkpoint);
-            generations[at] = Some(generate(model, workspace, prompt, options).map_err(Failure::engine)?);
+            let (model, options) = (self.model(kinds[at].checkpoint), self.options(kinds[at]));
+            let generation = generate_sampled(model, workspace, prompt, options, sampling.clone());
+            generations[at] = Some(generation.map_err(Failure::engine)?);
         }
         let generations: Vec<Generation> = generations.into_iter().flatten().collect();
         check_exactness(kinds, &generations)?;
         Ok(generations)
+    }
+
+    /// The states of the blocks of a greedy answer, all blocks as long as that of `kind` but the last.
+    pub(super) fn trajectories(
+        &self,
+        kind: ArmKind,
+        prompt: &[u32],
+        workspace: &mut Workspace,
+    ) -> Result<Vec<JacobiTrajectory>> {
+        let (model, options) = (self.model(kind.checkpoint), self.options(kind));
+        let (_, blocks) =
+            generate_with_trajectories(model, workspace, prompt, options, kind.block_size).map_err(Failure::engine)?;
+        Ok(blocks)
+    }
+
+    fn options(&self, kind: ArmKind) -> DecodeOptions {
+        DecodeOptions { strategy: kind.engine_strategy(), max_new_tokens: self.max_new_tokens, stop_at_eos: true }
     }
 }
 

@@ -70,7 +70,11 @@ fn quality_drop(prompts: &[PromptResult], draw: &[usize]) -> f64 {
 }
 
 /// The middle 95 % of each figure over the same draws of `prompts` prompts with replacement.
-fn bootstrap<const N: usize>(prompts: usize, seed: u64, figures: impl Fn(&[usize]) -> [f64; N]) -> [Interval; N] {
+pub(super) fn bootstrap<const N: usize>(
+    prompts: usize,
+    seed: u64,
+    figures: impl Fn(&[usize]) -> [f64; N],
+) -> [Interval; N] {
     if prompts == 0 {
         return [Interval { low: 0.0, high: 0.0 }; N];
     }

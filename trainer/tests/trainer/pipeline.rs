@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::{Workshop, digest, fail, succeed, trainer};
-use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Report};
+use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, Report};
 use cllm_crds::status_page::TerminationMessage;
 use cllm_engine::Checkpoint;
 use cllm_engine::checkpoint::{ExportDtype, export_gguf};
@@ -29,8 +29,14 @@ fn from_nothing_to_a_report() {
     let report: Report = serde_json::from_str(&text).unwrap();
     assert_eq!((Some(&report.speedup), Some(&report.quality)), (words.speedup.as_ref(), words.quality.as_ref()));
     check_report(&report);
+    check_convergence(&report);
+    check_perplexity(&report);
+    check_sampled(&report);
+    check_older(&text);
     check_page(&workshop.path("result").join(&name), &report);
     assert_eq!(digest(&workshop.path("result").join(&name)), output.digest, "a report does not change the checkpoint");
+    let refused = fail(evaluate(&workshop).arg("--temperatures=0.7"), 2);
+    assert!(refused.contains("0 must be among them"), "{refused}");
     // again: nothing is measured twice, the same is said
     assert_eq!(last_words(&workshop, &mut evaluate(&workshop)).speedup, Some(report.speedup.clone()));
     let mut read_again = trainer("report");
@@ -49,10 +55,16 @@ fn from_nothing_to_a_report() {
 fn check_page(result: &Path, report: &Report) {
     let page = fs::read_to_string(result.join("report.html")).unwrap();
     assert!(!page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org/").count());
-    for plot in
-        ["Gain by block size", "Cost of a forward", "Forwards by the tokens", "Tokens per forward over training"]
-    {
-        assert!(page.contains(plot), "{plot} is missing");
+    for part in [
+        "Gain by block size",
+        "Cost of a forward",
+        "Forwards by the tokens",
+        "Tokens per forward over training",
+        "How blocks become right",
+        "perplexity of the target",
+        "At temperature 0.7",
+    ] {
+        assert!(page.contains(part), "{part} is missing");
     }
     let Report { speedup, quality, conditions, .. } = report;
     for part in
@@ -77,13 +89,70 @@ fn check_report(report: &Report) {
         let sum: u64 = report.prompts.iter().map(|_| 0).sum::<u64>() + arm.generated_tokens;
         assert!(sum > 12 && arm.decode_seconds > 0.0 && arm.end_to_end_seconds > arm.decode_seconds);
     }
-    let jacobi =
-        report.arms.iter().find(|arm| arm.checkpoint == ArmCheckpoint::Cllm && arm.strategy == ArmStrategy::Jacobi);
-    let jacobi = jacobi.unwrap();
-    let counted: u64 = (1..).zip(&report.accepted_len_histogram).map(|(len, count)| len * count).sum();
-    assert_eq!(counted, jacobi.generated_tokens - 12, "every token after the first comes from a forward");
+    check_histograms(&report.arms, [&report.target_accepted_len_histogram, &report.accepted_len_histogram]);
     assert_eq!(report.block_sizes.len(), 9);
     assert_eq!(report.forward_cost[0].rows, 1);
+}
+
+/// Every token after the first comes from a forward: of the target, and of the trained checkpoint.
+fn check_histograms(arms: &[Arm], histograms: [&[u64]; 2]) {
+    for (checkpoint, histogram) in [ArmCheckpoint::Target, ArmCheckpoint::Cllm].into_iter().zip(histograms) {
+        let is_jacobi = |arm: &&Arm| arm.checkpoint == checkpoint && arm.strategy == ArmStrategy::Jacobi;
+        let jacobi = arms.iter().find(is_jacobi).unwrap();
+        let counted: u64 = (1..).zip(histogram).map(|(len, count)| len * count).sum();
+        assert_eq!(counted, jacobi.generated_tokens - 12, "{checkpoint:?}");
+        assert_eq!(histogram.iter().sum::<u64>(), jacobi.decode_forwards, "{checkpoint:?}");
+    }
+}
+
+fn check_convergence(report: &Report) {
+    let convergence = report.convergence.as_ref().unwrap();
+    assert_eq!((convergence.prompts, convergence.block_size), (12, 4));
+    for counts in [&convergence.target, &convergence.cllm] {
+        assert!(counts.blocks > 12, "answers are longer than a block: {counts:?}");
+        assert!((1.0..=4.0).contains(&counts.fast_forwarded), "{counts:?}");
+        assert!(counts.iterations >= 1.0 && counts.stationary >= 0.0, "{counts:?}");
+        assert!(counts.iterations + counts.stationary <= 4.0, "{counts:?}");
+    }
+}
+
+fn check_perplexity(report: &Report) {
+    let perplexity = report.perplexity.as_ref().unwrap();
+    assert_eq!(perplexity.tokens, report.arms[0].generated_tokens);
+    // it says the likeliest token of a vocabulary of 300, and it knows the task
+    assert!((1.0..5.0).contains(&perplexity.target), "{perplexity:?}");
+    let ratio = perplexity.cllm / perplexity.target;
+    let interval = perplexity.ratio_interval;
+    assert!(interval.low <= ratio && ratio <= interval.high, "{perplexity:?}");
+}
+
+/// The same comparisons as of greedy decoding; every strategy of a checkpoint says the same.
+fn check_sampled(report: &Report) {
+    assert_eq!(report.sampled.len(), 1);
+    let sampled = &report.sampled[0];
+    assert!((sampled.temperature - 0.7).abs() < 1e-9);
+    let kinds =
+        |arms: &[Arm]| arms.iter().map(|arm| (arm.checkpoint, arm.strategy, arm.block_size)).collect::<Vec<_>>();
+    assert_eq!(kinds(&sampled.arms), kinds(&report.arms));
+    for arm in &sampled.arms {
+        let first = sampled.arms.iter().find(|other| other.checkpoint == arm.checkpoint).unwrap();
+        assert_eq!(arm.generated_tokens, first.generated_tokens, "{arm:?}");
+        assert!(arm.strategy != ArmStrategy::Autoregressive || (arm.tokens_per_forward - 1.0).abs() < 1e-12);
+    }
+    check_histograms(&sampled.arms, [&sampled.target_accepted_len_histogram, &sampled.accepted_len_histogram]);
+    let interval = sampled.intervals.over_target;
+    assert!(interval.low > 0.0 && interval.low <= interval.high, "{interval:?}");
+    assert_eq!(sampled.quality.metric, report.quality.metric);
+}
+
+/// A report without what this version added is read too.
+fn check_older(text: &str) {
+    let mut report: serde_json::Value = serde_json::from_str(text).unwrap();
+    for field in ["targetAcceptedLenHistogram", "convergence", "perplexity", "sampled"] {
+        assert!(report.as_object_mut().unwrap().remove(field).is_some(), "{field} is missing");
+    }
+    let older: Report = serde_json::from_value(report).unwrap();
+    assert!(older.convergence.is_none() && older.perplexity.is_none() && older.sampled.is_empty());
 }
 
 fn evaluate(workshop: &Workshop) -> std::process::Command {
@@ -94,7 +163,7 @@ fn evaluate(workshop: &Workshop) -> std::process::Command {
         workshop.flag("dataset", "data.jsonl"),
     ]);
     command.args([workshop.flag("output", "result"), "--output-uri=pvc://models/shop".to_owned()]);
-    command.args(["--prompts=12", "--block-size=4", "--max-new-tokens=24", "--threads=1"]);
+    command.args(["--prompts=12", "--block-size=4", "--max-new-tokens=24", "--temperatures=0,0.7", "--threads=1"]);
     command
 }
 

@@ -2,7 +2,7 @@
 
 mod plots;
 
-use cllm_crds::report::{Interval, Report};
+use cllm_crds::report::{Interval, Intervals, Perplexity, Quality, Report, Sampled, Speedup};
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
@@ -19,30 +19,46 @@ struct Figure {
     interval: String,
 }
 
+/// What is said of a temperature above 0.
+#[derive(Serialize)]
+struct Section<'a> {
+    sampled: &'a Sampled,
+    figures: Vec<Figure>,
+}
+
+impl<'a> From<&'a Sampled> for Section<'a> {
+    fn from(sampled: &'a Sampled) -> Self {
+        let Sampled { speedup, quality, intervals, .. } = sampled;
+        Self { sampled, figures: figures(speedup, quality, Some(intervals)) }
+    }
+}
+
 /// HTML of a report. `history` are the figures of the training, where they are known.
 pub(super) fn page(report: &Report, history: &[Point]) -> Result<String> {
     let mut environment = Environment::new();
     environment.add_template("report.html", include_str!("report.html")).map_err(Failure::engine)?;
     let template = environment.get_template("report.html").map_err(Failure::engine)?;
     let plots = plots::all(report, history)?;
+    let mut all = figures(&report.speedup, &report.quality, report.intervals.as_ref());
+    all.extend(report.perplexity.as_ref().map(perplexity));
+    let sections: Vec<Section<'_>> = report.sampled.iter().map(Section::from).collect();
     let context = context! {
         report => Serde(report),
-        figures => Serde(figures(report)),
+        figures => Serde(all),
+        sections => Serde(sections),
         agreement => agreement(report),
         plots,
     };
     template.render(context).map_err(Failure::engine)
 }
 
-fn figures(report: &Report) -> Vec<Figure> {
-    let intervals = report.intervals.as_ref();
+fn figures(speedup: &Speedup, quality: &Quality, intervals: Option<&Intervals>) -> Vec<Figure> {
     let times = |value: &str| format!("{value} ×");
     let of = |name, value: String, interval: Option<&Interval>| Figure {
         name,
         value,
-        interval: interval.map_or_else(String::new, |Interval { low, high }| format!("{low:.2} to {high:.2}")),
+        interval: interval.map_or_else(String::new, range),
     };
-    let (speedup, quality) = (&report.speedup, &report.quality);
     vec![
         of("over the target", times(&speedup.over_target), intervals.map(|all| &all.over_target)),
         of(
@@ -58,6 +74,19 @@ fn figures(report: &Report) -> Vec<Figure> {
         of("tokens per forward", speedup.tokens_per_forward.clone(), intervals.map(|all| &all.tokens_per_forward)),
         of("points of quality lost", quality.drop.clone(), intervals.map(|all| &all.quality_drop)),
     ]
+}
+
+fn perplexity(found: &Perplexity) -> Figure {
+    Figure {
+        name: "perplexity of the target's answers over that of the target itself",
+        value: format!("{:.2} ×", ratio(found.cllm, found.target)),
+        interval: range(&found.ratio_interval),
+    }
+}
+
+fn range(interval: &Interval) -> String {
+    let Interval { low, high } = interval;
+    format!("{low:.2} to {high:.2}")
 }
 
 /// Percent of the prompts that the trained checkpoint answers as the target does.

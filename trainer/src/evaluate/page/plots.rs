@@ -10,14 +10,19 @@ use crate::failure::{Failure, Result};
 use crate::history::Point;
 
 const SIZE: (u32, u32) = (640, 320);
-/// Told apart by people who see few colors too.
-const BLUE_LINE: RGBColor = RGBColor(0, 114, 178);
-const ORANGE_LINE: RGBColor = RGBColor(213, 94, 0);
+/// Blue and orange: told apart by people who see few colors too.
+const COLORS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
 
 /// A line with its name.
 struct Series {
     name: &'static str,
     points: Vec<(f64, f64)>,
+}
+
+/// Counts for 1, 2, 3, … with their name.
+struct Counts<'a> {
+    name: &'static str,
+    of_one: &'a [u64],
 }
 
 /// Every plot that the report has values for.
@@ -37,11 +42,20 @@ pub(super) fn all(report: &Report, history: &[Point]) -> Result<Vec<String>> {
             "rows of a forward",
             &[Series { name: "t(n)/t(1)", points: cost }],
         ),
-        bars("Forwards by the tokens they gave", "tokens of a forward", &report.accepted_len_histogram),
+        bars("Forwards by the tokens they gave (Jacobi without lookup)", "tokens of a forward", &accepted(report)),
         lines("Tokens per forward over training (held-out prompts)", "step", &measured(history, "tokensPerForward")),
         lines("Tokens per forward by the length of the answer", "tokens of the answer", &by_length(report)),
     ];
     plots.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// Forwards of both sides; reports of older versions have one.
+fn accepted(report: &Report) -> Vec<Counts<'_>> {
+    let sides = [
+        Counts { name: "trained checkpoint", of_one: &report.accepted_len_histogram },
+        Counts { name: "target", of_one: &report.target_accepted_len_histogram },
+    ];
+    sides.into_iter().filter(|side| !side.of_one.is_empty()).collect()
 }
 
 fn measured(history: &[Point], name: &'static str) -> Vec<Series> {
@@ -76,32 +90,43 @@ fn lines(title: &str, x_label: &str, series: &[Series]) -> Result<Option<String>
     let limit = |value: fn(&(f64, f64)) -> f64| points().map(value).fold(0.0, f64::max) * 1.05;
     plot(title, 40, [0.0..limit(|point| point.0), 0.0..limit(|point| point.1)], |chart| {
         chart.configure_mesh().x_desc(x_label).light_line_style(WHITE).draw()?;
-        for (series, color) in series.iter().zip([BLUE_LINE, ORANGE_LINE]) {
+        for (series, color) in series.iter().zip(COLORS) {
             let line = LineSeries::new(series.points.iter().copied(), color.stroke_width(2)).point_size(3);
             let sample = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2));
             chart.draw_series(line)?.label(series.name).legend(sample);
         }
-        let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.8)).border_style(BLACK).draw()
+        legend(chart, SeriesLabelPosition::LowerRight)
     })
     .map(Some)
 }
 
-/// A bar for each count, the first for 1; none where nothing was counted.
-fn bars(title: &str, x_label: &str, counts: &[u64]) -> Result<Option<String>> {
-    let top = counts.iter().max().copied().unwrap_or(0);
+/// A bar for each count, those of all sides beside each other; none where nothing was counted.
+fn bars(title: &str, x_label: &str, sides: &[Counts<'_>]) -> Result<Option<String>> {
+    let top = sides.iter().flat_map(|side| side.of_one).max().copied().unwrap_or(0);
     if top == 0 {
         return Ok(None);
     }
-    plot(title, 60, [0.5..counts.len() as f64 + 0.5, 0.0..top as f64 * 1.05], |chart| {
+    let places = sides.iter().map(|side| side.of_one.len()).max().unwrap_or(0);
+    let width = 0.8 / sides.len() as f64;
+    plot(title, 60, [0.5..places as f64 + 0.5, 0.0..top as f64 * 1.05], |chart| {
         chart.configure_mesh().disable_x_mesh().x_desc(x_label).draw()?;
-        let bar = |(place, count): (u32, &u64)| {
-            let middle = f64::from(place);
-            Rectangle::new([(middle - 0.4, 0.0), (middle + 0.4, *count as f64)], BLUE_LINE.filled())
-        };
-        chart.draw_series((1..).zip(counts).map(bar)).map(|_| ())
+        for (number, (side, color)) in sides.iter().zip(COLORS).enumerate() {
+            let bar = |(place, count): (u32, &u64)| {
+                let left = f64::from(place) - 0.4 + number as f64 * width;
+                Rectangle::new([(left, 0.0), (left + width, *count as f64)], color.filled())
+            };
+            let sample = move |(x, y): (i32, i32)| Rectangle::new([(x, y - 5), (x + 16, y + 5)], color.filled());
+            chart.draw_series((1..).zip(side.of_one).map(bar))?.label(side.name).legend(sample);
+        }
+        legend(chart, SeriesLabelPosition::UpperRight)
     })
     .map(Some)
+}
+
+/// The names of what is drawn.
+fn legend(chart: &mut Chart<'_>, position: SeriesLabelPosition) -> Drawn {
+    let mut labels = chart.configure_series_labels();
+    labels.position(position).background_style(WHITE.mix(0.8)).border_style(BLACK).draw()
 }
 
 type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;

@@ -1,0 +1,286 @@
+//! What an evaluation measures, and in which order.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use cllm_crds::report::{
+    ArmCheckpoint, BlockSizePoint, CheckpointSummary, Conditions, Convergence, ForwardCost, Perplexity, PromptResult,
+    REPORT_VERSION, Report,
+};
+use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Sampling, Workspace, forward_cost};
+use rand::seq::SliceRandom;
+
+use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, kinds, prompt_arm, ratio};
+use super::convergence::BlockSums;
+use super::metric::{Judge, Reference};
+use super::pass::Pass;
+use super::perplexity::{Surprise, perplexity, surprise};
+use super::report::{quality, speedup};
+use super::run::EvaluateArguments;
+use super::temperatures::{GREEDY, sampling};
+use crate::data::{self, Example};
+use crate::data_order::random;
+use crate::failure::{Failure, Result};
+use crate::progress::{Reporter, now};
+
+/// Block sizes of the curve.
+const BLOCK_SIZES: [usize; 9] = [2, 3, 4, 6, 8, 12, 16, 24, 32];
+/// Prompts of the curve, and of the blocks whose convergence is counted, at most.
+const FEW_PROMPTS: usize = 100;
+/// Rows of the forwards that are timed.
+const COST_ROWS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+const COST_REPETITIONS: usize = 50;
+
+/// Both sides with the prompts and what judges their answers.
+#[derive(Debug)]
+pub(super) struct Evaluation<'a> {
+    arguments: &'a EvaluateArguments,
+    target: Checkpoint,
+    cllm: Checkpoint,
+    contestants: Contestants,
+    judge: Judge,
+    /// Lines and examples.
+    examples: Vec<(u32, Example)>,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Loads everything.
+    pub(super) fn new(arguments: &'a EvaluateArguments, threads: usize) -> Result<Self> {
+        let (target, cllm) = (Checkpoint::open(&arguments.target)?, Checkpoint::open(&arguments.model)?);
+        let options = ComputeOptions { threads, ..ComputeOptions::default() };
+        let load = |checkpoint: &Checkpoint| Model::load(checkpoint, options).map_err(Failure::engine);
+        let contestants =
+            Contestants { target: load(&target)?, cllm: load(&cllm)?, max_new_tokens: arguments.max_new_tokens.get() };
+        let judge = Judge::new(arguments.metric, arguments.database.as_deref())?;
+        let examples = choose(arguments, &target)?;
+        Ok(Self { arguments, target, cllm, contestants, judge, examples })
+    }
+
+    /// Measures everything.
+    pub(super) fn measure(&self, digest: &str, target_digest: &str, reporter: &mut Reporter) -> Result<Report> {
+        let mut workspace = Workspace::new(&self.contestants.target);
+        let curve = self.curve(&mut workspace, reporter)?;
+        let fastest = curve.iter().max_by(|a, b| a.decode_tokens_per_second.total_cmp(&b.decode_tokens_per_second));
+        let best = fastest.map_or(1, |point| point.block_size);
+        let convergence = self.convergence(&mut workspace, reporter)?;
+        let kinds = kinds(self.arguments.block_size, best);
+        let greedy = self.pass(&kinds, GREEDY, 0, &mut workspace, reporter)?;
+        let conditions = self.conditions();
+        let figures =
+            |pass: &Pass, temperature: f64| pass.figures(temperature, &conditions, self.arguments.metric, best);
+        let mut sampled = Vec::new();
+        for (passes, &temperature) in (1..).zip(self.arguments.temperatures.sampled()) {
+            let pass = self.pass(&kinds, temperature, passes, &mut workspace, reporter)?;
+            sampled.push(figures(&pass, temperature));
+        }
+        let perplexity = self.perplexity(&greedy.answers, &mut workspace, reporter)?;
+        let of_greedy = figures(&greedy, GREEDY);
+        Ok(Report {
+            version: REPORT_VERSION,
+            created_at: now(),
+            target: summary(target_digest, &self.target),
+            cllm: summary(digest, &self.cllm),
+            speedup: of_greedy.speedup,
+            quality: of_greedy.quality,
+            intervals: Some(of_greedy.intervals),
+            conditions,
+            arms: of_greedy.arms,
+            forward_cost: costs(&self.contestants.cllm),
+            block_sizes: curve,
+            accepted_len_histogram: of_greedy.accepted_len_histogram,
+            target_accepted_len_histogram: of_greedy.target_accepted_len_histogram,
+            convergence: Some(convergence),
+            perplexity: Some(perplexity),
+            sampled,
+            prompts: greedy.into_prompts(),
+        })
+    }
+
+    /// The trained checkpoint at every block size, beside the target one token at a time, on the first prompts.
+    fn curve(&self, workspace: &mut Workspace, reporter: &mut Reporter) -> Result<Vec<BlockSizePoint>> {
+        let mut kinds = vec![ArmKind::autoregressive(ArmCheckpoint::Target)];
+        let sizes = BLOCK_SIZES.iter().filter_map(|&size| NonZeroUsize::new(size));
+        kinds.extend(sizes.map(|size| ArmKind::jacobi(ArmCheckpoint::Cllm, size)));
+        let (mut totals, greedy) = (vec![Totals::default(); kinds.len()], Sampling::default());
+        for (turn, (_, example)) in (0..).zip(self.examples.iter().take(FEW_PROMPTS)) {
+            reporter.check_interruption()?;
+            let prompt = self.encode(example)?;
+            if turn == 0 {
+                // touches all memory once before anything is timed
+                self.contestants.decode(&kinds, &prompt, &greedy, 0, workspace)?;
+            }
+            let generations = self.contestants.decode(&kinds, &prompt, &greedy, turn, workspace)?;
+            for (totals, generation) in totals.iter_mut().zip(&generations) {
+                totals.add(generation, 0.0, false);
+            }
+        }
+        let (target, cllm) = totals.split_at(1);
+        Ok(kinds[1..].iter().zip(cllm).map(|(kind, totals)| totals.point(*kind, &target[0])).collect())
+    }
+
+    /// How the blocks of both sides come to their fixed points, on the first prompts.
+    fn convergence(&self, workspace: &mut Workspace, reporter: &mut Reporter) -> Result<Convergence> {
+        let block_size = self.arguments.block_size;
+        let kinds =
+            [ArmCheckpoint::Target, ArmCheckpoint::Cllm].map(|checkpoint| ArmKind::jacobi(checkpoint, block_size));
+        let mut sums = [BlockSums::default(); 2];
+        for (_, example) in self.examples.iter().take(FEW_PROMPTS) {
+            reporter.check_interruption()?;
+            let prompt = self.encode(example)?;
+            for (kind, of_kind) in kinds.iter().zip(&mut sums) {
+                let blocks = self.contestants.trajectories(*kind, &prompt, workspace)?;
+                blocks.iter().for_each(|block| of_kind.add(block));
+            }
+        }
+        let [target, cllm] = sums.each_ref().map(BlockSums::means);
+        let prompts = self.examples.len().min(FEW_PROMPTS) as u64;
+        Ok(Convergence { prompts, block_size: block_size.get() as u32, target, cllm })
+    }
+
+    /// All arms on all prompts, after `passes` at other temperatures.
+    fn pass(
+        &self,
+        kinds: &[ArmKind],
+        temperature: f64,
+        passes: u64,
+        workspace: &mut Workspace,
+        reporter: &mut Reporter,
+    ) -> Result<Pass> {
+        let prompts = self.examples.len() as u64;
+        let all = prompts * (1 + self.arguments.temperatures.sampled().len() as u64);
+        let mut pass = Pass::new(kinds);
+        for (turn, (index, example)) in (0..).zip(&self.examples) {
+            reporter.check_interruption()?;
+            let begun = Instant::now();
+            let prompt = self.encode(example)?;
+            let encode_seconds = begun.elapsed().as_secs_f64();
+            let sampling = sampling(temperature, self.arguments.seed, *index);
+            let generations = self.contestants.decode(kinds, &prompt, &sampling, turn, workspace)?;
+            let result = self.judged(u64::from(*index), example, kinds, &generations);
+            pass.add(result, &generations, encode_seconds);
+            reporter.update(passes * prompts + turn + 1, all, &self.figures(&pass.arms));
+        }
+        Ok(pass)
+    }
+
+    /// How sure both sides are of the target's answers.
+    fn perplexity(
+        &self,
+        answers: &[Vec<u32>],
+        workspace: &mut Workspace,
+        reporter: &mut Reporter,
+    ) -> Result<Perplexity> {
+        let mut surprises = Vec::with_capacity(answers.len());
+        for ((_, example), answer) in self.examples.iter().zip(answers) {
+            reporter.check_interruption()?;
+            let prompt = self.encode(example)?;
+            let mut of = |checkpoint| surprise(self.contestants.model(checkpoint), workspace, &prompt, answer);
+            let (target, cllm) = (of(ArmCheckpoint::Target)?, of(ArmCheckpoint::Cllm)?);
+            surprises.push(Surprise { tokens: answer.len(), target, cllm });
+        }
+        Ok(perplexity(&surprises, self.arguments.seed))
+    }
+
+    fn encode(&self, example: &Example) -> Result<Vec<u32>> {
+        self.target.tokenizer().encode(&example.prompt).map_err(Failure::engine)
+    }
+
+    fn judged(&self, index: u64, example: &Example, kinds: &[ArmKind], generations: &[Generation]) -> PromptResult {
+        let reference = self.judge.reference(&example.completion);
+        let tokens = |checkpoint| {
+            let found = kinds.iter().zip(generations).find(|(kind, _)| kind.checkpoint == checkpoint);
+            found.map_or(&[][..], |(_, generation)| &generation.tokens)
+        };
+        let (target, cllm) = (tokens(ArmCheckpoint::Target), tokens(ArmCheckpoint::Cllm));
+        let agrees_with_target = target == cllm;
+        let target_correct = self.is_correct(target, &self.target, &reference);
+        let cllm_correct =
+            if agrees_with_target { target_correct } else { self.is_correct(cllm, &self.cllm, &reference) };
+        PromptResult {
+            index,
+            agrees_with_target,
+            target_correct,
+            cllm_correct,
+            arms: generations.iter().map(prompt_arm).collect(),
+        }
+    }
+
+    fn is_correct(&self, tokens: &[u32], checkpoint: &Checkpoint, reference: &Reference<'_>) -> bool {
+        self.judge.is_correct(&checkpoint.tokenizer().decode(tokens), reference)
+    }
+
+    fn figures(&self, arms: &[MeasuredArm]) -> Vec<(&'static str, String)> {
+        let speedup = speedup(
+            arms,
+            self.arguments.block_size.get() as u32,
+            self.arguments.block_size.get() as u32,
+            String::new(),
+        );
+        let quality = quality(arms, self.arguments.metric.name());
+        vec![
+            ("tokensPerForward", speedup.tokens_per_forward),
+            ("overTarget", speedup.over_target),
+            ("qualityTarget", quality.target),
+            ("qualityCllm", quality.cllm),
+        ]
+    }
+
+    fn conditions(&self) -> Conditions {
+        let hardware = self.contestants.cllm.hardware();
+        Conditions {
+            hardware: hardware.processor,
+            threads: hardware.threads as u32,
+            instruction_set: hardware.instruction_set.to_owned(),
+            dtype: hardware.storage.clone(),
+            cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
+            concurrency: 1,
+            block_size: self.arguments.block_size.get() as u32,
+            max_new_tokens: self.arguments.max_new_tokens.get() as u32,
+            dataset: self.arguments.dataset.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            prompts: self.examples.len() as u64,
+            sampling: "greedy".to_owned(),
+            seed: self.arguments.seed,
+        }
+    }
+}
+
+/// Examples chosen by the seed, in a random order; those that do not fit the context are left out.
+fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u32, Example)>> {
+    let mut examples = data::read(&arguments.dataset, target.tokenizer(), &arguments.records, None)?;
+    examples.shuffle(&mut random(arguments.seed, "evaluate", 0));
+    examples.truncate(arguments.prompts.get());
+    let context = target.config().max_position_embeddings;
+    let total = examples.len();
+    examples.retain(|(_, example)| {
+        target.tokenizer().encode(&example.prompt).is_ok_and(|prompt| !prompt.is_empty() && prompt.len() < context)
+    });
+    match examples.len() {
+        0 => Err(Failure::BadInput(format!(
+            "no prompt of {} fits the context of {context} tokens",
+            arguments.dataset.display()
+        ))),
+        kept if kept < total => {
+            tracing::warn!(
+                "{} of {total} prompts exceed the context of {context} tokens and are left out",
+                total - kept
+            );
+            Ok(examples)
+        }
+        _ => Ok(examples),
+    }
+}
+
+fn summary(digest: &str, checkpoint: &Checkpoint) -> CheckpointSummary {
+    let shapes = checkpoint.config().tensor_shapes();
+    let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    CheckpointSummary { digest: digest.to_owned(), parameters }
+}
+
+fn costs(model: &Model) -> Vec<ForwardCost> {
+    let costs = forward_cost(model, &COST_ROWS, COST_REPETITIONS);
+    let one = costs.first().map_or(0.0, |(_, seconds)| *seconds);
+    costs
+        .into_iter()
+        .map(|(rows, seconds)| ForwardCost { rows: rows as u32, seconds, ratio: ratio(seconds, one) })
+        .collect()
+}
