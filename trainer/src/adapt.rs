@@ -12,7 +12,7 @@ use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
 use crate::failure::Result;
 use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads, remove_states};
-use crate::model_folder::{self, StoredDtype};
+use crate::model_folder::StoredDtype;
 use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
 use crate::run_output::{self, file_digest};
@@ -73,7 +73,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         Some(path) => tokenized(path, &checkpoint, &arguments.records, Some(VALIDATION_EXAMPLES), threads)?,
         None => Vec::new(),
     };
-    let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
+    let model = arguments.optimizer.model(&checkpoint)?;
     let mut objective = Supervised {
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),
         examples,

@@ -3,20 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Tensor, Var};
-use cllm_engine::Device;
 use cllm_engine::differentiable::{Activations, DifferentiableModel, ForwardInput};
+use cllm_engine::{Checkpoint, Device};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
 use crate::history::History;
+use crate::method::MethodArguments;
+use crate::model_folder;
 use crate::optimizer::{AdamWOptions, Decay, OptimizerState, Schedule, clip};
 use crate::parallel::{Terms, sum_gradients};
 use crate::progress::Reporter;
 use crate::run_state;
 
-/// How fast and how long.
+/// What is learnt, how fast and how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OptimizerArguments {
+    /// See [`MethodArguments`].
+    #[command(flatten)]
+    pub method: MethodArguments,
     /// Examples of an update.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
@@ -62,7 +67,7 @@ pub struct OptimizerArguments {
 impl OptimizerArguments {
     /// Everything in here that decides over the result.
     pub fn settings(&self, steps: u64) -> Value {
-        json!({
+        let mut settings = json!({
             "steps": steps,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
@@ -73,7 +78,14 @@ impl OptimizerArguments {
             "weight_decay": self.weight_decay,
             "clip": self.clip,
             "seed": self.seed,
-        })
+        });
+        self.method.note(&mut settings);
+        settings
+    }
+
+    /// The model of a checkpoint, with what is learnt as its variables.
+    pub(crate) fn model(&self, checkpoint: &Checkpoint) -> Result<DifferentiableModel> {
+        self.method.prepare(model_folder::differentiable(checkpoint, self.device)?, self.seed)
     }
 
     fn activations(&self) -> Activations {
