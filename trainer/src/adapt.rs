@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use cllm_engine::Checkpoint;
-use cllm_engine::differentiable::{DifferentiableModel, RowLayout, cross_entropy};
+use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, RowLayout, cross_entropy};
 use serde_json::{Value, json};
 
 use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
 use crate::failure::Result;
 use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads, remove_states};
-use crate::model_folder::{self, StoredDtype};
+use crate::model_folder::StoredDtype;
 use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
 use crate::run_output::{self, file_digest};
@@ -73,7 +73,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         Some(path) => tokenized(path, &checkpoint, &arguments.records, Some(VALIDATION_EXAMPLES), threads)?,
         None => Vec::new(),
     };
-    let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
+    let model = arguments.optimizer.model(&checkpoint)?;
     let mut objective = Supervised {
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),
         examples,
@@ -133,9 +133,15 @@ impl SupervisedBatch {
         Self { tokens, rows: Arc::new(rows), selected, targets, weight }
     }
 
-    fn loss(&self, model: &DifferentiableModel) -> Result<Tensor> {
-        let logits = model.logits(&self.tokens, &self.rows, &self.selected)?;
-        Ok(cross_entropy(&logits, self.targets.clone(), self.weight)?)
+    fn input(&self) -> ForwardInput<'_> {
+        ForwardInput { tokens: &self.tokens, rows: &self.rows, selected: &self.selected }
+    }
+
+    /// The scalar and its value.
+    fn loss(&self, logits: &Tensor) -> Result<(Tensor, f64)> {
+        let loss = cross_entropy(logits, self.targets.clone(), self.weight)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        Ok((loss, value))
     }
 }
 
@@ -153,10 +159,13 @@ impl Objective for Supervised {
         Ok(micro_batches(&indexes.into_iter().map(|index| &self.examples[index]).collect::<Vec<_>>()))
     }
 
-    fn loss(&self, model: &DifferentiableModel, batch: &SupervisedBatch) -> Result<(Tensor, Terms)> {
-        let loss = batch.loss(model)?;
-        let value = loss.to_scalar::<f32>()?;
-        Ok((loss, [f64::from(value), 0.0]))
+    fn input<'a>(&self, batch: &'a SupervisedBatch) -> ForwardInput<'a> {
+        batch.input()
+    }
+
+    fn loss(&self, logits: &Tensor, batch: &SupervisedBatch) -> Result<(Tensor, Terms)> {
+        let (loss, value) = batch.loss(logits)?;
+        Ok((loss, [value, 0.0]))
     }
 
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
@@ -169,7 +178,10 @@ impl Objective for Supervised {
         }
         let batches = micro_batches(&self.validation.iter().collect::<Vec<_>>());
         let threads = gradient_threads(model, self.threads);
-        let sums = sum_terms(&batches, threads, |batch| Ok([f64::from(batch.loss(model)?.to_scalar::<f32>()?), 0.0]))?;
+        let sums = sum_terms(&batches, threads, |batch| {
+            let (_, value) = batch.loss(&model.constant_logits(batch.input())?)?;
+            Ok([value, 0.0])
+        })?;
         Ok(vec![("validationLoss", sums[0])])
     }
 }

@@ -3,20 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Tensor, Var};
-use cllm_engine::Device;
-use cllm_engine::differentiable::DifferentiableModel;
+use cllm_engine::differentiable::{Activations, DifferentiableModel, ForwardInput};
+use cllm_engine::{Checkpoint, Device};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
 use crate::history::History;
+use crate::method::MethodArguments;
+use crate::model_folder;
 use crate::optimizer::{AdamWOptions, Decay, OptimizerState, Schedule, clip};
 use crate::parallel::{Terms, sum_gradients};
 use crate::progress::Reporter;
 use crate::run_state;
 
-/// How fast and how long.
+/// What is learnt, how fast and how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OptimizerArguments {
+    /// See [`MethodArguments`].
+    #[command(flatten)]
+    pub method: MethodArguments,
     /// Examples of an update.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
@@ -53,12 +58,16 @@ pub struct OptimizerArguments {
     /// What computes losses and gradients: cpu, cuda or cuda:N. A run may go on on another device; results differ by rounding.
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
+    /// Compute the activations of a layer again when its gradients are due instead of keeping those of all layers: less memory, about a
+    /// third more time, the same result.
+    #[arg(long)]
+    pub gradient_checkpointing: bool,
 }
 
 impl OptimizerArguments {
     /// Everything in here that decides over the result.
     pub fn settings(&self, steps: u64) -> Value {
-        json!({
+        let mut settings = json!({
             "steps": steps,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
@@ -69,7 +78,18 @@ impl OptimizerArguments {
             "weight_decay": self.weight_decay,
             "clip": self.clip,
             "seed": self.seed,
-        })
+        });
+        self.method.note(&mut settings);
+        settings
+    }
+
+    /// The model of a checkpoint, with what is learnt as its variables.
+    pub(crate) fn model(&self, checkpoint: &Checkpoint) -> Result<DifferentiableModel> {
+        self.method.prepare(model_folder::differentiable(checkpoint, self.device)?, self.seed)
+    }
+
+    fn activations(&self) -> Activations {
+        if self.gradient_checkpointing { Activations::Recompute } else { Activations::Keep }
     }
 }
 
@@ -102,8 +122,12 @@ pub trait Objective: Sync {
     /// The micro-batches of a step, counted from 0: a pure function of the step.
     fn batches(&mut self, step: u64) -> Result<Vec<Self::Batch>>;
 
-    /// The scalar to differentiate and its terms. Terms are summed over the micro-batches; the scalar is their (weighted) sum.
-    fn loss(&self, model: &DifferentiableModel, batch: &Self::Batch) -> Result<(Tensor, Terms)>;
+    /// What the forward of a micro-batch takes.
+    fn input<'a>(&self, batch: &'a Self::Batch) -> ForwardInput<'a>;
+
+    /// The scalar to differentiate and its terms, from the logits of [`Objective::input`]. Terms are summed over the micro-batches; the
+    /// scalar is their (weighted) sum.
+    fn loss(&self, logits: &Tensor, batch: &Self::Batch) -> Result<(Tensor, Terms)>;
 
     /// Names and values to report for the terms of a step.
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)>;
@@ -169,7 +193,10 @@ fn one_step<O: Objective>(
     let arguments = run.arguments;
     let batches = objective.batches(state.step)?;
     let threads = gradient_threads(model, run.threads);
-    let (mut gradients, terms) = sum_gradients(&batches, variables, threads, |batch| objective.loss(model, batch))?;
+    let differentiate = |batch: &O::Batch| {
+        model.gradients(objective.input(batch), arguments.activations(), |logits| objective.loss(logits, batch))
+    };
+    let (mut gradients, terms) = sum_gradients(&batches, variables, threads, differentiate)?;
     let norm = clip(&mut gradients, arguments.clip);
     if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
         return Err(Failure::BadInput(format!(

@@ -2,6 +2,7 @@
 //! says how far it is; and `report`, which reads what `evaluate` has written. It must not know of Kubernetes but for the termination message and the completion index.
 
 pub mod adapt;
+mod adapter_folder;
 pub mod arguments;
 mod background;
 pub mod collect;
@@ -14,6 +15,7 @@ pub mod fine_tune;
 pub mod history;
 pub mod init;
 pub mod inspect;
+pub mod method;
 pub mod model_folder;
 mod optimizer;
 mod parallel;

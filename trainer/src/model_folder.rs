@@ -66,20 +66,19 @@ pub fn eos(checkpoint: &Checkpoint) -> Result<u32> {
     })
 }
 
-/// Writes a checkpoint whose tokenizer and configuration are those of `from`. `output` appears when it is complete.
+/// Writes a checkpoint whose tokenizer and configuration are those of `from`, and beside it what `more` writes into the folder. `output`
+/// appears when it is complete.
 pub fn write(
     output: &Path,
     from: &Checkpoint,
     model: &DifferentiableModel,
     dtype: StoredDtype,
-    extra: &[(&str, Value)],
+    more: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     storage::write_folder(output, |folder| {
         // it was read before: what fails now is the disk
         from.write_description(folder, dtype.torch_name()).map_err(Failure::engine)?;
-        for (name, value) in extra {
-            write_json(&folder.join(name), value)?;
-        }
+        more(folder)?;
         write_weights(&folder.join("model.safetensors"), &model.export()?, dtype)
     })
 }

@@ -38,12 +38,15 @@ pub(crate) fn split(rows: &[usize]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Sums loss terms and gradients over micro-batches. `loss` gives the scalar to differentiate and the terms to report.
+/// The gradients of a micro-batch by variable, and its loss terms.
+pub(crate) type Part = (Vec<Option<Tensor>>, Terms);
+
+/// Sums loss terms and gradients over micro-batches. `differentiate` gives those of one.
 pub(crate) fn sum_gradients<B: Sync>(
     batches: &[B],
     variables: &[&Var],
     threads: usize,
-    loss: impl Fn(&B) -> Result<(Tensor, Terms)> + Sync,
+    differentiate: impl Fn(&B) -> Result<Part> + Sync,
 ) -> Result<(Values, Terms)> {
     let next = AtomicUsize::new(0);
     let sums = Mutex::new(Ok(OrderedSums::new(variables)));
@@ -51,7 +54,7 @@ pub(crate) fn sum_gradients<B: Sync>(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(batch) = batches.get(index) else { return };
-            let outcome = differentiate(batch, variables, &loss);
+            let outcome = differentiate(batch);
             let Ok(mut sums) = sums.lock() else { return };
             let Ok(state) = &mut *sums else { return };
             let added = outcome.and_then(|part| state.add(index, part));
@@ -69,14 +72,6 @@ pub(crate) fn sum_gradients<B: Sync>(
     });
     let sums = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)?;
     Ok((sums.gradients, sums.terms))
-}
-
-type Part = (Vec<Option<Tensor>>, Terms);
-
-fn differentiate<B>(batch: &B, variables: &[&Var], loss: impl Fn(&B) -> Result<(Tensor, Terms)>) -> Result<Part> {
-    let (scalar, terms) = loss(batch)?;
-    let mut gradients = scalar.backward()?;
-    Ok((variables.iter().map(|variable| gradients.remove(variable)).collect(), terms))
 }
 
 /// Sums loss terms over micro-batches, in their order, without gradients.
@@ -174,8 +169,11 @@ mod tests {
     fn sums_do_not_depend_on_threads() {
         let variable = Var::from_slice(&[0.1_f32, 0.7, 1e-3], 3, &Device::Cpu).unwrap();
         let batches: Vec<f64> = (1..=9).map(|i| 1.0 / f64::from(i)).collect();
-        let loss = |factor: &f64| Ok(((variable.as_tensor().sqr()? * *factor)?.sum_all()?, [*factor, 1.0]));
-        let sums = [1, 2, 5].map(|threads| sum_gradients(&batches, &[&variable], threads, loss).unwrap());
+        let differentiate = |factor: &f64| {
+            let mut gradients = (variable.as_tensor().sqr()? * *factor)?.sum_all()?.backward()?;
+            Ok((vec![gradients.remove(&variable)], [*factor, 1.0]))
+        };
+        let sums = [1, 2, 5].map(|threads| sum_gradients(&batches, &[&variable], threads, differentiate).unwrap());
         assert!(sums.iter().all(|sum| *sum == sums[0]));
         assert!((f64::from(sums[0].0[0][1]) - 1.4 * batches.iter().sum::<f64>()).abs() < 1e-5);
         assert!((sums[0].1[1] - 9.0).abs() < 1e-12);
@@ -184,7 +182,7 @@ mod tests {
     #[test]
     fn the_first_failure_is_reported() {
         let variable = Var::from_slice(&[0.1_f32], 1, &Device::Cpu).unwrap();
-        let loss = |_: &u32| Err(crate::failure::Failure::Interrupted);
-        assert!(sum_gradients(&[1, 2, 3], &[&variable], 2, loss).is_err());
+        let differentiate = |_: &u32| Err(crate::failure::Failure::Interrupted);
+        assert!(sum_gradients(&[1, 2, 3], &[&variable], 2, differentiate).is_err());
     }
 }

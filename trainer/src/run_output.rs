@@ -8,6 +8,7 @@ use cllm_engine::differentiable::DifferentiableModel;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::adapter_folder;
 use crate::data;
 use crate::failure::{Failure, Result};
 use crate::history::History;
@@ -35,7 +36,7 @@ pub(crate) fn is_done(output: &Path, settings: &Value) -> Result<bool> {
     }
 }
 
-/// Writes the output. It appears when it is complete.
+/// Writes the output, with the adapters beside the merged weights where there are any. It appears when it is complete.
 pub(crate) fn write(
     output: &Path,
     from: &Checkpoint,
@@ -45,7 +46,11 @@ pub(crate) fn write(
     history: &History,
 ) -> Result<()> {
     let history = serde_json::to_value(history.points()).map_err(Failure::engine)?;
-    model_folder::write(output, from, model, dtype, &[(NOTE, settings.clone()), (HISTORY, history)])
+    model_folder::write(output, from, model, dtype, |folder| {
+        model_folder::write_json(&folder.join(NOTE), settings)?;
+        model_folder::write_json(&folder.join(HISTORY), &history)?;
+        adapter_folder::write(folder, model)
+    })
 }
 
 /// `sha256:<hex>` of the files of a data set, one after the other.

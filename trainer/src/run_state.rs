@@ -5,6 +5,7 @@
 //! the result and the figures so far. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
 //! favor of the one before.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +82,9 @@ pub(crate) fn load(
 /// The sentence for a folder that belongs to another run.
 pub(crate) fn other_settings(folder: &Path, found: &Value, asked: &Value) -> Failure {
     let differs = |name: &&String| found.get(name.as_str()) != asked.get(name.as_str());
-    let names: Vec<&String> = asked.as_object().into_iter().flat_map(|object| object.keys()).filter(differs).collect();
+    // some settings stand in one of them only
+    let all = asked.as_object().into_iter().chain(found.as_object()).flat_map(|object| object.keys());
+    let names: BTreeSet<&String> = all.filter(differs).collect();
     let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     Failure::BadInput(format!(
         "{} belongs to a run with other settings (different: {list}); give the same settings to continue it, or another folder",

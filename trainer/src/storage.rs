@@ -73,7 +73,10 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
 fn sync_files(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Failure::write(folder))? {
         let path = entry.map_err(Failure::write(folder))?.path();
-        seal(&path).map_err(Failure::write(&path))?;
+        // a folder inside was written by `write_folder` too
+        if path.is_file() {
+            seal(&path).map_err(Failure::write(&path))?;
+        }
     }
     sync_folder(folder)
 }
@@ -126,6 +129,20 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         write_folder(&path, |inside| write_bytes(&inside.join("a"), b"x")).unwrap();
         assert_eq!(fs::read(path.join("a")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_folder_may_hold_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        write_folder(&path, |outer| {
+            write_folder(&outer.join("inner"), |inner| write_bytes(&inner.join("a"), b"x"))?;
+            write_bytes(&outer.join("b"), b"y")
+        })
+        .unwrap();
+        let mode = fs::metadata(path.join("inner")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o700, 0o700, "it can be entered");
+        assert_eq!(fs::read(path.join("inner/a")).unwrap(), b"x");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use candle_nn::{ops, rotary_emb};
 
+use super::frozen::linear_of_frozen;
 use super::layer::parts;
 use super::{AttentionShape, RopeTable, RowLayout};
 
@@ -16,7 +17,7 @@ fn may_fuse(tensors: &[&Tensor]) -> bool {
 
 /// See [`super::linear`].
 pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.matmul(&weight.t()?)
+    if x.track_op() && !weight.track_op() { linear_of_frozen(x, weight) } else { x.matmul(&weight.t()?) }
 }
 
 /// See [`super::rms_norm`].

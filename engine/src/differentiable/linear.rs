@@ -58,12 +58,12 @@ impl CustomOp3 for Linear {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _residual: &Tensor,
+        residual: &Tensor,
         _result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (x, weight) = dispatch!(x.dtype(), backward::<T>(x, weight, gradient))?;
-        Ok((x, weight, Some(gradient.clone())))
+        let (of_x, of_weight) = dispatch!(x.dtype(), backward::<T>(x, weight, gradient))?;
+        Ok((of_x, of_weight, if_needed(residual, || Ok(gradient.clone()))?))
     }
 }
 
@@ -104,19 +104,28 @@ fn backward<T: Real>(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(
     let gradient = gradient.contiguous()?;
     with_values::<T, _>(&gradient, |gradient| {
         let gradient = Matrix::new(gradient, rows, output, output);
-        let of_x = with_values::<T, _>(weight, |weight| {
-            let mut of_x = vec![T::zero(); rows * input];
-            let weight = Matrix::new(weight, output, input, input);
-            multiply(MatrixMut::new(&mut of_x, rows, input, input), Write::Replace, gradient, weight, T::one());
-            tensor(of_x, (rows, input))
-        })?;
-        let of_weight = with_values::<T, _>(x, |x| {
-            let mut of_weight = vec![T::zero(); output * input];
-            let x = Matrix::new(x, rows, input, input);
-            let destination = MatrixMut::new(&mut of_weight, output, input, input);
-            multiply(destination, Write::Replace, gradient.transposed(), x, T::one());
-            tensor(of_weight, (output, input))
-        })?;
-        Ok((Some(of_x), Some(of_weight)))
+        let of_x = || {
+            with_values::<T, _>(weight, |weight| {
+                let mut of_x = vec![T::zero(); rows * input];
+                let weight = Matrix::new(weight, output, input, input);
+                multiply(MatrixMut::new(&mut of_x, rows, input, input), Write::Replace, gradient, weight, T::one());
+                tensor(of_x, (rows, input))
+            })
+        };
+        let of_weight = || {
+            with_values::<T, _>(x, |x| {
+                let mut of_weight = vec![T::zero(); output * input];
+                let x = Matrix::new(x, rows, input, input);
+                let destination = MatrixMut::new(&mut of_weight, output, input, input);
+                multiply(destination, Write::Replace, gradient.transposed(), x, T::one());
+                tensor(of_weight, (output, input))
+            })
+        };
+        Ok((if_needed(x, of_x)?, if_needed(weight, of_weight)?))
     })
+}
+
+/// The gradient of what a variable reaches; nobody asks for that of a constant, such as a frozen weight.
+fn if_needed(of: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
+    of.track_op().then(gradient).transpose()
 }

@@ -7,9 +7,12 @@
 //! devices operations are composed of candle's.
 
 mod activation;
+mod adapter;
 mod attention;
 pub(crate) mod composed;
 mod dimensions;
+mod frozen;
+mod gradients;
 pub(crate) mod layer;
 mod linear;
 mod loss;
@@ -23,11 +26,13 @@ mod rows;
 pub(crate) mod weights;
 
 pub use activation::silu_multiply;
+pub use adapter::{AdaptedMatrix, AdapterOptions};
 pub use attention::{AttentionShape, attention};
 pub use dimensions::Dimensions;
+pub use gradients::Activations;
 pub use linear::{linear, linear_with_residual};
 pub use loss::{cross_entropy, forward_divergence};
-pub use model::DifferentiableModel;
+pub use model::{DifferentiableModel, ForwardInput};
 pub use rms_norm::rms_norm;
 pub use rope::RopeTable;
 pub use rows::{RowLayout, Span};

@@ -9,9 +9,12 @@ use crate::checkpoint::LayerDescription;
 use super::composed;
 use super::operations::{BatchRows, Operations};
 use super::{
-    AttentionShape, DifferentiableModel, Dimensions, RopeTable, RowLayout, attention, cross_entropy,
+    AttentionShape, DifferentiableModel, Dimensions, ForwardInput, RopeTable, RowLayout, attention, cross_entropy,
     forward_divergence, linear, linear_with_residual, rms_norm, silu_multiply,
 };
+
+mod adapters;
+mod checkpointing;
 
 const SHAPE: AttentionShape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 6 };
 /// None, one that hides a part of every prefix, the row itself alone, and one that hides nothing.
@@ -242,10 +245,24 @@ fn model_with(operations: Operations, dimensions: &Dimensions, dtype: DType) -> 
 
 const TOKENS: [u32; 15] = [1, 2, 3, 4, 5, 6, 3, 9, 9, 6, 0, 7, 8, 10, 1];
 
+const SELECTED: [u32; 9] = [2, 3, 4, 5, 7, 8, 10, 12, 13];
+
+/// Logits of rows of [`packed_rows`].
+fn logits(model: &DifferentiableModel, selected: &[u32]) -> Result<Tensor> {
+    model.logits(ForwardInput { tokens: &TOKENS, rows: &Arc::new(packed_rows()), selected })
+}
+
+/// The logits that the teacher's are at the base point.
+fn teacher(model: &DifferentiableModel) -> Tensor {
+    logits(model, &[2, 3, 4, 5]).unwrap().detach()
+}
+
 /// The whole consistency loss as the trainer puts it together, the teacher frozen at the base point.
 fn consistency_loss(model: &DifferentiableModel, teacher: &Tensor) -> Result<Tensor> {
-    let rows = Arc::new(packed_rows());
-    let logits = model.logits(&TOKENS, &rows, &[2, 3, 4, 5, 7, 8, 10, 12, 13])?;
+    loss_of_logits(&logits(model, &SELECTED)?, teacher)
+}
+
+fn loss_of_logits(logits: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let supervised = cross_entropy(&logits.narrow(0, 0, 4)?.contiguous()?, vec![4, 5, 6, 0], 10.0 / 4.0)?;
     let noisy = logits.narrow(0, 4, 3)?.contiguous()?;
     supervised + forward_divergence(&noisy, teacher, vec![1, 2, 3], 1.0 / 3.0)?
@@ -255,7 +272,7 @@ fn consistency_loss(model: &DifferentiableModel, teacher: &Tensor) -> Result<Ten
 fn gradients_of_the_whole_consistency_loss() {
     for tied in [false, true] {
         let model = model(&dimensions(tied), DType::F64);
-        let teacher = model.logits(&TOKENS, &Arc::new(packed_rows()), &[2, 3, 4, 5]).unwrap().detach();
+        let teacher = teacher(&model);
         let variables = model.variables();
         let variables: Vec<&Var> = variables.iter().map(|(_, variable)| *variable).collect();
         check_gradients(&variables, || consistency_loss(&model, &teacher));
@@ -264,10 +281,9 @@ fn gradients_of_the_whole_consistency_loss() {
 
 #[test]
 fn f32_follows_f64() {
-    let rows = Arc::new(packed_rows());
     let all: Vec<u32> = (0..15).collect();
-    let exact = model(&dimensions(false), DType::F64).logits(&TOKENS, &rows, &all).unwrap();
-    let single = model(&dimensions(false), DType::F32).logits(&TOKENS, &rows, &all).unwrap();
+    let exact = logits(&model(&dimensions(false), DType::F64), &all).unwrap();
+    let single = logits(&model(&dimensions(false), DType::F32), &all).unwrap();
     let difference = (exact - single.to_dtype(DType::F64).unwrap()).unwrap().abs().unwrap().max_all().unwrap();
     assert!(difference.to_scalar::<f64>().unwrap() < 1e-4);
 }
@@ -366,7 +382,7 @@ fn a_model_of_composed_operations_has_the_loss_and_gradients_of_our_own() {
         let dimensions = dimensions(tied);
         let [own, composed] =
             [Operations::Own, Operations::Composed].map(|ops| model_with(ops, &dimensions, DType::F64));
-        let teacher = own.logits(&TOKENS, &Arc::new(packed_rows()), &[2, 3, 4, 5]).unwrap().detach();
+        let teacher = teacher(&own);
         let [of_own, of_composed] = [&own, &composed].map(|model| {
             let loss = consistency_loss(model, &teacher).unwrap();
             (loss.to_scalar::<f64>().unwrap(), loss.backward().unwrap())

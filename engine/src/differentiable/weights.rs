@@ -1,21 +1,21 @@
-//! The weights of a model in the order of its layers: variables for training, plain tensors for inference.
+//! The weights of a model in the order of its layers: parameters for training, plain tensors for inference.
 //!
 //! Weights that read the same input are one (queries, keys and values; gate and up): fewer and larger products.
 
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::Dimensions;
+use super::adapter::Adapter;
 use crate::checkpoint::LayerDescription;
 
-/// A weight: a [`Var`] or a [`Tensor`].
+/// A weight: a [`super::adapter::Parameter`] or a [`Tensor`].
 pub(crate) trait Weight {
     /// What operations take.
     fn tensor(&self) -> &Tensor;
-}
 
-impl Weight for Var {
-    fn tensor(&self) -> &Tensor {
-        self
+    /// What is learnt beside it.
+    fn adapter(&self) -> Option<&Adapter> {
+        None
     }
 }
 
@@ -106,9 +106,9 @@ impl<W: Weight> LayerWeights<W> {
         let LayerDescription { qkv_bias, output_bias, head_norms, window } = d.layers[index];
         let mut matrix = |parts: &[Part], columns| reader.weight(parts, Some(columns));
         let qkv = matrix(&qkv_parts(d, index, "weight"), d.hidden_size)?;
-        let output = matrix(&[part(index, "self_attn.o_proj.weight", d.hidden_size)], d.attention.query_width())?;
+        let output = matrix(&[output_part(d, index)], d.attention.query_width())?;
         let gate_up = matrix(&gate_up_parts(d, index), d.hidden_size)?;
-        let down = matrix(&[part(index, "mlp.down_proj.weight", d.hidden_size)], d.intermediate_size)?;
+        let down = matrix(&[down_part(d, index)], d.intermediate_size)?;
         let mut vector = |name: &str, length| reader.weight(&[part(index, name, length)], None);
         Ok(Self {
             attention_norm: vector("input_layernorm.weight", d.hidden_size)?,
@@ -130,27 +130,36 @@ impl<W: Weight> LayerWeights<W> {
         for (name, weight) in [
             ("input_layernorm.weight", Some(&self.attention_norm)),
             ("post_attention_layernorm.weight", Some(&self.mlp_norm)),
-            ("self_attn.o_proj.weight", Some(&self.output)),
             ("self_attn.o_proj.bias", self.output_bias.as_ref()),
             ("self_attn.q_norm.weight", self.query_norm.as_ref()),
             ("self_attn.k_norm.weight", self.key_norm.as_ref()),
-            ("mlp.down_proj.weight", Some(&self.down)),
         ] {
             if let Some(weight) = weight {
                 weights.push((format!("model.layers.{index}.{name}"), exported(weight)?));
             }
         }
-        weights.extend(split(&self.qkv, &qkv_parts(d, index, "weight"))?);
-        if let Some(bias) = &self.qkv_bias {
-            weights.extend(split(bias, &qkv_parts(d, index, "bias"))?);
+        for (matrix, parts) in self.matrices(d, index) {
+            weights.extend(split(&exported(matrix)?, &parts)?);
         }
-        weights.extend(split(&self.gate_up, &gate_up_parts(d, index))?);
+        if let Some(bias) = &self.qkv_bias {
+            weights.extend(split(&exported(bias)?, &qkv_parts(d, index, "bias"))?);
+        }
         Ok(())
+    }
+
+    /// The matrices, each with the weights of the checkpoint that it is put together from.
+    pub(crate) fn matrices(&self, d: &Dimensions, index: usize) -> [(&W, Vec<Part>); 4] {
+        [
+            (&self.qkv, qkv_parts(d, index, "weight").to_vec()),
+            (&self.output, vec![output_part(d, index)]),
+            (&self.gate_up, gate_up_parts(d, index).to_vec()),
+            (&self.down, vec![down_part(d, index)]),
+        ]
     }
 }
 
 /// Name of a weight and its rows.
-type Part = (String, usize);
+pub(crate) type Part = (String, usize);
 
 fn part(index: usize, name: &str, rows: usize) -> Part {
     (format!("model.layers.{index}.{name}"), rows)
@@ -163,8 +172,16 @@ fn qkv_parts(d: &Dimensions, index: usize, kind: &str) -> [Part; 3] {
         .map(|(name, rows)| part(index, &format!("self_attn.{name}_proj.{kind}"), rows))
 }
 
+fn output_part(d: &Dimensions, index: usize) -> Part {
+    part(index, "self_attn.o_proj.weight", d.hidden_size)
+}
+
 fn gate_up_parts(d: &Dimensions, index: usize) -> [Part; 2] {
     ["gate", "up"].map(|name| part(index, &format!("mlp.{name}_proj.weight"), d.intermediate_size))
+}
+
+fn down_part(d: &Dimensions, index: usize) -> Part {
+    part(index, "mlp.down_proj.weight", d.hidden_size)
 }
 
 fn if_present<T>(present: bool, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
@@ -196,12 +213,18 @@ impl<W> Reader<'_, W> {
     }
 }
 
+/// The whole weight on the CPU, with what was learnt beside it.
 fn exported(weight: &impl Weight) -> Result<Tensor> {
-    weight.tensor().detach().to_device(&Device::Cpu)
+    let tensor = weight.tensor().detach();
+    let merged = match weight.adapter() {
+        Some(adapter) => adapter.merged(&tensor)?,
+        None => tensor,
+    };
+    merged.to_device(&Device::Cpu)
 }
 
-fn split(weight: &impl Weight, parts: &[Part]) -> Result<Vec<(String, Tensor)>> {
-    let weight = exported(weight)?;
+/// A weight as the parts that it is put together from.
+pub(crate) fn split(weight: &Tensor, parts: &[Part]) -> Result<Vec<(String, Tensor)>> {
     let mut start = 0;
     let mut named = Vec::with_capacity(parts.len());
     for (name, rows) in parts {

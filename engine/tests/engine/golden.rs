@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use cllm_engine::checkpoint::{Dtype, ExportDtype, Family, export_gguf};
-use cllm_engine::differentiable::{DifferentiableModel, RowLayout};
+use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, RowLayout};
 use cllm_engine::random::random_checkpoint;
 use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, KvCache, Model, ModelConfig, TensorDtype, Workspace};
 use safetensors::SafeTensors;
@@ -125,7 +125,8 @@ fn the_differentiable_forward_agrees_with_transformers_on_every_family() {
         let mut rows = RowLayout::new();
         rows.push_sequence(golden.tokens.len());
         let selected: Vec<u32> = (0..golden.tokens.len() as u32).collect();
-        let logits = model.unwrap().logits(&golden.tokens, &Arc::new(rows), &selected).unwrap();
+        let input = ForwardInput { tokens: &golden.tokens, rows: &Arc::new(rows), selected: &selected };
+        let logits = model.unwrap().logits(input).unwrap();
         golden.check(&logits.flatten_all().unwrap().to_vec1().unwrap(), "differentiable");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use cllm_engine::differentiable::{DifferentiableModel, RowLayout};
+use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, RowLayout};
 use cllm_engine::{Checkpoint, ComputeOptions, KvCache, Model, ModelConfig, Workspace};
 
 use crate::support::{config, families, folder, instruction_sets};
@@ -31,7 +31,8 @@ fn both_forwards_give_the_same_logits() {
         let mut rows = RowLayout::new();
         rows.push_sequence(tokens.len());
         let selected: Vec<u32> = (0..tokens.len() as u32).collect();
-        let expected = oracle(&checkpoint).logits(&tokens, &Arc::new(rows), &selected).unwrap();
+        let input = ForwardInput { tokens: &tokens, rows: &Arc::new(rows), selected: &selected };
+        let expected = oracle(&checkpoint).logits(input).unwrap();
         let expected: Vec<Vec<f64>> = expected.to_dtype(DType::F64).unwrap().to_vec2().unwrap();
         for instruction_set in instruction_sets() {
             let options =

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use cllm_engine::differentiable::{DifferentiableModel, cross_entropy, forward_divergence};
+use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, cross_entropy, forward_divergence};
 use cllm_engine::{Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate};
 
 use super::noise::Choice;
@@ -70,9 +70,13 @@ impl Objective for ConsistencyObjective {
         split(&rows).into_iter().map(pack).collect()
     }
 
-    fn loss(&self, model: &DifferentiableModel, batch: &WeightedBatch) -> Result<(Tensor, Terms)> {
+    fn input<'a>(&self, batch: &'a WeightedBatch) -> ForwardInput<'a> {
+        let PackedBatch { tokens, rows, selected, .. } = &batch.packed;
+        ForwardInput { tokens, rows, selected }
+    }
+
+    fn loss(&self, logits: &Tensor, batch: &WeightedBatch) -> Result<(Tensor, Terms)> {
         let packed = &batch.packed;
-        let logits = model.logits(&packed.tokens, &packed.rows, &packed.selected)?;
         let (teaching_rows, learning_rows) = (packed.teaching_rows(), packed.teachers.len());
         let clean = logits.narrow(0, 0, packed.targets.len())?.contiguous()?;
         let supervised = cross_entropy(&clean, packed.targets.clone(), batch.supervised_weight)?;
@@ -130,7 +134,7 @@ impl Probe {
     /// Of all prompts together.
     fn tokens_per_forward(&self, model: &DifferentiableModel) -> Result<f64> {
         storage::remove_folder(&self.folder)?;
-        model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, &[])?;
+        model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, |_| Ok(()))?;
         let engine = Model::load(
             &Checkpoint::open(&self.folder)?,
             ComputeOptions { threads: self.threads, ..ComputeOptions::default() },

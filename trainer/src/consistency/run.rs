@@ -13,7 +13,7 @@ use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
 use crate::failure::{Failure, Result};
 use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative, remove_states};
-use crate::model_folder::{self, StoredDtype};
+use crate::model_folder::StoredDtype;
 use crate::progress::Reporter;
 use crate::run_output;
 use crate::storage::FolderLock;
@@ -84,7 +84,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
             "{folder} holds no usable generations; give `collect` a target that knows the task"
         )));
     }
-    let model = model_folder::differentiable(&checkpoint, arguments.optimizer.device)?;
+    let model = arguments.optimizer.model(&checkpoint)?;
     let mut objective = ConsistencyObjective {
         seed: arguments.optimizer.seed,
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),

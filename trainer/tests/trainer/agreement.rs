@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cllm_engine::checkpoint::ModelConfig;
-use cllm_engine::differentiable::RowLayout;
+use cllm_engine::differentiable::{ForwardInput, RowLayout};
 use cllm_engine::{Checkpoint, ComputeOptions, Device, KvCache, Model, Workspace};
 use cllm_trainer::model_folder::differentiable;
 
@@ -43,5 +43,6 @@ fn by_differentiable(checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<Vec<f32>> {
     let mut rows = RowLayout::new();
     rows.push_sequence(tokens.len());
     let all: Vec<u32> = (0..tokens.len() as u32).collect();
-    differentiable(checkpoint, Device::Cpu).unwrap().logits(tokens, &Arc::new(rows), &all).unwrap().to_vec2().unwrap()
+    let input = ForwardInput { tokens, rows: &Arc::new(rows), selected: &all };
+    differentiable(checkpoint, Device::Cpu).unwrap().logits(input).unwrap().to_vec2().unwrap()
 }

@@ -4,6 +4,7 @@
 
 mod agreement;
 mod data;
+mod lora;
 mod pipeline;
 mod resume;
 mod s3;

@@ -20,7 +20,7 @@ fn workshop() -> Workshop {
 }
 
 /// Starts a run and sends a signal once it has made some steps. Gives how it ended.
-fn interrupt(command: &mut Command, state: &Path, signal: Signal) -> std::process::ExitStatus {
+pub(crate) fn interrupt(command: &mut Command, state: &Path, signal: Signal) -> std::process::ExitStatus {
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     wait_for_steps(&mut child, state);
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
