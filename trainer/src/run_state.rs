@@ -80,13 +80,20 @@ pub(crate) fn load(
 
 /// The sentence for a folder that belongs to another run.
 pub(crate) fn other_settings(folder: &Path, found: &Value, asked: &Value) -> Failure {
-    let differs = |name: &&String| found.get(name.as_str()) != asked.get(name.as_str());
-    let names: Vec<&String> = asked.as_object().into_iter().flat_map(|object| object.keys()).filter(differs).collect();
-    let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = differences(found, asked);
     Failure::BadInput(format!(
         "{} belongs to a run with other settings (different: {list}); give the same settings to continue it, or another folder",
         folder.display()
     ))
+}
+
+/// Names of the settings that two runs do not share.
+pub(crate) fn differences(found: &Value, asked: &Value) -> String {
+    let of = |settings: &Value| settings.as_object().cloned().unwrap_or_default();
+    let (found, asked) = (of(found), of(asked));
+    let only_found = found.keys().filter(|name| !asked.contains_key(*name));
+    let names = asked.keys().filter(|name| found.get(*name) != asked.get(*name)).chain(only_found);
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn states(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
