@@ -4,6 +4,7 @@
 
 mod agreement;
 mod data;
+mod distributed;
 mod pipeline;
 mod resume;
 mod s3;
