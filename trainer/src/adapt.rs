@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
+use crate::distributed;
 use crate::failure::Result;
-use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads, remove_states};
+use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads};
 use crate::model_folder::StoredDtype;
 use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
 use crate::run_output::{self, file_digest};
-use crate::storage::FolderLock;
 
 /// Examples of the validation file that are looked at.
 const VALIDATION_EXAMPLES: usize = 256;
@@ -55,7 +55,8 @@ pub struct AdaptArguments {
 
 /// Trains and writes the checkpoint; does nothing where it is there already.
 pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
-    let _lock = FolderLock::take(&arguments.optimizer.state)?;
+    let place = arguments.optimizer.processes.place()?;
+    let _lock = place.lock(&arguments.optimizer.state)?;
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let examples = tokenized(&arguments.dataset, &checkpoint, &arguments.records, None, threads)?;
     let steps = match (arguments.steps, arguments.epochs) {
@@ -65,11 +66,11 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         }
     };
     let settings = settings(arguments, steps)?;
-    if run_output::is_done(&arguments.output, &settings)? {
+    if place.leads() && run_output::is_done(&arguments.output, &settings)? {
         reporter.note(&format!("{} is complete already", arguments.output.display()));
-        return Ok(());
+        return distributed::tell_complete(&place, &settings, reporter);
     }
-    let validation = match &arguments.validation {
+    let validation = match arguments.validation.as_ref().filter(|_| place.leads()) {
         Some(path) => tokenized(path, &checkpoint, &arguments.records, Some(VALIDATION_EXAMPLES), threads)?,
         None => Vec::new(),
     };
@@ -83,10 +84,11 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         steps,
         threads,
     };
-    let run = Run { arguments: &arguments.optimizer, steps, settings: &settings, threads };
-    let history = fine_tune(&model, &mut objective, &run, reporter)?;
-    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings, &history)?;
-    remove_states(&arguments.optimizer.state)
+    let (optimizer, output) = (&arguments.optimizer, &arguments.output);
+    let run = Run { arguments: optimizer, place: &place, output, steps, settings: &settings, threads };
+    fine_tune(&model, &mut objective, &run, reporter, |history| {
+        run_output::write(output, &checkpoint, &model, arguments.dtype, &settings, history)
+    })
 }
 
 fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {

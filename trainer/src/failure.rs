@@ -17,6 +17,12 @@ pub enum Failure {
     /// SIGTERM or SIGINT; nothing is lost.
     #[error("interrupted; what was done is kept: run the same command again to continue")]
     Interrupted,
+    /// Another process of the same run is gone. Its own end counts, not this one's.
+    #[error("{0}; start it again: the run goes on from its last checkpoint when all of its processes are there")]
+    Lost(String),
+    /// The processes of a run did not find each other, or do not agree.
+    #[error("{0}")]
+    Apart(String),
     /// Another process writes the same folder.
     #[error("{0} is in use by another process: wait for it, or give this one another folder")]
     Locked(PathBuf),
@@ -48,8 +54,13 @@ impl Failure {
             Self::BadInput(_) => 2,
             // A Secret may be corrected before the next try.
             Self::Storage(error) if !error.retry_helps() && !error.is_about_credentials() => 2,
-            Self::Interrupted => 75,
-            Self::Locked(_) | Self::Write { .. } | Self::Storage(_) | Self::Tensor(_) | Self::Engine(_) => 1,
+            Self::Interrupted | Self::Lost(_) => 75,
+            Self::Apart(_)
+            | Self::Locked(_)
+            | Self::Write { .. }
+            | Self::Storage(_)
+            | Self::Tensor(_)
+            | Self::Engine(_) => 1,
         }
     }
 

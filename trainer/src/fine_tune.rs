@@ -7,12 +7,13 @@ use cllm_engine::differentiable::{Activations, DifferentiableModel, ForwardInput
 use cllm_engine::{Checkpoint, Device};
 use serde_json::{Value, json};
 
+use crate::distributed::{self, Coordinator, Group, Member, Order, Place, ProcessArguments, Worker};
 use crate::failure::{Failure, Result};
 use crate::history::History;
 use crate::method::MethodArguments;
 use crate::model_folder;
 use crate::optimizer::{AdamWOptions, Decay, OptimizerState, Schedule, clip};
-use crate::parallel::{Terms, sum_gradients};
+use crate::parallel::{Sums, Terms, sum_gradients};
 use crate::progress::Reporter;
 use crate::run_state;
 
@@ -62,10 +63,13 @@ pub struct OptimizerArguments {
     /// third more time, the same result.
     #[arg(long)]
     pub gradient_checkpointing: bool,
+    /// See [`ProcessArguments`].
+    #[command(flatten)]
+    pub processes: ProcessArguments,
 }
 
 impl OptimizerArguments {
-    /// Everything in here that decides over the result.
+    /// Everything in here that decides over the result, which threads and processes do not.
     pub fn settings(&self, steps: u64) -> Value {
         let mut settings = json!({
             "steps": steps,
@@ -90,6 +94,14 @@ impl OptimizerArguments {
 
     fn activations(&self) -> Activations {
         if self.gradient_checkpointing { Activations::Recompute } else { Activations::Keep }
+    }
+
+    fn schedule(&self, steps: u64) -> Schedule {
+        Schedule { peak: self.learning_rate, warmup_steps: self.warmup_steps, steps, decay: self.decay }
+    }
+
+    fn adamw(&self) -> AdamWOptions {
+        AdamWOptions { beta_1: self.beta1, beta_2: self.beta2, epsilon: 1e-8, weight_decay: self.weight_decay }
     }
 }
 
@@ -132,15 +144,19 @@ pub trait Objective: Sync {
     /// Names and values to report for the terms of a step.
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)>;
 
-    /// Called after every update; may measure now and then, and gives figures that stay until the next measurement.
+    /// Called after every update in process 0; may measure now and then, and gives figures that stay until the next measurement.
     fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>>;
 }
 
 /// Settings of a run as the loop needs them.
 #[derive(Debug)]
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     /// The optimizer's.
     pub arguments: &'a OptimizerArguments,
+    /// Which process of the run this is.
+    pub place: &'a Place,
+    /// What the run makes.
+    pub output: &'a Path,
     /// All updates.
     pub steps: u64,
     /// What decides over the result; a state with other settings is refused.
@@ -149,76 +165,135 @@ pub struct Run<'a> {
     pub threads: usize,
 }
 
-/// Trains `model` to the last step, from the newest state of the run where there is one. Gives the figures of the whole run.
-pub fn fine_tune<O: Objective>(
+/// Trains `model` to the last step, from the newest state of the run where there is one, together with the other processes of the
+/// run. Process 0, or the only one, then writes the output by `write`, which gets the figures of the whole run, and forgets the state.
+pub(crate) fn fine_tune<O: Objective>(
     model: &DifferentiableModel,
     objective: &mut O,
     run: &Run<'_>,
     reporter: &mut Reporter,
-) -> Result<History> {
+    write: impl FnOnce(&History) -> Result<()>,
+) -> Result<()> {
     let variables = model.variables();
     let variables: Vec<&Var> = variables.iter().map(|(_, variable)| *variable).collect();
-    let folder = &run.arguments.state;
-    let (mut state, mut history) = match run_state::load(folder, model, run.settings)? {
-        Some((state, history)) => {
-            reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));
-            state.write_weights(&variables)?;
-            (state, history)
+    let state = OptimizerState::new(&variables)?;
+    let mut training = Training { model, variables: &variables, objective, run, state };
+    let mut history = if run.place.leads() { training.resume(reporter)? } else { History::default() };
+    match distributed::join(run.place, run.settings, run.output, reporter)? {
+        Group::Coordinator(mut coordinator) => {
+            lead(&mut training, &mut history, &mut coordinator, reporter)?;
+            write(&history)?;
+            remove_states(&run.arguments.state)?;
+            coordinator.finish(run.place, run.settings, reporter)
         }
-        None => (OptimizerState::new(&variables)?, History::default()),
-    };
-    while state.step < run.steps {
-        if reporter.is_interrupted() {
-            run_state::save(folder, model, &state, &history, run.settings)?;
-            return Err(Failure::Interrupted);
-        }
-        let terms = one_step(model, &variables, objective, run, &mut state)?;
-        let measured = objective.measure(model, state.step)?;
-        history.add(state.step, run.steps, objective.figures(terms), measured);
-        reporter.update(state.step, run.steps, &history.shown(state.step));
-        if state.step.is_multiple_of(run.arguments.checkpoint_every_steps) && state.step < run.steps {
-            run_state::save(folder, model, &state, &history, run.settings)?;
-        }
+        Group::Worker(mut worker) => follow(&mut training, &mut worker),
+        Group::Complete => Ok(()),
     }
-    Ok(history)
 }
 
-fn one_step<O: Objective>(
-    model: &DifferentiableModel,
-    variables: &[&Var],
-    objective: &mut O,
-    run: &Run<'_>,
-    state: &mut OptimizerState,
-) -> Result<Terms> {
-    let arguments = run.arguments;
-    let batches = objective.batches(state.step)?;
-    let threads = gradient_threads(model, run.threads);
-    let differentiate = |batch: &O::Batch| {
-        model.gradients(objective.input(batch), arguments.activations(), |logits| objective.loss(logits, batch))
-    };
-    let (mut gradients, terms) = sum_gradients(&batches, variables, threads, differentiate)?;
-    let norm = clip(&mut gradients, arguments.clip);
-    if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
-        return Err(Failure::BadInput(format!(
-            "the loss or its gradient is not a finite number at step {}; lower --learning-rate, or check the data near this step",
-            state.step
-        )));
+struct Training<'a, O> {
+    model: &'a DifferentiableModel,
+    variables: &'a [&'a Var],
+    objective: &'a mut O,
+    run: &'a Run<'a>,
+    state: OptimizerState,
+}
+
+/// A run that is interrupted, or has lost a process, keeps what it has done.
+fn lead<O: Objective>(
+    training: &mut Training<'_, O>,
+    history: &mut History,
+    coordinator: &mut Coordinator,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    let outcome = lead_to_the_end(training, history, coordinator, reporter);
+    if let Err(failure) = &outcome {
+        if matches!(failure, Failure::Interrupted | Failure::Lost(_)) {
+            training.save(history)?;
+        }
+        coordinator.stop(failure);
     }
-    let schedule = Schedule {
-        peak: arguments.learning_rate,
-        warmup_steps: arguments.warmup_steps,
-        steps: run.steps,
-        decay: arguments.decay,
-    };
-    let options = AdamWOptions {
-        beta_1: arguments.beta1,
-        beta_2: arguments.beta2,
-        epsilon: 1e-8,
-        weight_decay: arguments.weight_decay,
-    };
-    let rate = schedule.rate(state.step);
-    state.update(variables, &gradients, rate, options, run.threads)?;
-    Ok(terms)
+    outcome
+}
+
+fn lead_to_the_end<O: Objective>(
+    training: &mut Training<'_, O>,
+    history: &mut History,
+    coordinator: &mut Coordinator,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    let (steps, checkpoint_every) = (training.run.steps, training.run.arguments.checkpoint_every_steps);
+    coordinator.share_state(&training.state)?;
+    while training.state.step < steps {
+        if reporter.is_interrupted() || coordinator.is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        coordinator.begin_step()?;
+        let terms = training.step(coordinator)?;
+        let step = training.state.step;
+        let measured = training.objective.measure(training.model, step)?;
+        history.add(step, steps, training.objective.figures(terms), measured);
+        reporter.update(step, steps, &history.shown(step));
+        if step == steps || step.is_multiple_of(checkpoint_every) {
+            coordinator.verify(&training.state.weights)?;
+        }
+        if step < steps && step.is_multiple_of(checkpoint_every) {
+            training.save(history)?;
+        }
+    }
+    Ok(())
+}
+
+fn follow<O: Objective>(training: &mut Training<'_, O>, worker: &mut Worker) -> Result<()> {
+    worker.receive_state(&mut training.state)?;
+    training.state.write_weights(training.variables)?;
+    loop {
+        match worker.next_order()? {
+            Order::Step => training.step(worker).map(|_| ())?,
+            Order::Verify => worker.tell_checksum(&training.state.weights)?,
+            Order::Finish => return Ok(()),
+        }
+    }
+}
+
+impl<O: Objective> Training<'_, O> {
+    /// From the newest state of the run where there is one.
+    fn resume(&mut self, reporter: &Reporter) -> Result<History> {
+        let run = self.run;
+        let Some((state, history)) = run_state::load(&run.arguments.state, self.model, run.settings)? else {
+            return Ok(History::default());
+        };
+        reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));
+        state.write_weights(self.variables)?;
+        self.state = state;
+        Ok(history)
+    }
+
+    fn save(&self, history: &History) -> Result<()> {
+        run_state::save(&self.run.arguments.state, self.model, &self.state, history, self.run.settings)
+    }
+
+    fn step(&mut self, member: &mut impl Member) -> Result<Terms> {
+        let (model, objective, run, state) = (self.model, &mut *self.objective, self.run, &mut self.state);
+        let arguments = run.arguments;
+        let batches = objective.batches(state.step)?;
+        let threads = gradient_threads(model, run.threads);
+        let differentiate = |batch: &O::Batch| {
+            model.gradients(objective.input(batch), arguments.activations(), |logits| objective.loss(logits, batch))
+        };
+        let own = sum_gradients(&batches, &member.share(), self.variables, threads, differentiate)?;
+        let Sums { mut gradients, terms } = member.exchange(own)?;
+        let norm = clip(&mut gradients, arguments.clip);
+        if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
+            return Err(Failure::BadInput(format!(
+                "the loss or its gradient is not a finite number at step {}; lower --learning-rate, or check the data near this step",
+                state.step
+            )));
+        }
+        let rate = arguments.schedule(run.steps).rate(state.step);
+        state.update(self.variables, &gradients, rate, arguments.adamw(), run.threads)?;
+        Ok(terms)
+    }
 }
 
 /// Micro-batches at a time: a GPU takes one after the other, and would only hold the activations of several.
@@ -227,7 +302,7 @@ pub(crate) fn gradient_threads(model: &DifferentiableModel, threads: usize) -> u
 }
 
 /// Forgets a finished run. Its output must be complete.
-pub fn remove_states(folder: &Path) -> Result<()> {
+fn remove_states(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Failure::read(folder))? {
         let path = entry.map_err(Failure::read(folder))?.path();
         if path.extension().is_some_and(|extension| extension == "safetensors") {

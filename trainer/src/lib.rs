@@ -9,6 +9,7 @@ pub mod collect;
 pub mod consistency;
 pub mod data;
 mod data_order;
+pub mod distributed;
 pub mod evaluate;
 pub mod failure;
 pub mod fine_tune;

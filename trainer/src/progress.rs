@@ -91,6 +91,11 @@ impl Reporter {
         self.interrupted.load(Ordering::Relaxed)
     }
 
+    /// Becomes true when SIGTERM or SIGINT comes.
+    pub(crate) fn interruption(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
+    }
+
     /// A line beside the bar or in the log.
     pub fn note(&self, text: &str) {
         if let Some(bar) = &self.bar {

@@ -5,7 +5,6 @@
 //! the result and the figures so far. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
 //! favor of the one before.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,15 +80,20 @@ pub(crate) fn load(
 
 /// The sentence for a folder that belongs to another run.
 pub(crate) fn other_settings(folder: &Path, found: &Value, asked: &Value) -> Failure {
-    let differs = |name: &&String| found.get(name.as_str()) != asked.get(name.as_str());
-    // some settings stand in one of them only
-    let all = asked.as_object().into_iter().chain(found.as_object()).flat_map(|object| object.keys());
-    let names: BTreeSet<&String> = all.filter(differs).collect();
-    let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = differences(found, asked);
     Failure::BadInput(format!(
         "{} belongs to a run with other settings (different: {list}); give the same settings to continue it, or another folder",
         folder.display()
     ))
+}
+
+/// Names of the settings that two runs do not share.
+pub(crate) fn differences(found: &Value, asked: &Value) -> String {
+    let of = |settings: &Value| settings.as_object().cloned().unwrap_or_default();
+    let (found, asked) = (of(found), of(asked));
+    let only_found = found.keys().filter(|name| !asked.contains_key(*name));
+    let names = asked.keys().filter(|name| found.get(*name) != asked.get(*name)).chain(only_found);
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn states(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {

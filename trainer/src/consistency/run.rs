@@ -11,12 +11,12 @@ use super::noise::{Choice, Consistency, NoiseSchedule, States};
 use super::objective::{ConsistencyObjective, Probe, probe_options};
 use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
+use crate::distributed;
 use crate::failure::{Failure, Result};
-use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative, remove_states};
+use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative};
 use crate::model_folder::StoredDtype;
 use crate::progress::Reporter;
 use crate::run_output;
-use crate::storage::FolderLock;
 use crate::trajectories::{ShardMetadata, read_all};
 
 /// Measurements of tokens per forward in a run.
@@ -68,15 +68,16 @@ pub struct TrainArguments {
 /// Trains and writes the checkpoint; does nothing where it is there already.
 pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
     check_teacher(arguments)?;
-    let _lock = FolderLock::take(&arguments.optimizer.state)?;
+    let place = arguments.optimizer.processes.place()?;
+    let _lock = place.lock(&arguments.optimizer.state)?;
     let checkpoint = Arc::new(Checkpoint::open(&arguments.model)?);
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let (examples, shards) = read_all(&arguments.trajectories)?;
     check_origin(arguments, &digest, &shards)?;
     let settings = settings(arguments, &digest, &shards);
-    if run_output::is_done(&arguments.output, &settings)? {
+    if place.leads() && run_output::is_done(&arguments.output, &settings)? {
         reporter.note(&format!("{} is complete already", arguments.output.display()));
-        return Ok(());
+        return distributed::tell_complete(&place, &settings, reporter);
     }
     if examples.is_empty() {
         let folder = arguments.trajectories.display();
@@ -98,12 +99,13 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
             visits: arguments.steps * u64::from(arguments.optimizer.batch_size),
         },
         autoregressive_weight: arguments.autoregressive_weight,
-        probe: probe(arguments, &checkpoint, &shards, threads)?,
+        probe: if place.leads() { probe(arguments, &checkpoint, &shards, threads)? } else { None },
     };
-    let run = Run { arguments: &arguments.optimizer, steps: arguments.steps, settings: &settings, threads };
-    let history = fine_tune(&model, &mut objective, &run, reporter)?;
-    run_output::write(&arguments.output, &checkpoint, &model, arguments.dtype, &settings, &history)?;
-    remove_states(&arguments.optimizer.state)
+    let (optimizer, output, steps) = (&arguments.optimizer, &arguments.output, arguments.steps);
+    let run = Run { arguments: optimizer, place: &place, output, steps, settings: &settings, threads };
+    fine_tune(&model, &mut objective, &run, reporter, |history| {
+        run_output::write(output, &checkpoint, &model, arguments.dtype, &settings, history)
+    })
 }
 
 /// A made-up state has no next one.

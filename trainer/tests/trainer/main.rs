@@ -4,6 +4,7 @@
 
 mod agreement;
 mod data;
+mod distributed;
 mod lora;
 mod pipeline;
 mod resume;

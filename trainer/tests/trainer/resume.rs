@@ -27,7 +27,8 @@ pub(crate) fn interrupt(command: &mut Command, state: &Path, signal: Signal) -> 
     child.wait().unwrap()
 }
 
-fn wait_for_steps(child: &mut Child, state: &Path) {
+/// Waits until the run in this state folder has made some steps.
+pub(crate) fn wait_for_steps(child: &mut Child, state: &Path) {
     let late_enough = |name: String| name.starts_with("step-") && name.as_str() >= "step-00000005";
     loop {
         let names: Vec<_> = fs::read_dir(state).into_iter().flatten().flatten().collect();
