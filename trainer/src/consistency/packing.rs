@@ -112,9 +112,12 @@ impl PackedBatch {
                 }
                 learning_rows.extend(layout.push_block(start, student)?);
                 let begin_of_teacher = teacher.as_ref().map_or(usize::MAX, |teacher| teacher.prefix_len);
-                let place = |row| match row < begin_of_teacher {
-                    true => first_place + row - first_row,
-                    false => teaching_place + row - begin_of_teacher,
+                let place = |row| {
+                    if row < begin_of_teacher {
+                        first_place + row - first_row
+                    } else {
+                        teaching_place + row - begin_of_teacher
+                    }
                 };
                 let learning = student.prefix_len..student.prefix_len + student.inputs.len();
                 teachers.extend(learning.map(|row| place(row) as u32));

@@ -129,7 +129,9 @@ impl<'a> Evaluation<'a> {
             let prompt = self.encode(example)?;
             for (kind, of_kind) in kinds.iter().zip(&mut sums) {
                 let blocks = self.contestants.trajectories(*kind, &prompt, workspace)?;
-                blocks.iter().for_each(|block| of_kind.add(block));
+                for block in &blocks {
+                    of_kind.add(block);
+                }
             }
         }
         let [target, cllm] = sums.each_ref().map(BlockSums::means);
