@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -72,6 +72,9 @@ bench-concurrency: build ## cllm-server against llama-server with 1 to 16 reques
 
 bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prompts at once, into docs/benchmarks
 	python3 benchmarks/peers/batches.py --cllm target/release/cllm --model $$(bash tests/gguf/smollm2.sh) --prompts benchmarks/peers/prompts.jsonl --output docs/benchmarks
+
+bench-training: build ## our training against the same in eager PyTorch at two sizes, into docs/benchmarks (installs PyTorch once; half an hour)
+	bash benchmarks/training/run.sh
 
 beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (an hour and a half)
 	bash benchmarks/beyond-cache/run.sh

@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/prepare.sh
 python3 -m unittest discover -s benchmarks/peers
+python3 -m unittest discover -s benchmarks/training
 cargo test --workspace --no-fail-fast
