@@ -16,6 +16,7 @@ mod rules;
 mod serving;
 pub mod status_page;
 mod training;
+mod training_method;
 mod training_stages;
 mod training_status;
 
@@ -35,6 +36,7 @@ pub use serving::{
     ServiceOptions,
 };
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};
+pub use training_method::{LoraOptions, TrainingMethod};
 pub use training_stages::{
     Adaptation, Consistency, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,
 };

@@ -99,6 +99,24 @@ pub(crate) fn decimal() -> Rule {
     )
 }
 
+/// Temperatures beside greedy decoding.
+pub(crate) fn temperatures() -> Rule {
+    rule(
+        r"self.all(temperature, temperature.matches('^[0-9]{1,9}(\\.[0-9]{1,9})?$') && double(temperature) > 0.0 && double(temperature) <= 2.0)",
+        "each of temperatures must be a decimal as a string above 0 and at most 2, like \"0.7\" (greedy decoding is always measured)",
+    )
+}
+
+/// Pods that train together use the workspace at once.
+pub(crate) fn shared_workspace() -> Rule {
+    rule(
+        "self.training.workers == 1 || !has(self.workspace) || !has(self.workspace.accessModes) \
+         || !('ReadWriteOncePod' in self.workspace.accessModes)",
+        "training.workers above 1 lets several Pods use the workspace at once, which ReadWriteOncePod forbids: \
+         set workspace.accessModes to ReadWriteMany (or to ReadWriteOnce where all Pods run on one node), or training.workers to 1",
+    )
+}
+
 /// A field of the spec that stays as it was created.
 pub(crate) fn immutable(field: &str) -> Rule {
     rule(

@@ -94,7 +94,8 @@ use crate::training_status::CllmTrainingStatus;
     validation = rules::immutable("priorityClassName"),
     validation = rules::immutable("serviceAccountName"),
     validation = rules::immutable("podLabels"),
-    validation = rules::immutable("podAnnotations")
+    validation = rules::immutable("podAnnotations"),
+    validation = rules::shared_workspace()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CllmTrainingSpec {
@@ -136,7 +137,7 @@ pub struct CllmTrainingSpec {
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<u32>,
 
-    /// How often the Pod of a stage (in collection: of a shard) is retried after a failure.
+    /// How often the Pod of a stage (in collection: of a shard, in training: of a worker) is retried after a failure.
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub backoff_limit: u32,
@@ -275,7 +276,7 @@ pub struct Workspace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
 
-    /// The access modes of a new claim; absent: ReadWriteOnce, which holds all shards on one node.
+    /// The access modes of a new claim; absent: ReadWriteOnce, which holds all shards and workers on one node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4))]
     pub access_modes: Option<Vec<AccessMode>>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod::StagePodOptions;
 use crate::rules;
+use crate::training_method::{LoraOptions, TrainingMethod};
 
 /// Supervised fine-tuning of the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -82,12 +83,26 @@ pub struct TrajectoryOptions {
 
 /// How the consistency model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = rules::rule(
-    "self.consistency == 'Global' || self.states == 'Trajectories'",
-    "consistency Local learns from the next state of a trajectory, which made-up states lack: set states to Trajectories, or consistency to Global"
-))]
+#[x_kube(
+    validation = rules::rule(
+        "self.consistency == 'Global' || self.states == 'Trajectories'",
+        "consistency Local learns from the next state of a trajectory, which made-up states lack: set states to Trajectories, or consistency to Global"
+    ),
+    validation = rules::rule(
+        "!has(self.lora) || self.method == 'LoRA'",
+        "lora describes the adapters of method LoRA: set method to LoRA, or remove lora"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct TrainingOptions {
+    /// What is learnt: all weights, or adapters beside them.
+    #[serde(default)]
+    pub method: TrainingMethod,
+
+    /// The adapters of method LoRA; absent: rank 32 and alpha 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraOptions>,
+
     /// Optimizer steps.
     #[serde(default = "default_steps")]
     #[schemars(range(min = 1, max = 100_000_000))]
@@ -131,6 +146,15 @@ pub struct TrainingOptions {
     #[serde(default = "default_checkpoint_every_steps")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub checkpoint_every_steps: u32,
+
+    /// Computes activations again where gradients need them, instead of keeping them: less memory, about a third more time, the same result.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
+
+    /// Pods that train together, with the result of one; all of them use the workspace at once, on several nodes only with ReadWriteMany.
+    #[serde(default = "default_workers")]
+    #[schemars(range(min = 1, max = 8))]
+    pub workers: u32,
 
     /// Where the Pods of this stage run.
     #[serde(flatten)]
@@ -226,6 +250,12 @@ pub struct Evaluation {
     #[schemars(range(min = 1, max = 10_000_000))]
     pub prompts: u32,
 
+    /// Temperatures at which everything is measured beside greedy decoding, decimals as strings; each takes as long as greedy decoding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), inner(length(min = 1, max = 19)))]
+    #[x_kube(validation = rules::temperatures())]
+    pub temperatures: Vec<String>,
+
     /// The least decode speed-up over the target decoded autoregressively, a decimal as a string; absent: no gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 19))]
@@ -281,6 +311,8 @@ impl Default for TrajectoryOptions {
 impl Default for TrainingOptions {
     fn default() -> Self {
         Self {
+            method: TrainingMethod::default(),
+            lora: None,
             steps: default_steps(),
             batch_size: default_batch_size(),
             learning_rate: default_learning_rate(),
@@ -290,6 +322,8 @@ impl Default for TrainingOptions {
             consistency: Consistency::default(),
             seed: 0,
             checkpoint_every_steps: default_checkpoint_every_steps(),
+            gradient_checkpointing: false,
+            workers: default_workers(),
             pod: StagePodOptions::default(),
         }
     }
@@ -301,6 +335,7 @@ impl Default for Evaluation {
             metric: QualityMetric::default(),
             database_uri: None,
             prompts: default_prompts(),
+            temperatures: Vec::new(),
             min_speedup: None,
             max_quality_drop: None,
             pod: StagePodOptions::default(),
@@ -337,6 +372,9 @@ fn default_autoregressive_weight() -> String {
 }
 fn default_checkpoint_every_steps() -> u32 {
     100
+}
+fn default_workers() -> u32 {
+    1
 }
 fn default_prompts() -> u32 {
     2000

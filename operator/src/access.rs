@@ -108,8 +108,7 @@ pub(crate) fn egress<'a>(places: impl Iterator<Item = (&'a str, &'a Access)>) ->
     if targets.is_empty() {
         return None;
     }
-    let dns = ["UDP", "TCP"].map(|protocol| port(53, protocol)).to_vec();
-    let mut rules = vec![NetworkPolicyEgressRule { ports: Some(dns), to: None }];
+    let mut rules = vec![dns()];
     let mut ports: Vec<i32> = targets.iter().filter(|target| !target.is_in_cluster).map(|target| target.port).collect();
     if targets.iter().any(|target| target.asks_elsewhere) {
         // hubs and registries send to storage and token services under other names
@@ -127,6 +126,12 @@ pub(crate) fn egress<'a>(places: impl Iterator<Item = (&'a str, &'a Access)>) ->
         rules.push(NetworkPolicyEgressRule { ports: None, to: Some(vec![everywhere]) });
     }
     Some(rules)
+}
+
+/// Names are looked up.
+pub(crate) fn dns() -> NetworkPolicyEgressRule {
+    let ports = ["UDP", "TCP"].map(|protocol| port(53, protocol)).to_vec();
+    NetworkPolicyEgressRule { ports: Some(ports), to: None }
 }
 
 /// What is spoken to for one place.

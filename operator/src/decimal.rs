@@ -23,6 +23,8 @@ pub struct DecimalError {
 impl Decimal {
     /// Nothing.
     pub const ZERO: Self = Self { billionths: 0 };
+    /// Two.
+    pub const TWO: Self = Self { billionths: 2_000_000_000 };
 }
 
 impl FromStr for Decimal {
@@ -57,6 +59,7 @@ mod tests {
         assert!(decimal("1.299999999") < decimal("1.3"));
         assert!(decimal("10") > decimal("9.999"));
         assert!(decimal("-0.5") < decimal("0"));
+        assert!(decimal("0.0") == Decimal::ZERO && decimal("2.0") == Decimal::TWO);
         assert!(decimal("999999999.999999999") > decimal("999999999.999999998"));
     }
 

@@ -27,6 +27,8 @@ pub struct TrainingResources<State> {
     pub workspace: Option<PersistentVolumeClaim>,
     /// What the Pods may be reached by.
     pub network_policy: NetworkPolicy,
+    /// By what the processes of a training find each other, if there are several.
+    pub service: Option<Service>,
     /// The Jobs of all stages, in order. Each is created when it is due, never applied.
     pub jobs: Vec<StagedJob>,
     pub(crate) state: PhantomData<State>,
@@ -62,9 +64,10 @@ pub struct ModelResources<State> {
 impl<State> TrainingResources<State> {
     /// Every object as JSON, in the order in which it is applied.
     pub fn objects(&self) -> Vec<Value> {
-        let Self { workspace, network_policy, jobs, state: PhantomData } = self;
+        let Self { workspace, network_policy, service, jobs, state: PhantomData } = self;
         let mut objects = Vec::from_iter(workspace.as_ref().map(object));
         objects.push(object(network_policy));
+        objects.extend(service.as_ref().map(object));
         objects.extend(jobs.iter().map(|staged| object(&staged.job)));
         objects
     }

@@ -1,7 +1,7 @@
 //! Whether Pods that run at once can use their claims from several nodes: many volumes can be mounted on one node only, and then the
 //! Pods on the others wait for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cllm_crds::conditions::{reasons, types};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodSpec};
@@ -38,36 +38,45 @@ impl Replicated {
 }
 
 /// The condition `StorageShared`, where it applies. `claims` are those that exist.
-pub(crate) fn set_shared(
-    conditions: &mut Conditions,
-    replicated: Option<&Replicated>,
-    claims: &[PersistentVolumeClaim],
-) {
-    let used = replicated.map(Replicated::claims).unwrap_or_default();
-    let Some(Replicated { pod: _, pods_at_once, field }) = replicated.filter(|_| !used.is_empty()) else {
+pub(crate) fn set_shared(conditions: &mut Conditions, replicated: &[Replicated], claims: &[PersistentVolumeClaim]) {
+    let used: BTreeSet<_> = replicated.iter().flat_map(|pods| pods.claims().into_keys()).collect();
+    if used.is_empty() {
         return conditions.remove(types::STORAGE_SHARED);
-    };
-    let find = |name: &str| claims.iter().find(|claim| claim.name_any() == name);
-    let for_one_node = used.iter().filter_map(|(name, is_read)| {
-        let modes = access_modes(find(name)?);
-        (!is_for_several_nodes(&modes, *is_read)).then(|| format!("{name} ({})", modes.join(", ")))
-    });
-    let for_one_node: Vec<_> = for_one_node.collect();
-    if !for_one_node.is_empty() {
+    }
+    let held: Vec<_> = replicated.iter().filter_map(|pods| held_on_one_node(pods, claims)).collect();
+    if !held.is_empty() {
         let message = format!(
-            "{field} lets {pods_at_once} Pods run at once, and one node only may use what they share: {}. Use claims with ReadWriteMany, \
-             or s3://, or keep the Pods on one node (nodeSelector, affinity), or let one run at a time.",
-            for_one_node.join(", ")
+            "{} Use claims with ReadWriteMany, or s3://, or keep the Pods on one node (nodeSelector, affinity), or let one run at a time.",
+            held.join(" ")
         );
         return conditions.set(types::STORAGE_SHARED, false, reasons::ONE_NODE_ONLY, message);
     }
-    if let Some(missing) = used.keys().find(|name| find(name).is_none()) {
+    if let Some(missing) = used.iter().find(|name| find(claims, name).is_none()) {
         let message = format!("Claim {missing} does not exist.");
         conditions.set(types::STORAGE_SHARED, Truth::Unknown, reasons::CLAIM_NOT_FOUND, message);
     } else {
         let message = "Every claim that the Pods share can be used from several nodes.";
         conditions.set(types::STORAGE_SHARED, true, reasons::AS_DECLARED, message);
     }
+}
+
+/// What holds Pods that run at once on one node, in a sentence.
+fn held_on_one_node(pods: &Replicated, claims: &[PersistentVolumeClaim]) -> Option<String> {
+    let used = pods.claims();
+    let for_one_node = used.iter().filter_map(|(name, is_read)| {
+        let modes = access_modes(find(claims, name)?);
+        (!is_for_several_nodes(&modes, *is_read)).then(|| format!("{name} ({})", modes.join(", ")))
+    });
+    let for_one_node: Vec<_> = for_one_node.collect();
+    let Replicated { pod: _, pods_at_once, field } = pods;
+    (!for_one_node.is_empty()).then(|| {
+        let shared = for_one_node.join(", ");
+        format!("{field} lets {pods_at_once} Pods run at once, and one node only may use what they share: {shared}.")
+    })
+}
+
+fn find<'a>(claims: &'a [PersistentVolumeClaim], name: &str) -> Option<&'a PersistentVolumeClaim> {
+    claims.iter().find(|claim| claim.name_any() == name)
 }
 
 /// Those of the volume, once there is one.
@@ -105,10 +114,12 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
     }
 
-    fn word(pods_at_once: u32, claims: &[PersistentVolumeClaim]) -> Option<(String, String, String)> {
+    fn word([shards, workers]: [u32; 2], claims: &[PersistentVolumeClaim]) -> Option<(String, String, String)> {
         let mut conditions = Conditions::from_previous(&[], None, Timestamp::UNIX_EPOCH);
-        let replicated = Replicated { pod: pod(), pods_at_once, field: "spec.trajectories.parallelism" };
-        set_shared(&mut conditions, Some(&replicated), claims);
+        let replicated = |pods_at_once, field| Replicated { pod: pod(), pods_at_once, field };
+        let stages =
+            [replicated(shards, "spec.trajectories.parallelism"), replicated(workers, "spec.training.workers")];
+        set_shared(&mut conditions, &stages, claims);
         let found = conditions.get("StorageShared")?;
         Some((found.status.clone(), found.reason.clone(), found.message.clone()))
     }
@@ -120,7 +131,7 @@ mod tests {
             ("ReadWriteMany", "ReadOnlyMany", ("False", "OneNodeOnly", "work (ReadOnlyMany)")),
             ("ReadWriteOnce", "ReadWriteMany", ("False", "OneNodeOnly", "data (ReadWriteOnce)")),
         ] {
-            let (status, reason, message) = word(2, &[claim("data", data), claim("work", work)]).unwrap();
+            let (status, reason, message) = word([2, 1], &[claim("data", data), claim("work", work)]).unwrap();
             assert_eq!((status.as_str(), reason.as_str()), (wanted.0, wanted.1), "{data} {work}");
             assert!(message.contains(wanted.2), "{message}");
         }
@@ -130,14 +141,25 @@ mod tests {
     fn a_bound_claim_is_judged_by_its_volume_and_a_missing_one_is_not() {
         let mut bound = claim("work", "ReadWriteMany");
         bound.status = Some(serde_json::from_value(json!({"accessModes": ["ReadWriteOnce"]})).unwrap());
-        assert_eq!(word(2, &[claim("data", "ReadWriteMany"), bound]).unwrap().0, "False");
-        let (status, reason, message) = word(2, &[claim("data", "ReadWriteMany")]).unwrap();
+        assert_eq!(word([2, 1], &[claim("data", "ReadWriteMany"), bound]).unwrap().0, "False");
+        let (status, reason, message) = word([2, 1], &[claim("data", "ReadWriteMany")]).unwrap();
         assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "ClaimNotFound"));
         assert!(message.contains("work"), "{message}");
     }
 
     #[test]
     fn one_pod_at_a_time_shares_nothing() {
-        assert_eq!(word(1, &[claim("data", "ReadWriteOnce")]), None);
+        assert_eq!(word([1, 1], &[claim("data", "ReadWriteOnce")]), None);
+    }
+
+    #[test]
+    fn each_stage_with_several_pods_is_named() {
+        let claims = [claim("data", "ReadWriteMany"), claim("work", "ReadWriteOnce")];
+        let (shards, workers) = ("spec.trajectories.parallelism lets 4 Pods", "spec.training.workers lets 2 Pods");
+        for (pods, expected) in [([4, 1], [true, false]), ([1, 2], [false, true]), ([4, 2], [true, true])] {
+            let (status, _, message) = word(pods, &claims).unwrap();
+            assert_eq!((status.as_str(), [message.contains(shards), message.contains(workers)]), ("False", expected));
+            assert_eq!(message.matches("Use claims with ReadWriteMany").count(), 1, "{message}");
+        }
     }
 }

@@ -32,7 +32,7 @@ fn as_yaml(objects: &[Value]) -> String {
 
 #[test]
 fn trainings() {
-    for name in ["training_minimal", "training_full", "training_local", "training_s3"] {
+    for name in ["training_minimal", "training_full", "training_local", "training_s3", "training_workers"] {
         insta::assert_snapshot!(name, as_yaml(&training_objects(fixture(name))));
     }
 }
@@ -116,6 +116,8 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
         ("/spec/trajectories/parallelism", json!(4)),
         ("/spec/resources", Value::Null),
         ("/spec/training/resources", Value::Null),
+        ("/spec/training/workers", json!(4)),
+        ("/spec/training/gradientCheckpointing", json!(true)),
         ("/spec/nodeSelector", json!({"disk": "hdd"})),
         ("/spec/backoffLimit", json!(0)),
         ("/spec/evaluation/minSpeedup", json!("9")),
@@ -130,6 +132,8 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
         ("/spec/trajectories/shards", json!(5), 1),
         ("/spec/dataset/maxExamples", json!(5), 1),
         ("/spec/training/steps", json!(5), 2),
+        ("/spec/training/method", json!("LoRA"), 2),
+        ("/spec/evaluation/temperatures", json!(["0.7"]), 3),
         ("/spec/dataset/testUri", json!("pvc://data/other.jsonl"), 3),
         ("/spec/output/uri", json!("pvc://models/other"), 3),
     ] {
@@ -138,6 +142,49 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
             assert_eq!(before == after, index < first, "{pointer}: Job {index}");
         }
     }
+}
+
+#[test]
+fn processes_find_the_first_of_them_and_nobody_else_does() {
+    let of_kind = |objects: &[Value], kind: &str| objects.iter().find(|object| object["kind"] == kind).cloned();
+    let ports = |rules: &Value| {
+        let rules = rules.as_array().unwrap().iter();
+        let ports = rules.flat_map(|rule| rule["ports"].as_array().unwrap().iter().map(|port| port["port"].clone()));
+        ports.collect::<Vec<_>>()
+    };
+    let alone = training_objects(with(fixture("training_workers"), "/spec/training/workers", json!(1)));
+    assert_eq!(of_kind(&alone, "Service"), None);
+    let policy = of_kind(&alone, "NetworkPolicy").unwrap();
+    assert_eq!((ports(&policy["spec"]["ingress"]), policy["spec"].get("egress")), (vec![json!(9090)], None));
+
+    for namespace in [json!("team"), Value::Null] {
+        let objects = training_objects(with(fixture("training_workers"), "/metadata/namespace", namespace.clone()));
+        let service = of_kind(&objects, "Service").unwrap();
+        let job = objects.iter().find(|object| object["metadata"]["labels"]["cllm.dev/stage"] == "train").unwrap();
+        let pod = &job["spec"]["template"];
+        let selector = service["spec"]["selector"].as_object().unwrap();
+        assert!(selector.iter().all(|(label, value)| pod["metadata"]["labels"][label] == *value), "{service}");
+        assert_eq!(pod["spec"]["subdomain"], service["metadata"]["name"]);
+        let host = format!(
+            "{}-0.{}",
+            job["metadata"]["name"].as_str().unwrap(),
+            service["metadata"]["name"].as_str().unwrap()
+        );
+        let domain = namespace.as_str().map_or_else(String::new, |namespace| format!(".{namespace}.svc"));
+        let coordinator = json!(format!("--coordinator={host}{domain}:7000"));
+        assert!(pod["spec"]["containers"][0]["args"].as_array().unwrap().contains(&coordinator), "{pod}");
+
+        let policy = of_kind(&objects, "NetworkPolicy").unwrap();
+        assert_eq!(ports(&policy["spec"]["ingress"]), [9090, 7000]);
+        assert_eq!(ports(&policy["spec"]["egress"]), [53, 53, 7000]);
+        let peers = [&policy["spec"]["ingress"][1]["from"], &policy["spec"]["egress"][1]["to"]];
+        let wanted = json!([{"podSelector": {"matchLabels": selector}}]);
+        assert_eq!(peers, [&wanted, &wanted]);
+    }
+    let downloading = training_objects(with(fixture("training_s3"), "/spec/training/workers", json!(2)));
+    let policy = of_kind(&downloading, "NetworkPolicy").unwrap();
+    let names = policy["spec"]["egress"].as_array().unwrap().iter().filter(|rule| rule["ports"][0]["port"] == 53);
+    assert_eq!(names.count(), 1, "names are looked up by one rule");
 }
 
 #[test]
@@ -154,7 +201,7 @@ fn a_job_keeps_its_name_in_a_cluster_and_follows_the_spec_in_local_mode() {
 
 #[test]
 fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
-    let resources = [training_objects(fixture("training_full")), training_objects(fixture("training_local"))];
+    let resources = ["training_full", "training_local", "training_workers"].map(|name| training_objects(fixture(name)));
     let models = ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_downloaded"]
         .map(|name| model_objects(fixture(name)));
     let mut containers = 0;
@@ -174,7 +221,7 @@ fn every_container_runs_one_binary_with_key_value_arguments_and_no_shell() {
             assert!(container.get("env").is_none_or(|env| env.as_array().unwrap().iter().all(is_users)), "{container}");
         }
     }
-    assert_eq!(containers, 4 + 4 + 5);
+    assert_eq!(containers, 4 + 4 + 3 + 5);
 }
 
 #[test]

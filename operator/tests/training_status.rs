@@ -211,6 +211,51 @@ fn parallelism_follows_the_spec_while_collecting() {
 }
 
 #[test]
+fn several_processes_are_one_stage() {
+    let mut executor = Executor::new(training("training_workers"));
+    executor.reconcile();
+    executor.succeed(Collecting, vec![]);
+    executor.reconcile();
+    let name = executor.job_name(Training);
+    executor.page(Training, 40);
+    executor.succeed_in_part(Training, 1);
+    assert!(executor.reconcile().is_empty(), "one process has heard of the end, the others have not");
+    let status = executor.status();
+    assert_eq!(status.stage, Some(TrainingStage::Training));
+    assert_eq!(status.progress.unwrap().progress_percentage, 40, "it is not divided by the processes");
+
+    executor.training.spec.suspend = true;
+    assert_eq!(changes(&executor.valid(), &executor.observed), [(name.clone(), json!({"spec": {"suspend": true}}))]);
+    executor.training.spec.suspend = false;
+    let job = executor.observed.jobs.iter_mut().find(|job| job.metadata.name.as_ref() == Some(&name)).unwrap();
+    job.spec.as_mut().unwrap().parallelism = Some(1);
+    assert_eq!(changes(&executor.valid(), &executor.observed), [(name, json!({"spec": {"parallelism": 4}}))]);
+
+    executor.succeed(Training, vec![]);
+    assert_eq!(executor.reconcile().iter().map(|name| without_hash(name)).collect::<Vec<_>>(), ["text2sql-evaluate"]);
+    executor.observed.jobs.clear();
+    let created = executor.reconcile();
+    assert_eq!(created.iter().map(|name| without_hash(name)).collect::<Vec<_>>(), ["text2sql-evaluate"]);
+    assert_eq!(executor.status().jobs.iter().map(|job| job.succeeded).collect::<Vec<_>>(), [1, 4, 0]);
+}
+
+#[test]
+fn processes_that_share_a_volume_of_one_node_are_told_so() {
+    let claim = |name: &str, mode: &str| {
+        let claim = json!({"metadata": {"name": name}, "spec": {"accessModes": [mode]}});
+        serde_json::from_value(claim).unwrap()
+    };
+    for (mode, status, reason) in [("ReadWriteOnce", "False", "OneNodeOnly"), ("ReadWriteMany", "True", "AsDeclared")] {
+        let mut executor = Executor::new(training("training_workers"));
+        executor.observed.claims = vec![claim("models", "ReadWriteMany"), claim("text2sql-training-workspace", mode)];
+        executor.reconcile();
+        let found = executor.condition("StorageShared");
+        assert_eq!((found.0.as_str(), found.1.as_str()), (status, reason));
+        assert_eq!(found.2.contains("spec.training.workers lets 4 Pods run at once"), status == "False", "{}", found.2);
+    }
+}
+
+#[test]
 fn what_people_take_away_from_a_job_is_put_back() {
     let mut executor = gated();
     run_to(&mut executor, Training);

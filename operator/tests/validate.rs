@@ -56,6 +56,16 @@ fn trainings() {
             json!("ten"),
             "spec.training.autoregressiveWeight: `ten` is not a decimal",
         ),
+        ("/spec/training/lora", json!({}), "spec.training.lora describes the adapters of method LoRA"),
+        (
+            "/spec/training",
+            json!({"method": "LoRA", "lora": {"alpha": "much"}}),
+            "spec.training.lora.alpha: `much` is not a decimal",
+        ),
+        ("/spec/training", json!({"method": "LoRA", "lora": {"alpha": "0"}}), "spec.training.lora.alpha is 0"),
+        ("/spec/evaluation/temperatures", json!(["0.7", "0"]), "spec.evaluation.temperatures has `0`"),
+        ("/spec/evaluation/temperatures", json!(["2.1"]), "spec.evaluation.temperatures has `2.1`"),
+        ("/spec/evaluation/temperatures", json!(["warm"]), "spec.evaluation.temperatures has `warm`"),
         ("/spec/evaluation/minSpeedup", json!("fast"), "spec.evaluation.minSpeedup: `fast`"),
         ("/spec/evaluation/maxQualityDrop", json!(""), "spec.evaluation.maxQualityDrop: ``"),
         ("/spec/workspace/claimName", json!("work"), "either an existing claim (claimName) or a new one"),
@@ -63,6 +73,22 @@ fn trainings() {
     ] {
         let error = training_error(pointer, value);
         assert!(error.contains(expected), "{pointer}: {error}");
+    }
+}
+
+#[test]
+fn a_workspace_for_one_pod_is_refused_where_several_train_together() {
+    for (workers, mode, is_refused) in [
+        (1, "ReadWriteOncePod", false),
+        (2, "ReadWriteOncePod", true),
+        (2, "ReadWriteOnce", false),
+        (2, "ReadWriteMany", false),
+    ] {
+        let resource = with(fixture("training_workers"), "/spec/training/workers", json!(workers));
+        let resource = with(resource, "/spec/workspace/accessModes", json!([mode]));
+        let checked = cllm_operator::training::validate(&serde_json::from_value(resource).unwrap(), &images());
+        let error = checked.map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(error.contains("which ReadWriteOncePod forbids"), is_refused, "{workers} {mode}: {error}");
     }
 }
 

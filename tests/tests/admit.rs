@@ -148,6 +148,7 @@ const ADDRESS: &str = "must be https://HOST[:PORT] or http://HOST[:PORT], withou
 const PROXY: &str = "must be http://HOST:PORT without a user name";
 const ACCESS: &str = "secretRef, endpoint, region, caBundleRef and proxy go with";
 const DECIMAL: &str = "must be a non-negative decimal as a string, like \"1.85\"";
+const TEMPERATURES: &str = "each of temperatures must be a decimal as a string above 0 and at most 2";
 const TRAINING_REFERENCE: &str = "trainingRef needs exactly one of name (one training) and selector";
 const NAME: &str = "metadata.name must have at most 40 characters, start with a letter";
 
@@ -179,6 +180,10 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
             ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
             ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
+            ("/spec/evaluation", json!({"temperatures": ["0.7", "0.000000001", "2", "2.0", "1.25"]})),
+            ("/spec/training", json!({"method": "LoRA"})),
+            ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 8, "alpha": "2.5"}})),
+            ("/spec/training", json!({"workers": 8, "gradientCheckpointing": true})),
             ("/spec/workspace", json!({"claimName": "work"})),
             ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
             ("/spec/suspend", json!(true)),
@@ -238,6 +243,17 @@ async fn trainings() -> anyhow::Result<()> {
                 json!({"consistency": "Local", "states": "Mixed"}),
                 "consistency Local learns from the next state of a trajectory",
             ),
+            ("/spec/training", json!({"method": "Lora"}), "supported values: \"Full\", \"LoRA\""),
+            ("/spec/training", json!({"lora": {"rank": 8}}), "lora describes the adapters of method LoRA"),
+            ("/spec/training", json!({"method": "Full", "lora": {}}), "lora describes the adapters of method LoRA"),
+            ("/spec/training", json!({"method": "LoRA", "lora": {"alpha": "-1"}}), DECIMAL),
+            ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 0}}), "should be greater than or equal to 1"),
+            ("/spec/training", json!({"workers": 0}), "should be greater than or equal to 1"),
+            ("/spec/training", json!({"workers": 9}), "should be less than or equal to 8"),
+            ("/spec/evaluation", json!({"temperatures": ["0.7", "0.0"]}), TEMPERATURES),
+            ("/spec/evaluation", json!({"temperatures": ["2.1"]}), TEMPERATURES),
+            ("/spec/evaluation", json!({"temperatures": ["warm"]}), TEMPERATURES),
+            ("/spec/evaluation", json!({"temperatures": ["1", "1", "1", "1", "1", "1"]}), "at most 5 items"),
             ("/spec/evaluation", json!({"metric": "SqlExecution"}), "databaseUri goes with metric SqlExecution"),
             ("/spec/evaluation", json!({"databaseUri": "pvc://data/x"}), "databaseUri goes with metric SqlExecution"),
             ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "shop"}), VOLUME_URI),
@@ -255,9 +271,26 @@ async fn trainings() -> anyhow::Result<()> {
     )
     .await?;
     seen.extend(refusal(&api, with(training(), "/metadata/name", name)).await?);
+    seen.extend(workers_and_their_workspace(&api).await?);
     seen.extend(immutable_fields(&api).await?);
     let definitions = cllm_crds::definitions::all()?;
     check_every_rule_was_hit(&definitions[1], &seen)
+}
+
+/// Pods that train together need a workspace that several may use.
+async fn workers_and_their_workspace(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>> {
+    let together = with(training(), "/spec/training", json!({"workers": 2}));
+    let workspaces = [
+        json!({"claimName": "work"}),
+        json!({"size": "5Gi"}),
+        json!({"accessModes": ["ReadWriteOnce"]}),
+        json!({"accessModes": ["ReadWriteMany"]}),
+    ];
+    all_admitted(api, &together, &workspaces.map(|workspace| ("/spec/workspace", workspace))).await?;
+    let for_one_pod = json!({"accessModes": ["ReadWriteOncePod"]});
+    all_admitted(api, &training(), &[("/spec/workspace", for_one_pod.clone())]).await?;
+    let expected = "training.workers above 1 lets several Pods use the workspace at once";
+    all_refused(api, &together, &[("/spec/workspace", for_one_pod, expected)]).await
 }
 
 /// Creates a training and tries to change each of its fields, to set absent ones and to remove present ones.

@@ -61,7 +61,15 @@ pub struct OptimizerArguments {
     pub device: Device,
     /// Compute the activations of a layer again when its gradients are due instead of keeping those of all layers: less memory, about a
     /// third more time, the same result.
-    #[arg(long)]
+    #[arg(
+        long,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     pub gradient_checkpointing: bool,
     /// See [`ProcessArguments`].
     #[command(flatten)]

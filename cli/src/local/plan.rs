@@ -1,4 +1,5 @@
-//! What a file asks of this machine: checked resources, cut down to one replica, and the folders of their claims. Starts nothing.
+//! What a file asks of this machine: checked resources, cut down to one replica and one worker, and the folders of their claims. Starts
+//! nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ pub(super) struct Plan {
     pub models: Vec<CheckedModel>,
     /// Where claims are.
     pub claims: Claims,
+    /// What is done otherwise than in a cluster, in sentences.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -40,9 +43,10 @@ impl Plan {
         for (claim, folder) in named {
             claims.name(claim, folder);
         }
+        let notes = documents.iter().filter_map(|located| note(&located.document)).collect();
         let documents = documents.into_iter().map(|located| Located { document: local(located.document), ..located });
         let (trainings, models) = check(documents.collect())?;
-        let plan = Self { trainings, models, claims };
+        let plan = Self { trainings, models, claims, notes };
         plan.check_inputs()?;
         Ok(plan)
     }
@@ -91,10 +95,26 @@ fn training_inputs(training: &CllmTraining) -> Vec<(&'static str, &str)> {
     inputs
 }
 
+/// Several workers help only where there are several machines; one gives the same result.
+fn note(document: &Document) -> Option<String> {
+    let Document::Training(training) = document else { return None };
+    let workers = training.spec.training.workers;
+    (workers > 1).then(|| {
+        format!(
+            "CllmTraining {} asks for {workers} workers (spec.training.workers); on this machine one process trains, with the same \
+             result",
+            training.name_any()
+        )
+    })
+}
+
 /// This machine runs one replica of everything, and scales nothing.
 fn local(document: Document) -> Document {
     match document {
-        Document::Training(training) => Document::Training(training),
+        Document::Training(mut training) => {
+            training.spec.training.workers = 1;
+            Document::Training(training)
+        }
         Document::Model(mut model) => {
             model.spec.replicas = model.spec.replicas.min(1);
             model.spec.autoscaling = None;

@@ -180,6 +180,20 @@ fn a_missed_gate_fails_with_figures_and_bar_and_never_serves() {
 }
 
 #[test]
+fn several_workers_are_one_process_here_and_that_is_said() {
+    let playground = Playground::new();
+    playground.edit("evaluation: {", "training: { workers: 3 }\n  evaluation: {");
+    succeed(&playground);
+    let stdout = playground.read("stdout");
+    assert!(
+        stdout.contains("CllmTraining shop asks for 3 workers") && stdout.contains("one process trains"),
+        "{stdout}"
+    );
+    let trained: Vec<String> = playground.calls().into_iter().filter(|call| call.starts_with("train")).collect();
+    assert_eq!(trained, ["train"]);
+}
+
+#[test]
 fn a_suspended_training_starts_nothing() {
     let playground = Playground::new();
     playground.edit("backoffLimit: 1", "suspend: true");

@@ -1,13 +1,14 @@
 //! Brings the cluster to what was rendered: server-side apply with one field manager, nothing written where nothing differs, Jobs created
 //! but never applied, and what is no longer declared deleted.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use futures::future::try_join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -74,10 +75,11 @@ impl Applier {
         &self,
         resources: TrainingResources<Prepared>,
     ) -> Result<TrainingResources<Applied>, Error> {
-        let TrainingResources { workspace, network_policy, jobs, state: PhantomData } = resources;
+        let TrainingResources { workspace, network_policy, service, jobs, state: PhantomData } = resources;
         Ok(TrainingResources {
             workspace: self.optional(workspace).await?,
             network_policy: self.one(network_policy).await?,
+            service: self.optional(service).await?,
             jobs,
             state: PhantomData,
         })
@@ -114,18 +116,19 @@ impl Applier {
     }
 
     /// The claims that Pods which run at once share, those that exist; whose they are does not matter.
-    pub(super) async fn claims(&self, replicated: &Replicated) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    pub(super) async fn claims(&self, replicated: &[Replicated]) -> Result<Vec<PersistentVolumeClaim>, Error> {
         let api = self.api::<PersistentVolumeClaim>();
-        let names = replicated.claims();
-        let claims = names.keys().map(async |name| {
+        let names: BTreeSet<_> = replicated.iter().flat_map(|pods| pods.claims().into_keys()).collect();
+        let claims = names.iter().map(async |name| {
             api.get_opt(name).await.map_err(Error::api("read", describe::<PersistentVolumeClaim>(name)))
         });
         Ok(try_join_all(claims).await?.into_iter().flatten().collect())
     }
 
-    /// Deletes the Jobs and the claim of a training that has ended.
+    /// Deletes the Jobs, the Service of their Pods and the claim of a training that has ended.
     pub(super) async fn remove_workings(&self) -> Result<(), Error> {
         self.prune(&self.children::<Job>().await?, None).await?;
+        self.prune(&self.children::<Service>().await?, None).await?;
         self.prune(&self.children::<PersistentVolumeClaim>().await?, None).await
     }
 

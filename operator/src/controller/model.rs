@@ -118,12 +118,12 @@ async fn act(
             autoscaler: only(applier.children::<HorizontalPodAutoscaler>().await?),
             replicas,
             failures,
-            claims: applier.claims(&replicated(valid, checkpoint)).await?,
+            claims: applier.claims(&[replicated(valid, checkpoint)]).await?,
         }),
         Resolution::Resolved(checkpoint) => {
             let applied = Box::pin(applier.model(render(valid, checkpoint))).await?;
             let (deployment, autoscaler) = (Some(applied.deployment), applied.autoscaler);
-            let claims = applier.claims(&replicated(valid, checkpoint)).await?;
+            let claims = applier.claims(&[replicated(valid, checkpoint)]).await?;
             Ok(Observed { deployment, autoscaler, replicas, failures, claims })
         }
     }

@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::controller::error::Error;
-use crate::failure::{self, JOB_LABEL, PodFailure, last_words};
+use crate::failure::{self, INDEX_ANNOTATION, JOB_LABEL, PodFailure, last_words};
 use crate::model::Replica;
 use crate::naming::{FIELD_MANAGER, STAGE_LABEL, TEMPLATE_ANNOTATION};
 use crate::pod::METRICS_PORT;
@@ -30,10 +30,17 @@ pub(super) fn page_client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().timeout(PAGE_TIMEOUT).no_proxy().redirect(reqwest::redirect::Policy::none()).build()
 }
 
-/// The pages of the running Pods that answered.
+/// The pages of the running Pods of Jobs that answered and know how far their stage is.
 pub(super) async fn pages<P: DeserializeOwned>(client: &reqwest::Client, pods: &[Pod]) -> Vec<P> {
-    let running = pods.iter().filter(|pod| is_running(pod)).filter_map(pod_address).take(MOST_PAGES);
+    let knowing = pods.iter().filter(|pod| is_running(pod) && knows_progress(pod));
+    let running = knowing.filter_map(pod_address).take(MOST_PAGES);
     join_all(running.map(|address| page(client, address))).await.into_iter().flatten().collect()
+}
+
+/// Each shard knows its own; of processes that train together the first one knows that of all.
+fn knows_progress(pod: &Pod) -> bool {
+    let is_first = pod.annotations().get(INDEX_ANNOTATION).is_none_or(|index| index == "0");
+    is_first || stage(pod) == Some(JobStage::Collecting)
 }
 
 /// The Pods of a model that are not about to end, each with its page, if it answered, and its refusal.
@@ -187,6 +194,23 @@ mod tests {
         assert_eq!(refused(2, log).unwrap(), "the model cannot be loaded: /claims/models/a is gone.");
         assert_eq!(refused(2, "").unwrap(), "it ended with exit code 2.");
         assert_eq!(refused(1, log), None);
+    }
+
+    #[test]
+    fn progress_is_that_of_every_shard_and_of_the_first_of_several_processes() {
+        for (stage, index, expected) in [
+            ("collect", Some("0"), true),
+            ("collect", Some("3"), true),
+            ("train", Some("0"), true),
+            ("train", Some("1"), false),
+            ("train", None, true),
+            ("evaluate", None, true),
+        ] {
+            let annotations = index.map(|index| json!({INDEX_ANNOTATION: index}));
+            let metadata = json!({"labels": {STAGE_LABEL: stage}, "annotations": annotations});
+            let pod: Pod = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+            assert_eq!(knows_progress(&pod), expected, "{stage} {index:?}");
+        }
     }
 
     #[test]

@@ -140,6 +140,7 @@ async fn run_trainings(settings: &Settings, context: Arc<Context>, readiness: &R
         .watches(api::<Job>(settings), children(), |child| owners(&child, TRAINING_LABEL))
         .watches(api::<PersistentVolumeClaim>(settings), children(), |child| owners(&child, TRAINING_LABEL))
         .watches(api::<NetworkPolicy>(settings), children(), |child| owners(&child, TRAINING_LABEL))
+        .watches(api::<Service>(settings), children(), |child| owners(&child, TRAINING_LABEL))
         .watches(api::<Pod>(settings), children(), |pod| owners(&pod, TRAINING_LABEL))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(training::reconcile, training::error_policy, context);

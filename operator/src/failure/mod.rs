@@ -22,7 +22,8 @@ pub use mount::waits_for_volumes;
 
 /// The label of the Job on its Pods.
 pub const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
-const INDEX_ANNOTATION: &str = "batch.kubernetes.io/job-completion-index";
+/// The annotation of the index on the Pods of an Indexed Job.
+pub(crate) const INDEX_ANNOTATION: &str = "batch.kubernetes.io/job-completion-index";
 /// What passes within this time is part of a start: a scheduler that waits for a claim, a volume that is attached.
 pub(crate) const PATIENCE_SECONDS: i64 = 30;
 /// A message in a status stays readable.

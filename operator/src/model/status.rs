@@ -57,7 +57,7 @@ pub fn status(
     set_degraded(&mut conditions, standing, &failures);
     let replicated =
         checkpoint(resolution).filter(|_| model.owner.is_in_cluster()).map(|found| replicated(model, found));
-    set_shared(&mut conditions, replicated.as_ref(), &observed.claims);
+    set_shared(&mut conditions, replicated.as_slice(), &observed.claims);
     let phase = if model.spec.paused { paused(&replicas) } else { phase(rollout, standing) };
     set_summary(&mut conditions, &phase);
     CllmModelStatus {

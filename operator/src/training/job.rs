@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 
 use cllm_crds::status_page::JobStage;
-use cllm_crds::{PodOptions, StagePodOptions};
-use k8s_openapi::api::batch::v1::{
-    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
-    PodFailurePolicyRule,
-};
+use cllm_crds::{Evaluation, PodOptions, StagePodOptions, TrainingMethod, TrainingOptions};
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use sha2::{Digest, Sha256};
 
@@ -17,13 +14,11 @@ use crate::naming::{STAGE_LABEL, training_labels};
 use crate::pod::{Arguments, METRICS_PORT, Mounts, Program, TERMINATION_MESSAGE_PATH, template};
 use crate::resources::StagedJob;
 use crate::sharing::Replicated;
-use crate::training::ValidTraining;
+use crate::training::division::Division;
+use crate::training::retries::failure_policy;
+use crate::training::{ValidTraining, workers};
 
 const CONTAINER: &str = "trainer";
-/// The trainer's exit code for input that no retry makes better.
-const EXIT_BAD_INPUT: i32 = 2;
-/// The trainer's exit code after SIGTERM and a checkpoint.
-pub(crate) const EXIT_INTERRUPTED: i32 = 75;
 /// Time for a checkpoint after SIGTERM.
 const GRACE_SECONDS: i64 = 120;
 
@@ -32,13 +27,15 @@ struct Stage<'a> {
     kind: JobStage,
     /// What decides over its result.
     arguments: Arguments,
+    /// What decides only over how it is computed.
+    manner: Arguments,
     /// With what each is: only remote places need an access.
     reads: Vec<(Role, &'a Location)>,
     writes: Option<&'a Location>,
     /// Where it runs, where that differs from the other stages.
     pod: &'a StagePodOptions,
-    /// Into how many Pods it is split, and how many run at once.
-    shards: Option<(u32, u32)>,
+    /// Over how many Pods it is divided.
+    division: Division,
 }
 
 /// The Jobs of all stages. Each name carries a hash of everything that decides over the stage's result, earlier stages included.
@@ -50,7 +47,7 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
         .flatten()
         .map(|stage| {
             let arguments = [stage.arguments.0.as_slice(), &training.spec.pod.extra_args].concat();
-            inputs.update(serde_json::json!([arguments, stage.shards.map(|(count, _)| count)]).to_string());
+            inputs.update(serde_json::json!([arguments, stage.division.parts()]).to_string());
             let hash = &format!("{:x}", inputs.clone().finalize())[..8];
             let computed = || format!("{}-{}-{hash}", training.owner.name, subcommand(stage.kind));
             let name = recorded_name(training, stage.kind).unwrap_or_else(computed);
@@ -59,15 +56,18 @@ pub(super) fn jobs(training: &ValidTraining) -> Vec<StagedJob> {
         .collect()
 }
 
-/// The Pods of collection: of all stages it alone has several at once.
-pub fn replicated(training: &ValidTraining) -> Replicated {
-    let options = &training.spec.trajectories;
-    let template = pod_template(training, &training_labels(&training.owner.name), collect(training));
-    Replicated {
-        pod: template.spec.unwrap_or_default(),
-        pods_at_once: options.shards.min(options.parallelism),
-        field: "spec.trajectories.parallelism",
-    }
+/// The Pods of the stages that may have several at once.
+pub fn replicated(training: &ValidTraining) -> Vec<Replicated> {
+    let labels = training_labels(&training.owner.name);
+    let of_stage = |stage: Stage<'_>, field| {
+        let (count, at_once) = stage.division.indexes().unwrap_or((1, 1));
+        let pod = pod_template(training, &labels, stage).spec.unwrap_or_default();
+        Replicated { pod, pods_at_once: count.min(at_once), field }
+    };
+    vec![
+        of_stage(collect(training), "spec.trajectories.parallelism"),
+        of_stage(train(training), "spec.training.workers"),
+    ]
 }
 
 /// The Job that reads the stored report, for when the Pod of the last stage was gone before its summary was read.
@@ -91,10 +91,11 @@ fn read_report(training: &ValidTraining) -> Stage<'_> {
             .with("model", in_workspace("cllm"))
             .with("output", training.output.argument())
             .with("output-uri", &training.output),
+        manner: Arguments::default(),
         reads: target_reads(training).into_iter().collect(),
         writes: Some(&training.output),
         pod: &training.spec.evaluation.pod,
-        shards: None,
+        division: Division::Undivided,
     }
 }
 
@@ -113,7 +114,7 @@ pub(crate) fn stage_of(labels: &crate::naming::Labels) -> Option<JobStage> {
 }
 
 /// The trainer's word for a stage.
-fn subcommand(stage: JobStage) -> &'static str {
+pub(super) fn subcommand(stage: JobStage) -> &'static str {
     match stage {
         JobStage::Adapting => "adapt",
         JobStage::Collecting => "collect",
@@ -161,13 +162,14 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
     Some(Stage {
         kind: JobStage::Adapting,
         arguments,
+        manner: Arguments::default(),
         reads: [target(training), data(&training.dataset)]
             .into_iter()
             .chain(training.validation.iter().map(data))
             .collect(),
         writes: None,
         pod: &options.pod,
-        shards: None,
+        division: Division::Undivided,
     })
 }
 
@@ -186,10 +188,11 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
     Stage {
         kind: JobStage::Collecting,
         arguments,
+        manner: Arguments::default(),
         reads: target_reads(training).into_iter().chain([data(&training.dataset)]).collect(),
         writes: None,
         pod: &options.pod,
-        shards: Some((options.shards, options.parallelism)),
+        division: Division::Shards { count: options.shards, at_once: options.parallelism },
     }
 }
 
@@ -210,14 +213,30 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("seed", options.seed)
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
         .with_optional("validation", training.validation.as_ref().map(Location::argument));
-    let arguments = with_records(arguments, training);
+    let arguments = with_method(with_records(arguments, training), options);
+    let recompute = options.gradient_checkpointing.then_some(true);
     Stage {
         kind: JobStage::Training,
         arguments,
+        manner: Arguments::default().with_optional("gradient-checkpointing", recompute),
         reads: target_reads(training).into_iter().chain(training.validation.iter().map(data)).collect(),
         writes: None,
         pod: &options.pod,
-        shards: None,
+        division: Division::of_workers(options.workers),
+    }
+}
+
+/// Nothing where all weights are learnt: the Jobs of trainings that began before there was a choice keep their names.
+fn with_method(arguments: Arguments, options: &TrainingOptions) -> Arguments {
+    match options.method {
+        TrainingMethod::Full => arguments,
+        TrainingMethod::Lora => {
+            let lora = options.lora.clone().unwrap_or_default();
+            arguments
+                .with("method", options.method.as_str())
+                .with("lora-rank", lora.rank)
+                .with("lora-alpha", lora.alpha)
+        }
     }
 }
 
@@ -232,12 +251,14 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
         .with("prompts", options.prompts)
         .with("block-size", training.spec.trajectories.block_size)
         .with("max-new-tokens", training.spec.trajectories.max_new_tokens)
+        .with_optional("temperatures", temperatures(options))
         .with("output", training.output.argument())
         .with("output-uri", &training.output);
     let arguments = with_records(arguments, training);
     Stage {
         kind: JobStage::Evaluating,
         arguments,
+        manner: Arguments::default(),
         reads: target_reads(training)
             .into_iter()
             .chain([data(&training.test)])
@@ -245,8 +266,14 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
             .collect(),
         writes: Some(&training.output),
         pod: &options.pod,
-        shards: None,
+        division: Division::Undivided,
     }
+}
+
+/// With 0, which is greedy decoding; nothing where only that is measured.
+fn temperatures(options: &Evaluation) -> Option<String> {
+    let others = options.temperatures.join(",");
+    (!others.is_empty()).then(|| format!("0,{others}"))
 }
 
 /// The target is read from its own place, unless an adapted one lies in the workspace.
@@ -270,27 +297,30 @@ fn accesses<'a>(training: &'a ValidTraining, stage: &Stage<'_>) -> Vec<MountedAc
     roles.into_iter().map(|role| MountedAccess { role, access: training.access(role) }).collect()
 }
 
-fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
+fn job(training: &ValidTraining, name: &str, mut stage: Stage<'_>) -> Job {
+    let division = stage.division;
+    if let Division::Workers { count } = division {
+        stage.manner = workers::add_to(stage.manner, training, name, count);
+    }
     let mut labels = training_labels(&training.owner.name);
     labels.insert(STAGE_LABEL.to_owned(), subcommand(stage.kind).to_owned());
     let mut metadata = training.owner.child(name, &labels);
     metadata.labels.get_or_insert_default().extend(training.queue_labels.clone());
-    let shards = stage.shards;
     let mut spec = JobSpec {
         template: pod_template(training, &labels, stage),
         active_deadline_seconds: training.spec.active_deadline_seconds.map(i64::from),
         // A Pod is replaced only when it has ended: two of them never write the same files.
         pod_replacement_policy: Some("Failed".to_owned()),
-        pod_failure_policy: Some(failure_policy()),
+        pod_failure_policy: Some(failure_policy(CONTAINER)),
         ..JobSpec::default()
     };
     let backoff_limit = i32::try_from(training.spec.backoff_limit).ok();
-    if let Some((count, parallelism)) = shards {
+    if let Some((count, at_once)) = division.indexes() {
         spec.completion_mode = Some("Indexed".to_owned());
         spec.completions = i32::try_from(count).ok();
-        spec.parallelism = i32::try_from(parallelism).ok();
+        spec.parallelism = i32::try_from(at_once).ok();
         spec.backoff_limit_per_index = backoff_limit;
-        // A missing shard makes the others useless.
+        // A missing shard makes the others useless, a missing process holds them up.
         spec.max_failed_indexes = Some(0);
     } else {
         spec.backoff_limit = backoff_limit;
@@ -300,8 +330,7 @@ fn job(training: &ValidTraining, name: &str, stage: Stage<'_>) -> Job {
 
 fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage: Stage<'_>) -> PodTemplateSpec {
     let access = accesses(training, &stage);
-    let mut arguments = stage
-        .arguments
+    let mut arguments = Arguments([stage.arguments.0, stage.manner.0].concat())
         .with("host", "0.0.0.0")
         .with("metrics-port", METRICS_PORT)
         .with("termination-message", TERMINATION_MESSAGE_PATH);
@@ -317,7 +346,7 @@ fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage:
         binary: "cllm-trainer",
         arguments,
         image: &training.image,
-        ports: &[("metrics", METRICS_PORT)],
+        ports: stage.division.ports(),
         mounts: Mounts {
             workspace: Some(&training.workspace.name),
             read: stage.reads.iter().filter_map(|(_, location)| location.claim()).collect(),
@@ -331,6 +360,9 @@ fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage:
     if let Some(pod) = &mut template.spec {
         pod.restart_policy = Some("Never".to_owned());
         pod.termination_grace_period_seconds = Some(GRACE_SECONDS);
+        // A Pod of an Indexed Job has a host name; in the Service's domain others find it by that.
+        let is_found = matches!(stage.division, Division::Workers { .. });
+        pod.subdomain = is_found.then(|| workers::service_name(training));
     }
     template
 }
@@ -343,29 +375,5 @@ fn stage_options(all: &PodOptions, stage: &StagePodOptions) -> PodOptions {
         node_selector: node_selector.unwrap_or_else(|| all.node_selector.clone()),
         tolerations: tolerations.unwrap_or_else(|| all.tolerations.clone()),
         ..all.clone()
-    }
-}
-
-/// Bad input ends the Job at once; interruptions and evictions do not count as failures.
-fn failure_policy() -> PodFailurePolicy {
-    let on_exit_code = |action: &str, code| PodFailurePolicyRule {
-        action: action.to_owned(),
-        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(CONTAINER.to_owned()),
-            operator: "In".to_owned(),
-            values: vec![code],
-        }),
-        on_pod_conditions: None,
-    };
-    let on_disruption = PodFailurePolicyRule {
-        action: "Ignore".to_owned(),
-        on_exit_codes: None,
-        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
-            type_: "DisruptionTarget".to_owned(),
-            status: "True".to_owned(),
-        }]),
-    };
-    PodFailurePolicy {
-        rules: vec![on_exit_code("FailJob", EXIT_BAD_INPUT), on_exit_code("Ignore", EXIT_INTERRUPTED), on_disruption],
     }
 }

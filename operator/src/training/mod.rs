@@ -1,5 +1,6 @@
 //! `CllmTraining`: from a resource to its objects, to the Job that is due, to its status. Pure: nothing here holds a client.
 
+mod division;
 mod due;
 mod expiry;
 mod gates;
@@ -8,9 +9,11 @@ mod network_policy;
 mod outcome;
 mod progress;
 mod render;
+mod retries;
 mod status;
 mod summary;
 mod validate;
+mod workers;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -21,8 +24,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::failure::PodFailure;
 
-pub(crate) use job::{EXIT_INTERRUPTED, stage_of};
+pub(crate) use job::stage_of;
 pub(crate) use network_policy::tcp;
+pub(crate) use retries::EXIT_INTERRUPTED;
 pub(crate) use validate::is_name;
 
 pub use due::{changes, due};

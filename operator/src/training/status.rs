@@ -68,8 +68,8 @@ pub fn status(
     conditions.set(types::QUALITY_VERIFIED, quality.truth, quality.reason, quality.message);
     set_suspended(&mut conditions, training);
     failure::set_degraded(&mut conditions, &current_failures(training, &jobs, &phase, observed));
-    let replicated = training.owner.is_in_cluster().then(|| job::replicated(training));
-    set_shared(&mut conditions, replicated.as_ref(), &observed.claims);
+    let replicated = if training.owner.is_in_cluster() { job::replicated(training) } else { Vec::new() };
+    set_shared(&mut conditions, &replicated, &observed.claims);
     set_summary(&mut conditions, training, &phase);
     next.conditions = conditions.into_list();
     next.summary = Some(super::summary(&next));

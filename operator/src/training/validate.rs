@@ -3,7 +3,10 @@
 //! The API server has checked most of this before; local mode has no API server.
 
 use cllm_crds::conditions::types;
-use cllm_crds::{Access, CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, Workspace};
+use cllm_crds::{
+    Access, AccessMode, CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, TrainingMethod,
+    Workspace,
+};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 
@@ -96,7 +99,7 @@ pub enum ValidationError {
         /// What is wrong.
         source: DecimalError,
     },
-    /// A rate of zero trains nothing.
+    /// A rate of zero trains nothing, and a weight of zero adds nothing.
     #[error("{field} is 0: write a positive decimal as a string, like \"0.001\"")]
     Zero {
         /// The path of the field.
@@ -105,6 +108,26 @@ pub enum ValidationError {
     /// Both or neither.
     #[error("spec.adaptation needs exactly one of epochs and steps: keep one of the two")]
     AdaptationLength,
+    /// Adapters of a method that has none.
+    #[error(
+        "spec.training.lora describes the adapters of method LoRA: set spec.training.method to LoRA, or remove lora"
+    )]
+    Lora,
+    /// Pods that train together and a volume for one of them.
+    #[error(
+        "spec.training.workers above 1 lets several Pods use the workspace at once, which ReadWriteOncePod forbids: set \
+         spec.workspace.accessModes to ReadWriteMany (or to ReadWriteOnce where all Pods run on one node), or workers to 1"
+    )]
+    SharedWorkspace,
+    /// A temperature that is not measured.
+    #[error(
+        "spec.evaluation.temperatures has `{found}`: each must be a decimal as a string above 0 and at most 2, like \"0.7\" (greedy \
+         decoding is always measured)"
+    )]
+    Temperature {
+        /// What was written.
+        found: String,
+    },
     /// Metric and database go together.
     #[error("spec.evaluation.databaseUri goes with metric SqlExecution: set both, or neither")]
     Database,
@@ -130,6 +153,7 @@ pub fn validate(training: &CllmTraining, images: &Images) -> Result<ValidTrainin
     let owner = Owner::of(training);
     check_name(&owner.name)?;
     check_adaptation(spec)?;
+    check_training(spec)?;
     check_evaluation(spec)?;
     check_access("spec.model", &spec.model.access, &[Some(&spec.model.uri)])?;
     let data = [Some(&spec.dataset.uri), spec.dataset.validation_uri.as_ref(), Some(&spec.dataset.test_uri)];
@@ -220,9 +244,27 @@ fn check_adaptation(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
     positive("spec.adaptation.learningRate", &adaptation.learning_rate)
 }
 
+fn check_training(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
+    let options = &spec.training;
+    positive("spec.training.learningRate", &options.learning_rate)?;
+    decimal("spec.training.autoregressiveWeight", &options.autoregressive_weight)?;
+    if let Some(lora) = &options.lora {
+        if options.method != TrainingMethod::Lora {
+            return Err(ValidationError::Lora);
+        }
+        positive("spec.training.lora.alpha", &lora.alpha)?;
+    }
+    let mut modes = spec.workspace.iter().flat_map(|workspace| workspace.access_modes.iter().flatten());
+    let is_for_one = modes.any(|mode| *mode == AccessMode::ReadWriteOncePod);
+    if options.workers > 1 && is_for_one { Err(ValidationError::SharedWorkspace) } else { Ok(()) }
+}
+
 fn check_evaluation(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
-    positive("spec.training.learningRate", &spec.training.learning_rate)?;
-    decimal("spec.training.autoregressiveWeight", &spec.training.autoregressive_weight)?;
+    let is_measured = |temperature: &Decimal| Decimal::ZERO < *temperature && *temperature <= Decimal::TWO;
+    let is_refused = |text: &&String| text.parse::<Decimal>().ok().filter(is_measured).is_none();
+    if let Some(refused) = spec.evaluation.temperatures.iter().find(is_refused) {
+        return Err(ValidationError::Temperature { found: refused.clone() });
+    }
     let needs_database = spec.evaluation.metric == QualityMetric::SqlExecution;
     if needs_database == spec.evaluation.database_uri.is_some() { Ok(()) } else { Err(ValidationError::Database) }
 }

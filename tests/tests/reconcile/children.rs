@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Operator, SOON, cluster, condition, create, model_resource, training_resource};
 
 /// The kinds of children with a field that is rendered, and a wrong value for it.
-const CHILDREN: [(&str, &str, &str, &str); 8] = [
+const CHILDREN: [(&str, &str, &str, &str); 9] = [
     (
         "apps/v1",
         "Deployment",
@@ -34,6 +34,7 @@ const CHILDREN: [(&str, &str, &str, &str); 8] = [
         "text2sql-training",
         r#"{"spec": {"podSelector": {"matchLabels": {"theirs": "yes"}}}}"#,
     ),
+    ("v1", "Service", "text2sql-training-workers", r#"{"spec": {"publishNotReadyAddresses": false}}"#),
     (
         "v1",
         "PersistentVolumeClaim",
@@ -59,8 +60,10 @@ async fn child(api: &Api<DynamicObject>, name: &str) -> anyhow::Result<DynamicOb
     let what = format!("{name} to exist");
     let found = eventually(&what, SOON, async || {
         let list = api.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-        let is =
-            |object: &DynamicObject| object.name_any() == name || object.name_any().starts_with(&format!("{name}-"));
+        let is_hash = |rest: &str| rest.strip_prefix('-').is_some_and(|hash| !hash.contains('-'));
+        let is = |object: &DynamicObject| {
+            object.name_any().strip_prefix(name).is_some_and(|rest| rest.is_empty() || is_hash(rest))
+        };
         list.items.into_iter().find(is).ok_or_else(|| "none".to_owned())
     });
     Ok(found.await?)
@@ -96,7 +99,9 @@ async fn children_that_are_edited_or_stripped_of_owner_or_labels_are_repaired() 
     model.spec.autoscaling =
         serde_json::from_value(json!({"minReplicas": 1, "maxReplicas": 4, "targetQueuedRequests": 4}))?;
     create(&namespace, &model).await?;
-    create(&namespace, &training_resource()?).await?;
+    let mut training = training_resource()?;
+    training.spec.training.workers = 2;
+    create(&namespace, &training).await?;
     for (version, kind, name, edit) in CHILDREN {
         let (api, what) = (api(&namespace, version, kind), |change: &str| format!("{kind} {name} {change}"));
         let before = child(&api, name).await?;

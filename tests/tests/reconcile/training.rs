@@ -8,7 +8,7 @@ use cllm_crds::{CllmTraining, CllmTrainingStatus, TrainingStage};
 use cllm_tests::{TestNamespace, eventually, eventually_object};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -77,6 +77,49 @@ async fn a_training_runs_to_its_end_and_its_result_is_served() -> anyhow::Result
     rests(&operator, poke).await?;
     let jobs = namespace.api::<Job>().list(&ListParams::default()).await?;
     ensure!(jobs.iter().all(|job| job.metadata.deletion_timestamp.is_some()), "{jobs:?}");
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn processes_that_train_together_have_names_and_are_one_stage() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create_restricted(cluster, "workers").await?;
+    let operator = Operator::start(cluster, &namespace).await?;
+    let mut resource = training_resource()?;
+    resource.spec.trajectories.shards = 1;
+    resource.spec.training.workers = 3;
+    resource.spec.ttl_seconds_after_finished = Some(0);
+    create(&namespace, &resource).await?;
+    condition::<CllmTraining>(&namespace, "StorageShared", "False", "OneNodeOnly").await?;
+    let services = namespace.api::<Service>();
+    let service = "text2sql-training-workers";
+    exists::<Service>(&namespace, service, None).await?;
+    finish_pods(&namespace, "collect", 1, &json!({"stage": "Collecting"})).await?;
+
+    let pods = namespace.api::<Pod>();
+    let selector = ListParams::default().labels("cllm.dev/stage=train");
+    let hosts = eventually("three Pods", SOON, async || {
+        let list = pods.list(&selector).await.map_err(|error| error.to_string())?;
+        let specs: Vec<_> = list.items.into_iter().filter_map(|pod| pod.spec).collect();
+        if specs.len() == 3 { Ok(specs) } else { Err(specs.len().to_string()) }
+    })
+    .await?;
+    ensure!(hosts.iter().all(|pod| pod.subdomain.as_deref() == Some(service)), "{hosts:?}");
+    let first = hosts.iter().filter_map(|pod| pod.hostname.clone()).find(|host| host.ends_with("-0"));
+    let coordinator = format!("--coordinator={}.{service}.{}.svc:7000", first.context("no first")?, namespace.name());
+    let is_told = |arguments: &Vec<String>| arguments.contains(&coordinator);
+    ensure!(hosts.iter().all(|pod| pod.containers[0].args.as_ref().is_some_and(is_told)), "{coordinator} {hosts:?}");
+
+    finish_pods(&namespace, "train", 3, &json!({"stage": "Training"})).await?;
+    finish_pods(&namespace, "evaluate", 1, &evaluated()).await?;
+    condition::<CllmTraining>(&namespace, "Complete", "True", "Succeeded").await?;
+    let jobs = trainings_status(&namespace).await?.jobs;
+    ensure!(jobs.iter().map(|job| job.succeeded).collect::<Vec<_>>() == [1, 3, 1], "{jobs:?}");
+    eventually("the Service to go with the Jobs", SOON, async || match services.get_opt(service).await {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
     operator.stop().await
 }
 

@@ -76,6 +76,9 @@ impl Session {
             announced: BTreeSet::new(),
         };
         session.take_up()?;
+        for note in &session.plan.notes {
+            session.reporter.note(note);
+        }
         Ok(session)
     }
 
