@@ -69,9 +69,9 @@ pub(crate) fn load(
     settings: &Value,
 ) -> Result<Option<(OptimizerState, History)>> {
     for (_, path) in states(folder)?.into_iter().rev() {
-        match read(&path, model) {
-            Ok((state, metadata)) if metadata.settings == *settings => return Ok(Some((state, metadata.history))),
-            Ok((_, metadata)) => return Err(other_settings(folder, &metadata.settings, settings)),
+        match read(&path, model, settings) {
+            Ok(Found::State(state, history)) => return Ok(Some((state, history))),
+            Ok(Found::OfOtherRun(found)) => return Err(other_settings(folder, &found, settings)),
             Err(problem) => tracing::warn!("skipping the state {}: {problem}", path.display()),
         }
     }
@@ -110,7 +110,14 @@ fn states(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(states)
 }
 
-fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(OptimizerState, Metadata), String> {
+/// What a sound state holds.
+enum Found {
+    State(OptimizerState, History),
+    /// The settings of another run, whose tensors may be others too.
+    OfOtherRun(Value),
+}
+
+fn read(path: &Path, model: &DifferentiableModel, settings: &Value) -> std::result::Result<Found, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
     let text = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or("it is not a state of a run")?;
@@ -120,6 +127,9 @@ fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(Optimi
     named.sort_by(|a, b| a.0.cmp(b.0));
     if checksum(named.into_iter()) != metadata.checksum {
         return Err("its checksum does not fit its content".to_owned());
+    }
+    if metadata.settings != *settings {
+        return Ok(Found::OfOtherRun(metadata.settings));
     }
     let values = |kind: &str| -> std::result::Result<Values, String> {
         let variables = model.variables();
@@ -131,7 +141,7 @@ fn read(path: &Path, model: &DifferentiableModel) -> std::result::Result<(Optimi
         first: values("first")?,
         second: values("second")?,
     };
-    Ok((state, metadata))
+    Ok(Found::State(state, metadata.history))
 }
 
 fn one(tensors: &SafeTensors<'_>, name: &str, variable: &Var) -> std::result::Result<Vec<f32>, String> {

@@ -209,7 +209,7 @@ mod tests {
         let [little, half, all] = [[1, 2, 3, 9], [1, 9, 9, 9], [9, 9, 9, 9]];
         for (schedule, visits) in [
             (NoiseSchedule::Progressive, [(0, little), (5, half), (7, all), (8, little)]),
-            (NoiseSchedule::Linear, [(0, little), (7, little), (11, half), (15, all)]),
+            (NoiseSchedule::Linear, [(0, little), (6, little), (11, half), (15, all)]),
         ] {
             let choice = choice(States::Trajectories, schedule, Consistency::Global);
             for (visit, expected) in visits {

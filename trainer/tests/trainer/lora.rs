@@ -15,11 +15,14 @@ use serde_json::Value;
 use crate::resume::interrupt;
 use crate::support::{Workshop, digest, fail, succeed};
 
-/// With a model in `base` that has begun to learn.
+/// With a model in `base` that knows the task in another wording.
 fn workshop() -> Workshop {
     let workshop = Workshop::new();
     workshop.init();
-    succeed(&mut workshop.adapt_command("base", "base-state", 15));
+    let questions = fs::read_to_string(workshop.path("data.jsonl")).unwrap();
+    let reworded = questions.replace("SELECT", "-").replace("FROM", "SELECT").replace('-', "FROM");
+    fs::write(workshop.path("other.jsonl"), reworded).unwrap();
+    succeed(workshop.adapt_command("base", "base-state", 80).arg(workshop.flag("dataset", "other.jsonl")));
     workshop
 }
 
@@ -45,7 +48,7 @@ fn adapters_learn_and_are_merged() {
     let folder = workshop.path("adapted");
     let history: Vec<Point> = serde_json::from_slice(&fs::read(folder.join("history.json")).unwrap()).unwrap();
     let [first, last] = [history.first(), history.last()].map(|point| point.unwrap().losses[0].1);
-    assert!(last < 0.8 * first, "the loss went from {first} to {last}");
+    assert!(last < 0.3 * first, "the loss went from {first} to {last}");
     let config = fs::read(folder.join("adapter/adapter_config.json")).unwrap();
     let config: Value = serde_json::from_slice(&config).unwrap();
     assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_f64()), (Some(8), Some(16.0)));
