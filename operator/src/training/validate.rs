@@ -260,9 +260,10 @@ fn check_training(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
 }
 
 fn check_evaluation(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
-    let is_measured = |temperature: &Decimal| Decimal::ZERO < *temperature && *temperature <= Decimal::TWO;
-    let is_refused = |text: &&String| text.parse::<Decimal>().ok().filter(is_measured).is_none();
-    if let Some(refused) = spec.evaluation.temperatures.iter().find(is_refused) {
+    let is_measured = |text: &String| {
+        text.parse::<Decimal>().is_ok_and(|temperature| Decimal::ZERO < temperature && temperature <= Decimal::TWO)
+    };
+    if let Some(refused) = spec.evaluation.temperatures.iter().find(|text| !is_measured(text)) {
         return Err(ValidationError::Temperature { found: refused.clone() });
     }
     let needs_database = spec.evaluation.metric == QualityMetric::SqlExecution;
