@@ -235,6 +235,30 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/adaptation", json!({"epochs": 1, "steps": 1}), "adaptation needs exactly one of epochs and steps"),
             ("/spec/adaptation", json!({"epochs": 1, "learningRate": "1e-3"}), DECIMAL),
             ("/spec/trajectories", json!({"shards": 0}), "should be greater than or equal to 1"),
+            ("/spec/output/uri", json!("file:///output"), OUTPUT),
+            ("/spec/output/uri", json!("pvc://models/"), OUTPUT),
+            ("/spec/output/uri", json!("pvc://models/*"), OUTPUT),
+            ("/spec/output/uri", json!("s3://bucket/"), OUTPUT),
+            ("/spec/output/uri", json!("hf://org/name"), OUTPUT),
+            ("/spec/workspace", json!({"claimName": "work", "size": "1Gi"}), "workspace is either an existing claim"),
+            ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName in body should match"),
+        ],
+    )
+    .await?;
+    seen.extend(refusal(&api, with(training(), "/metadata/name", name)).await?);
+    seen.extend(refused_stages(&api).await?);
+    seen.extend(workers_and_their_workspace(&api).await?);
+    seen.extend(immutable_fields(&api).await?);
+    let definitions = cllm_crds::definitions::all()?;
+    check_every_rule_was_hit(&definitions[1], &seen)
+}
+
+/// What training and evaluation are not like.
+async fn refused_stages(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>> {
+    all_refused(
+        api,
+        &training(),
+        &[
             ("/spec/training", json!({"learningRate": "-1"}), DECIMAL),
             ("/spec/training", json!({"autoregressiveWeight": "ten"}), DECIMAL),
             ("/spec/training", json!({"noiseSchedule": "Backwards"}), "supported values: \"Progressive\""),
@@ -260,21 +284,9 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "s3://bucket/shop"}), VOLUME_URI),
             ("/spec/evaluation", json!({"minSpeedup": "fast"}), DECIMAL),
             ("/spec/evaluation", json!({"maxQualityDrop": "-1"}), DECIMAL),
-            ("/spec/output/uri", json!("file:///output"), OUTPUT),
-            ("/spec/output/uri", json!("pvc://models/"), OUTPUT),
-            ("/spec/output/uri", json!("pvc://models/*"), OUTPUT),
-            ("/spec/output/uri", json!("s3://bucket/"), OUTPUT),
-            ("/spec/output/uri", json!("hf://org/name"), OUTPUT),
-            ("/spec/workspace", json!({"claimName": "work", "size": "1Gi"}), "workspace is either an existing claim"),
-            ("/spec/workspace", json!({"claimName": "No"}), "spec.workspace.claimName in body should match"),
         ],
     )
-    .await?;
-    seen.extend(refusal(&api, with(training(), "/metadata/name", name)).await?);
-    seen.extend(workers_and_their_workspace(&api).await?);
-    seen.extend(immutable_fields(&api).await?);
-    let definitions = cllm_crds::definitions::all()?;
-    check_every_rule_was_hit(&definitions[1], &seen)
+    .await
 }
 
 /// Pods that train together need a workspace that several may use.
