@@ -45,7 +45,7 @@ class Party:
         self.answer([prompt])
 
     def begin_round(self, prompt):
-        """Forgets the rounds before, of which every one has the same prompts; `prompt` may serve to warm up again."""
+        """Before every round but the first: forgets those before, which had the same prompts; `prompt` may serve to warm up again."""
 
     def answer(self, prompts):
         """Answers in the order of the prompts."""

@@ -113,7 +113,8 @@ def one_round(turn, ours, ready, prompts, found):
             answers |= ours.answers()[1]
         elif party.name not in found.unavailable:
             try:
-                party.begin_round(prompts[0])
+                if turn > 0:
+                    party.begin_round(prompts[0])
                 answers[party.name] = party.answer(prompts)
             except Unavailable as reason:
                 found.unavailable[party.name] = str(reason)

@@ -77,9 +77,8 @@ impl<'a> StoredMatrix<'a> {
 
     /// Its rows as they are stored, in the order of Hugging Face. Memory is given back behind them: see [`Rows`].
     pub(crate) fn rows(&self) -> Rows<'a> {
-        let Entry { shape, bytes, order, .. } = self.entry;
-        let rows = shape.first().copied().unwrap_or(0).max(1);
-        Rows::new(self.file, bytes.clone(), bytes.len() / rows, *order)
+        let Entry { bytes, order, .. } = self.entry;
+        Rows::new(self.file, bytes.clone(), bytes.len() / self.outputs().max(1), *order)
     }
 }
 

@@ -273,9 +273,7 @@ fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u32
 }
 
 fn summary(digest: &str, checkpoint: &Checkpoint) -> CheckpointSummary {
-    let shapes = checkpoint.config().tensor_shapes();
-    let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
-    CheckpointSummary { digest: digest.to_owned(), parameters }
+    CheckpointSummary { digest: digest.to_owned(), parameters: checkpoint.parameters() }
 }
 
 fn costs(model: &Model) -> Vec<ForwardCost> {
