@@ -76,7 +76,7 @@ bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prom
 bench-training: build ## our training against the same in eager PyTorch at two sizes, into docs/benchmarks (installs PyTorch once; half an hour)
 	bash benchmarks/training/run.sh
 
-beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (an hour and a half)
+beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (about forty minutes)
 	bash benchmarks/beyond-cache/run.sh
 
 check-cuda: ## compile server, trainer and cli with the feature cuda (gets NVIDIA's compiler, 0.7 GB, once; needs no GPU)

@@ -20,7 +20,8 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ["cllm", "model", "prompts", "output"]:
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
-    parser.add_argument("--groups", type=int, default=6, help="groups of each size and set")
+    parser.add_argument("--groups", type=int, default=6, help="groups of each size and set at least")
+    parser.add_argument("--texts", type=int, default=24, help="texts of each size and set at least: few texts at a time make more groups")
     options = parser.parse_args()
     sets = {}
     for line in filter(str.strip, options.prompts.read_text().splitlines()):
@@ -29,19 +30,20 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for name, lines in sets.items():
             for size in SIZES:
-                ratios, conditions = measure(options, lines, size, pathlib.Path(scratch))
-                measured.setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios])
+                groups = max(options.groups, options.texts // size)
+                ratios, conditions = measure(options, lines, size, groups, pathlib.Path(scratch))
+                measured.setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios]) | {"groups": groups}
     found = figures.rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions,
-                             "groups": options.groups, "adaptive_over_autoregressive": measured})
+                             "adaptive_over_autoregressive": measured})
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "batches.json").write_text(json.dumps(found, indent=2) + "\n")
     (options.output / "batches.md").write_text(page(found))
 
 
-def measure(options, lines, size, scratch):
+def measure(options, lines, size, groups, scratch):
     """Ratios of the seconds of groups of prompts, autoregressive over adaptive, and the conditions."""
     prompts, tokens, report = (scratch / name for name in ["prompts.jsonl", "tokens.jsonl", "report.json"])
-    prompts.write_text("\n".join(itertools.islice(itertools.cycle(lines), size * options.groups)) + "\n")
+    prompts.write_text("\n".join(itertools.islice(itertools.cycle(lines), size * groups)) + "\n")
     subprocess.run(
         [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--adaptive-only", "--concurrency", str(size),
          "--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens", tokens, "--report", report], check=True, stdout=subprocess.DEVNULL)
@@ -57,14 +59,15 @@ def group_ratios(answers, size):
 
 def page(found):
     conditions = found["conditions"]
+    sizes = next(iter(found["adaptive_over_autoregressive"].values()))
     lines = [
         "# Adaptive decoding of several prompts at the same time",
         "",
         f"`{found['command']}` on {conditions['hardware']}, {conditions['threads']} threads, {conditions['instructionSet']}: {found['model']}, which is no CLLM;",
         f"at most {conditions['maxNewTokens']} new tokens each, greedy. Tokens per second of adaptive decoding over those of autoregressive decoding of",
-        f"the same group of prompts, in turns: median of {found['groups']} groups with its 95 % interval (bootstrap). Below 1 is a loss.",
+        "the same group of prompts, in turns: median of the groups with its 95 % interval (bootstrap). Below 1 is a loss.",
         "",
-        "| Prompts | " + " | ".join(f"{size} at a time" for size in SIZES) + " |",
+        "| Prompts | " + " | ".join(f"{size} at a time, {ratio['groups']} groups" for size, ratio in sizes.items()) + " |",
         "|---" * (1 + len(SIZES)) + "|",
     ]
     cell = lambda ratio: f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"

@@ -62,7 +62,7 @@ class Batches(unittest.TestCase):
         self.assertEqual(batches.group_ratios([answer(2.0, 1.0)] * 3 + [answer(1.0, 1.0)] * 2, 3), [2.0, 1.0])
 
     def test_the_page_has_a_row_for_each_set(self):
-        sizes = {size: {"median": 1.0, "low": 0.98, "high": 1.1} for size in batches.SIZES}
+        sizes = {size: {"median": 1.0, "low": 0.98, "high": 1.1, "groups": 6} for size in batches.SIZES}
         conditions = {"hardware": "a processor", "threads": 2, "instructionSet": "avx2", "maxNewTokens": 3}
         found = {"command": "make it", "model": "a model", "conditions": conditions, "groups": 6,
                  "adaptive_over_autoregressive": {"chat": sizes, "code": sizes}}

@@ -35,7 +35,7 @@ class Size:
 
 SIZES = {
     "small": Size("small", REPOSITORY / "examples/text2sql/target.config.json", 12),
-    "large": Size("large", REPOSITORY / "benchmarks/beyond-cache/config.json", 4),
+    "large": Size("large", REPOSITORY / "benchmarks/training/large.config.json", 4),
 }
 
 

@@ -12,7 +12,7 @@ use super::prompts::Prompt;
 use crate::args::BenchArguments;
 
 /// How often each forward is timed for t(n)/t(1).
-const COST_REPETITIONS: usize = 15;
+const COST_REPETITIONS: usize = 45;
 
 /// How an arm decoded, as the report names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -191,7 +191,7 @@ impl Batch {
         let (indices, mut turns): (Vec<usize>, Vec<Turn<'_>>) = decoding
             .map(|(index, text)| {
                 let (limit, context) = (text.sequence.rows_limit().min(most), text.sequence.context());
-                (index, Turn { pace: &mut text.pace, limit, context })
+                (index, Turn { pace: &mut text.pace, basis: text.sequence.basis(), limit, context })
             })
             .unzip();
         for (index, chosen) in indices.into_iter().zip(pace.rows(&mut turns)) {
@@ -282,6 +282,9 @@ impl Batch {
             all = (all.0 + need.rows, all.1 + need.rows * text.sequence.context());
             if need.only_decodes() {
                 pace.emitted(&mut text.pace, need.rows, emitted);
+            }
+            if let Some(verdict) = text.sequence.verdict() {
+                pace.judged(&mut text.pace, verdict);
             }
         }
         if chosen.iter().all(|(_, need)| need.only_decodes()) {

@@ -2,12 +2,48 @@
 //!
 //! Sources, cheapest first: what followed the same few tokens earlier in prompt and output, what the last forward predicted there,
 //! the last token again. After a mismatch the predictions were conditioned on a wrong token, so a lookup may beat them: both are
-//! scored on every forward, and the better one so far is used.
+//! scored on every forward, lookups by the length of their match, and the better one so far is used.
+//!
+//! What a lookup would have brought shows a few tokens later, with or without rows for it: a [`Verdict`], which costs nothing.
 
 /// Longest run of tokens that a lookup compares.
 const LONGEST_NGRAM: usize = 3;
 /// Weight of the newest forward in the running score of a source.
 const SCORE_RATE: f32 = 0.2;
+
+/// How well guesses are founded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Basis {
+    /// The last forward predicted them, or they followed the last token once before, or nothing is known.
+    #[default]
+    Prediction,
+    /// They followed the last two tokens before.
+    ShortMatch,
+    /// They followed the last three tokens before.
+    LongMatch,
+}
+
+impl Basis {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    fn of_match(length: usize) -> Self {
+        match length {
+            0 | 1 => Self::Prediction,
+            2 => Self::ShortMatch,
+            _ => Self::LongMatch,
+        }
+    }
+}
+
+/// What became of guesses that were looked up, whether they had rows or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How they were founded; never a prediction.
+    pub basis: Basis,
+    /// Guesses that were right before the first wrong one.
+    pub right: usize,
+}
 
 /// Where a guess comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +69,43 @@ pub(super) struct Guesses {
     /// What each source would have guessed, to be scored by the next forward.
     looked_up: Vec<u32>,
     predicted: Vec<u32>,
-    lookup_score: f32,
+    /// Tokens that the lookup compared.
+    matched: usize,
+    lookup_scores: [f32; LONGEST_NGRAM + 1],
     prediction_score: f32,
+    basis: Basis,
+    on_trial: OnTrial,
+}
+
+/// Guesses that wait for their verdict.
+#[derive(Debug, Default)]
+struct OnTrial {
+    basis: Basis,
+    tokens: Vec<u32>,
+    right: usize,
+    verdict: Option<Verdict>,
+}
+
+impl OnTrial {
+    /// Takes guesses, if none wait.
+    fn begin(&mut self, basis: Basis, guesses: impl Iterator<Item = u32>) {
+        if self.tokens.is_empty() && basis != Basis::Prediction {
+            self.tokens.extend(guesses);
+            (self.basis, self.right) = (basis, 0);
+        }
+    }
+
+    /// Compares them with tokens that were found.
+    fn hear(&mut self, found: &[u32]) {
+        for token in found {
+            let Some(guess) = self.tokens.get(self.right) else { return };
+            self.right += usize::from(guess == token);
+            if guess != token || self.right == self.tokens.len() {
+                self.tokens.clear();
+                self.verdict = Some(Verdict { basis: self.basis, right: self.right });
+            }
+        }
+    }
 }
 
 impl Guesses {
@@ -47,6 +118,16 @@ impl Guesses {
         &self.window
     }
 
+    /// How well they are founded.
+    pub(super) fn basis(&self) -> Basis {
+        self.basis
+    }
+
+    /// The verdict on guesses that was reached since the last call.
+    pub(super) fn verdict(&mut self) -> Option<Verdict> {
+        self.on_trial.verdict.take()
+    }
+
     /// Forgets all guesses but the first `length`.
     pub(super) fn shorten(&mut self, length: usize) {
         self.window.truncate(length);
@@ -55,26 +136,30 @@ impl Guesses {
     /// Makes `length` guesses for what follows `known`, whose last `accepted` tokens the last forward has found. `rest` are its
     /// predictions after them.
     pub(super) fn refill(&mut self, known: &[u32], accepted: usize, rest: &[u32], length: usize) {
-        self.score(&known[known.len() - accepted..]);
+        let found = &known[known.len() - accepted..];
+        self.score(found);
+        self.on_trial.hear(found);
         let old = self.window.split_off(accepted.min(self.window.len()));
         if self.lookup {
             self.looked_up.clear();
-            look_up(known, &[], length, &mut self.looked_up);
+            self.matched = look_up(known, &[], length, &mut self.looked_up);
         }
         self.predicted.clear();
         self.predicted.extend(rest.iter().take(length));
         self.window.clear();
-        let prefer_lookup = self.lookup_score >= self.prediction_score || self.predicted.is_empty();
-        let (first, source) = if prefer_lookup && !self.looked_up.is_empty() {
-            (&self.looked_up, Source::Lookup)
+        let prefer_lookup = self.lookup_scores[self.matched] >= self.prediction_score || self.predicted.is_empty();
+        let (first, source, basis) = if prefer_lookup && !self.looked_up.is_empty() {
+            (&self.looked_up, Source::Lookup, Basis::of_match(self.matched))
         } else {
-            (&self.predicted, Source::Prediction)
+            (&self.predicted, Source::Prediction, Basis::Prediction)
         };
+        self.basis = basis;
         self.window.extend(first.iter().enumerate().map(|(i, &token)| {
             let stationary = old.get(i).is_some_and(|guess| guess.token == token);
             Guess { token, source, stationary }
         }));
         self.fill_up(known, length);
+        self.on_trial.begin(basis, self.window.iter().map(|guess| guess.token));
     }
 
     /// Appends guesses until there are `length`: looked up after those that are there, or the last token again.
@@ -93,9 +178,8 @@ impl Guesses {
     /// Compares what each source would have guessed with what was found.
     fn score(&mut self, found: &[u32]) {
         let run = |guesses: &[u32]| guesses.iter().zip(found).take_while(|(a, b)| a == b).count() as f32;
-        for (score, guesses) in
-            [(&mut self.lookup_score, &self.looked_up), (&mut self.prediction_score, &self.predicted)]
-        {
+        let lookup_score = &mut self.lookup_scores[self.matched];
+        for (score, guesses) in [(lookup_score, &self.looked_up), (&mut self.prediction_score, &self.predicted)] {
             if !guesses.is_empty() {
                 *score += SCORE_RATE * (run(guesses) - *score);
             }
@@ -104,8 +188,8 @@ impl Guesses {
 }
 
 /// What followed the last tokens of `known` and `tail` where they stood before in `known`: the longest match, the latest of equals.
-/// At most `length` tokens, none without a match.
-fn look_up(known: &[u32], tail: &[u32], length: usize, found: &mut Vec<u32>) {
+/// At most `length` tokens, none without a match. Returns how many tokens matched.
+fn look_up(known: &[u32], tail: &[u32], length: usize, found: &mut Vec<u32>) -> usize {
     let total = known.len() + tail.len();
     let token = |index: usize| known.get(index).copied().unwrap_or_else(|| tail[index - known.len()]);
     let mut best = (0, 0);
@@ -123,11 +207,12 @@ fn look_up(known: &[u32], tail: &[u32], length: usize, found: &mut Vec<u32>) {
     if best.0 > 0 {
         found.extend(known[best.1..].iter().take(length));
     }
+    best.0
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Guesses, Source, look_up};
+    use super::{Basis, Guesses, Source, Verdict, look_up};
 
     #[test]
     fn a_lookup_prefers_the_longest_match_then_the_latest() {
@@ -144,6 +229,32 @@ mod tests {
             look_up(known, tail, 3, &mut found);
             assert_eq!(found, expected, "after {known:?} and {tail:?}");
         }
+    }
+
+    #[test]
+    fn guesses_are_judged_without_rows() {
+        // 1 2 3 stood before and was followed by 4 5 6 7; it is found one token at a time how far that is right
+        let text = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 9];
+        let mut guesses = Guesses::new(true);
+        let verdicts: Vec<_> = (9..=text.len())
+            .map(|known| {
+                guesses.refill(&text[..known], 1, &[], 4);
+                (guesses.basis(), guesses.verdict())
+            })
+            .collect();
+        let none = |basis| (basis, None);
+        let judged = |basis, right| Some(Verdict { basis, right });
+        assert_eq!(
+            verdicts,
+            [
+                none(Basis::Prediction),
+                none(Basis::ShortMatch),
+                none(Basis::LongMatch),
+                none(Basis::LongMatch),
+                none(Basis::LongMatch),
+                (Basis::Prediction, judged(Basis::ShortMatch, 3)),
+            ],
+        );
     }
 
     #[test]
@@ -173,7 +284,7 @@ mod tests {
             known.extend([2, 1]);
             guesses.refill(&known, 3, &[3], 1);
         }
-        assert!(guesses.prediction_score > guesses.lookup_score);
+        assert!(guesses.prediction_score > guesses.lookup_scores[guesses.matched]);
         assert_eq!(guesses.window()[0].source, Source::Prediction);
     }
 

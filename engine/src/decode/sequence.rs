@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::accept::accepted_len;
-use super::guesses::{Guesses, Source};
+use super::guesses::{Basis, Guesses, Source, Verdict};
 use super::sampling::{Picker, Sampling};
 use super::{DecodeError, DecodeOptions, FinishReason, Statistics, check_prompt, cut_at_end};
 use crate::model::{ForwardError, KvCache, KvPool, Logits, Model, Segment, Workspace};
@@ -173,6 +173,16 @@ impl Sequence {
     /// Most rows of the next forward: those of the strategy, but never more than tokens are left.
     pub fn rows_limit(&self) -> usize {
         self.options.strategy.block_size().min(self.left()).max(1)
+    }
+
+    /// How well the guesses of the next forward are founded.
+    pub fn basis(&self) -> Basis {
+        self.guesses.basis()
+    }
+
+    /// What became of guesses that were looked up; once for each verdict.
+    pub(crate) fn verdict(&mut self) -> Option<Verdict> {
+        self.guesses.verdict()
     }
 
     /// Positions that the next forward reads.

@@ -11,8 +11,15 @@ pub(crate) const CONTEXT: usize = 64;
 /// is slower.
 const BURST: usize = 16;
 
-/// Turns of each size where time is short.
-const TURNS: usize = 2;
+/// Turns of each size where time is short: a disturbance of some moments must not look like the cost of one size.
+const TURNS: usize = 4;
+
+/// The part of the time that is spent before anything is timed: threads wake, clocks rise, memory is mapped. What is timed before it
+/// looks dearer than it is, and the sizes beside it free.
+const WARM_UP: f64 = 0.2;
+
+/// Forwards of a warm-up at most: a small model is warm sooner.
+const MOST_WARM_UP: usize = 64;
 
 /// Median seconds of a forward of each number of `rows` after a short context. Sizes take turns of a few forwards, so that a
 /// disturbance hits them all alike. Sizes that are zero or do not fit the context of the model are left out.
@@ -37,6 +44,7 @@ pub fn forward_cost_within(model: &Model, rows: &[usize], context: usize, budget
     let sizes = ends_first(fitting(model, rows));
     let mut timer = Timer::new(model, &sizes, context);
     timer.fill();
+    timer.warm_up(sizes.first().copied(), budget.mul_f64(WARM_UP));
     let mut found: Vec<(usize, f64, Vec<f64>)> = Vec::with_capacity(sizes.len());
     for rows in sizes {
         // so many rows cost at most as much as so many forwards of one
@@ -47,8 +55,8 @@ pub fn forward_cost_within(model: &Model, rows: &[usize], context: usize, budget
             found.push((rows, seconds, Vec::new()));
         }
     }
-    for _ in 0..TURNS {
-        let share = left() / found.len() as f64;
+    for turn in 0..TURNS {
+        let share = left() / (TURNS - turn) as f64 / found.len() as f64;
         for (rows, seconds, times) in &mut found {
             timer.burst(*rows, BURST.min((share / *seconds) as usize), times);
         }
@@ -91,6 +99,17 @@ impl<'a> Timer<'a> {
         let tokens = (0..context + longest).map(|i| (i * 7 % config.vocab_size) as u32).collect();
         let cache = KvCache::new(model, context + longest);
         Self { model, workspace: Workspace::new(model), cache, tokens, context }
+    }
+
+    /// Forwards that nobody times, of as many rows as are told, as long as there is time for another.
+    fn warm_up(&mut self, rows: Option<usize>, budget: Duration) {
+        let begin = Instant::now();
+        for _ in 0..MOST_WARM_UP {
+            let Some(seconds) = rows.and_then(|rows| self.time(rows)) else { return };
+            if begin.elapsed().as_secs_f64() + seconds > budget.as_secs_f64() {
+                return;
+            }
+        }
     }
 
     /// Computes the context.

@@ -8,6 +8,8 @@ const HALF_LIFE: f64 = 320.0;
 const OF_A_LARGER_SIZE: f64 = 0.25;
 /// Forwards that what is typical counts for.
 const PRIOR: f64 = 8.0;
+/// Forwards that gain nothing, of which what is typical consists at the start: a few lucky guesses are no reason to pay for many.
+const DOUBT: f64 = 4.0;
 
 /// Tokens emitted per forward with each of [`SIZES`], recent forwards first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +42,13 @@ impl Gains {
         self.sizes[step].count(emitted, 1.0);
     }
 
+    /// Counts guesses of which so many were right before the first wrong one: what each size would have emitted is known then.
+    pub fn record_run(&mut self, right: usize) {
+        for (gain, &size) in self.sizes.iter_mut().zip(&SIZES) {
+            gain.count((right + 1).min(size), 1.0);
+        }
+    }
+
     /// Expected tokens of a forward with `SIZES[step]` rows: what was measured, with `typical` as the prior. Never falls with more
     /// rows, nor below one.
     pub fn expected(&self, step: usize, typical: &Self) -> f64 {
@@ -57,9 +66,10 @@ impl Gains {
         (own.mean * own.weight + prior * PRIOR) / (own.weight + PRIOR)
     }
 
-    /// The mean of a size, or of the nearest smaller one that was ever used.
+    /// The mean of a size, or of the nearest smaller one that was ever used; less where it was used little.
     fn known(&self, step: usize) -> f64 {
-        (0..=step).rev().map(|step| self.sizes[step]).find(|gain| gain.weight > 0.0).map_or(1.0, |gain| gain.mean)
+        let used = (0..=step).rev().map(|step| self.sizes[step]).find(|gain| gain.weight > 0.0);
+        used.map_or(1.0, |gain| (gain.mean * gain.weight + DOUBT) / (gain.weight + DOUBT))
     }
 
     /// Index in [`SIZES`].

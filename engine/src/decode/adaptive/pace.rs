@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Candidate, CostCurve, Gains, Probe, SIZES, allot, promising};
+use super::{Basis, Candidate, CostCurve, Gains, Probe, SIZES, Verdict, allot, promising};
 use crate::model::{CONTEXT, Model, forward_cost_within};
 
 /// Most time for the curve, and for what a longer context adds to it.
@@ -15,14 +15,18 @@ const LONGER_CONTEXT: usize = CONTEXT + 512;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pace {
     cost: CostCurve,
-    typical: Gains,
+    /// By [`Basis`].
+    typical: [Gains; Basis::COUNT],
 }
 
 /// What the policy knows of one text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextPace {
-    gains: Gains,
+    /// By [`Basis`].
+    gains: [Gains; Basis::COUNT],
     probe: Probe,
+    /// That of the guesses that the last forward was given.
+    basis: Basis,
 }
 
 /// A text that wants a forward.
@@ -30,6 +34,8 @@ pub struct TextPace {
 pub struct Turn<'a> {
     /// What is known of it.
     pub pace: &'a mut TextPace,
+    /// How well its guesses are founded.
+    pub basis: Basis,
     /// Most rows that it can use, at least one.
     pub limit: usize,
     /// Positions in its cache.
@@ -39,7 +45,7 @@ pub struct Turn<'a> {
 impl Pace {
     /// For a model whose forwards cost so much.
     pub fn new(cost: CostCurve) -> Self {
-        Self { cost, typical: Gains::default() }
+        Self { cost, typical: Default::default() }
     }
 
     /// For a model whose forwards of up to `most` rows are timed now: about two seconds at most, much less for a small model. None where
@@ -63,27 +69,43 @@ impl Pace {
     /// Rows for each text of the next forward, at least one each.
     pub fn rows(&self, turns: &mut [Turn<'_>]) -> Vec<usize> {
         // The texts as they are before any of them begins a trial.
-        let gains: Vec<Gains> = turns.iter().map(|turn| turn.pace.gains.clone()).collect();
+        let gains: Vec<Gains> = turns.iter().map(|turn| turn.pace.gains[turn.basis as usize].clone()).collect();
         let candidates: Vec<_> = gains
             .iter()
             .zip(turns.iter())
-            .map(|(gains, turn)| Candidate { gains, limit: turn.limit, context: turn.context })
+            .map(|(gains, turn)| {
+                let typical = &self.typical[turn.basis as usize];
+                Candidate { gains, typical, limit: turn.limit, context: turn.context }
+            })
             .collect();
-        let chosen = allot(&self.cost, &self.typical, &candidates);
-        let ask = |index: usize| promising(&self.cost, &self.typical, &candidates, &chosen, index);
+        let chosen = allot(&self.cost, &candidates);
+        let ask = |index: usize| promising(&self.cost, &candidates, &chosen, index);
         turns
             .iter_mut()
             .enumerate()
-            .map(|(index, turn)| turn.pace.probe.rows(chosen[index], turn.limit, || ask(index)))
+            .map(|(index, turn)| {
+                turn.pace.basis = turn.basis;
+                match turn.basis {
+                    Basis::Prediction => turn.pace.probe.rows(chosen[index], turn.limit, || ask(index)),
+                    Basis::ShortMatch | Basis::LongMatch => chosen[index],
+                }
+            })
             .collect()
     }
 
-    /// A forward gave a text so many rows, and it emitted so many tokens.
+    /// The forward that [`Pace::rows`] was asked for gave a text so many rows, and it emitted so many tokens.
     pub fn emitted(&mut self, text: &mut TextPace, rows: usize, emitted: usize) {
-        if !text.probe.is_settling() {
-            text.gains.record(rows, emitted);
-            self.typical.record(rows, emitted);
+        let predicted = Basis::Prediction as usize;
+        if text.basis == Basis::Prediction && !text.probe.is_settling() {
+            text.gains[predicted].record(rows, emitted);
+            self.typical[predicted].record(rows, emitted);
         }
+    }
+
+    /// Guesses that were looked up for a text turned out so.
+    pub fn judged(&mut self, text: &mut TextPace, verdict: Verdict) {
+        text.gains[verdict.basis as usize].record_run(verdict.right);
+        self.typical[verdict.basis as usize].record_run(verdict.right);
     }
 
     /// A forward of so many rows, which attended to so many positions in all, took so many seconds.

@@ -1,4 +1,4 @@
-use super::{Candidate, CostCurve, Gains, Pace, SIZES, TextPace, Turn, allot};
+use super::{Basis, Candidate, CostCurve, Gains, Pace, SIZES, TextPace, Turn, Verdict, allot};
 
 /// Uniform numbers, the same in every run.
 struct Random(u64);
@@ -38,6 +38,10 @@ fn curve(seconds: impl Fn(usize) -> f64) -> CostCurve {
     CostCurve::new(&SIZES.map(|rows| (rows, seconds(rows))), 0.0).unwrap()
 }
 
+fn turn(pace: &mut TextPace, basis: Basis) -> Turn<'_> {
+    Turn { pace, basis, limit: 16, context: 100 }
+}
+
 /// Tokens per second of the policy over the best fixed size, for a batch of equal texts.
 fn over_best_fixed(text: Text, seconds: &dyn Fn(usize) -> f64, batch: usize, forwards: usize, seed: u64) -> f64 {
     let mut random = Random(seed);
@@ -46,7 +50,7 @@ fn over_best_fixed(text: Text, seconds: &dyn Fn(usize) -> f64, batch: usize, for
     let mut texts = vec![TextPace::default(); batch];
     let (mut tokens, mut time) = (0.0, 0.0);
     for _ in 0..forwards {
-        let mut turns: Vec<_> = texts.iter_mut().map(|pace| Turn { pace, limit: 16, context: 100 }).collect();
+        let mut turns: Vec<_> = texts.iter_mut().map(|pace| turn(pace, Basis::Prediction)).collect();
         let rows = pace.rows(&mut turns);
         for (own, &rows) in texts.iter_mut().zip(&rows) {
             let emitted = text.emitted(rows, &mut random);
@@ -96,13 +100,14 @@ fn rows_go_to_the_texts_that_make_most_of_them() {
             bad.record(rows, 1);
         }
     }
-    let candidate = |gains, limit| Candidate { gains, limit, context: 0 };
+    let nothing = Gains::default();
+    let candidate = |gains, limit| Candidate { gains, typical: &nothing, limit, context: 0 };
     let cost = curve(|rows| 4.0 + rows as f64);
-    let rows = allot(&cost, &Gains::default(), &[candidate(&bad, 16), candidate(&good, 16), candidate(&bad, 16)]);
+    let rows = allot(&cost, &[candidate(&bad, 16), candidate(&good, 16), candidate(&bad, 16)]);
     assert_eq!(rows, [1, 16, 1]);
-    assert_eq!(allot(&cost, &Gains::default(), &[candidate(&good, 5)]), [4], "never more than the limit");
-    assert_eq!(allot(&curve(|rows| rows.pow(2) as f64), &Gains::default(), &[candidate(&good, 16)]), [1]);
-    assert!(allot(&cost, &Gains::default(), &[]).is_empty());
+    assert_eq!(allot(&cost, &[candidate(&good, 5)]), [4], "never more than the limit");
+    assert_eq!(allot(&curve(|rows| rows.pow(2) as f64), &[candidate(&good, 16)]), [1]);
+    assert!(allot(&cost, &[]).is_empty());
 }
 
 #[test]
@@ -137,4 +142,24 @@ fn a_size_that_turns_out_dearer_is_corrected_and_a_busy_machine_is_not_mistaken_
     }
     let ratio = busy.seconds(8, 0) / busy.seconds(1, 0);
     assert!((ratio - 8.0).abs() < 0.8, "{ratio}");
+}
+
+#[test]
+fn a_text_gets_rows_while_it_repeats_itself() {
+    let mut pace = Pace::new(curve(|rows| 4.0 + rows as f64));
+    let mut text = TextPace::default();
+    for forward in 0..200 {
+        let repeats = forward % 10 == 0;
+        let basis = if repeats { Basis::LongMatch } else { Basis::Prediction };
+        let rows = pace.rows(&mut [turn(&mut text, basis)])[0];
+        pace.emitted(&mut text, rows, 1);
+        if repeats {
+            pace.judged(&mut text, Verdict { basis, right: 15 });
+        }
+        pace.judged(&mut text, Verdict { basis: Basis::ShortMatch, right: 0 });
+    }
+    let mut rows = |text: &mut TextPace, basis| pace.rows(&mut [turn(text, basis)])[0];
+    assert_eq!(rows(&mut text, Basis::LongMatch), 16);
+    assert_eq!(rows(&mut text, Basis::ShortMatch), 1);
+    assert_eq!(rows(&mut TextPace::default(), Basis::LongMatch), 16, "what one text taught serves the next");
 }
