@@ -2,7 +2,8 @@
 //! a bounded KV memory.
 //!
 //! [`plan`] decides, purely, what each text computes in the next forward; [`prefixes`] remembers what was computed; [`Batch`] acts. What a
-//! text becomes does not depend on the texts beside it, nor on what is remembered, nor on how often it had to give its memory back.
+//! text becomes does not depend on the texts beside it, nor on what is remembered, nor on how often it had to give its memory back. Nor do
+//! the states of its blocks, where those are recorded.
 
 mod plan;
 mod prefixes;
