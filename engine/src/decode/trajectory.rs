@@ -21,7 +21,8 @@ pub struct JacobiTrajectory {
 /// Blocks have the strategy's block size, but the first has `first_block_len` at most, so that borders can be put anywhere. A block
 /// begins as serving begins one: with what a lookup finds, if the strategy looks up, then the last known token again. It ends when all its
 /// tokens are certain; it is not refilled meanwhile. All tokens come from blocks, the first one too, so the statistics have forwards
-/// of blocks and neither histogram nor sources of guesses. [`crate::batch::Batch::start_in_blocks`] decodes many prompts so at a time.
+/// of blocks, of which the first computes the prompt too, and neither histogram nor sources of guesses.
+/// [`crate::batch::Batch::start_in_blocks`] decodes many prompts so at a time.
 pub fn generate_with_trajectories(
     model: &Model,
     workspace: &mut Workspace,

@@ -9,7 +9,7 @@ use super::CollectArguments;
 use super::decoding::{Decoding, Prompt};
 use super::division::Division;
 use super::ledger::{Ledger, Pace, foreign};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::progress::Reporter;
 use crate::storage::FolderLock;
 use crate::trajectories::{Counts, Origin, Outcome, ShardMetadata, read_shard, shard_path, write_shard};
