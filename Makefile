@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training bench-collection golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -75,6 +75,9 @@ bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prom
 
 bench-training: build ## our training against the same in eager PyTorch at two sizes, into docs/benchmarks (installs PyTorch once; half an hour)
 	bash benchmarks/training/run.sh
+
+bench-collection: build ## collection of many texts at a time against one at a time and the CLLM reference's way, into docs/benchmarks
+	cargo build --release -p cllm-trainer --example collect_without_cache && bash benchmarks/collection/run.sh
 
 beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (about forty minutes)
 	bash benchmarks/beyond-cache/run.sh

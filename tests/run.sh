@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 bash tests/prepare.sh
 python3 -m unittest discover -s benchmarks/peers
 python3 -m unittest discover -s benchmarks/training
+python3 -m unittest discover -s benchmarks/collection
 cargo test --workspace --no-fail-fast

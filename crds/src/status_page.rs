@@ -41,7 +41,7 @@ pub struct Progress {
     /// Absent until it can be estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_remaining_seconds: Option<u64>,
-    /// Figures of the stage: `loss`, `tokensPerForward`, `step` and others.
+    /// Figures of the stage: `loss`, `tokensPerForward`, `tokensPerSecond`, `step` and others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
     /// RFC 3339, UTC.
@@ -180,10 +180,30 @@ pub struct Trajectories {
     pub states: u64,
     /// Tokens generated.
     pub tokens: u64,
-    /// Prompts without a usable generation: empty, truncated or degenerate.
+    /// Prompts without a usable generation.
     pub dropped: u64,
+    /// The same by reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_because: Option<Dropped>,
     /// Of the target by Jacobi without lookup, a decimal as a string.
     pub tokens_per_forward: String,
+    /// Tokens that a Pod generated per second, those of dropped prompts included, a decimal as a string; absent where all was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<String>,
+}
+
+/// Prompts without a usable generation, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dropped {
+    /// The answer ended at once.
+    pub empty: u64,
+    /// It did not end within the most tokens that it may have.
+    pub truncated: u64,
+    /// It repeats itself: a run of one token, or a loop of several.
+    pub degenerate: u64,
+    /// The prompt does not fit the context.
+    pub too_long: u64,
 }
 
 /// The checkpoint that a training put out; as on the status.

@@ -50,6 +50,7 @@ pub struct Adaptation {
     validation = rules::immutable("shards"),
     validation = rules::immutable("blockSize"),
     validation = rules::immutable("maxNewTokens"),
+    validation = rules::immutable("concurrency"),
     validation = rules::immutable("resources"),
     validation = rules::immutable("nodeSelector"),
     validation = rules::immutable("tolerations")
@@ -75,6 +76,11 @@ pub struct TrajectoryOptions {
     #[serde(default = "default_max_new_tokens")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_new_tokens: u32,
+
+    /// Texts that each thread decodes at the same time; absent: as many as fill its forwards. The result is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub concurrency: Option<u32>,
 
     /// Where the Pods of this stage run.
     #[serde(flatten)]
@@ -303,6 +309,7 @@ impl Default for TrajectoryOptions {
             parallelism: default_parallelism(),
             block_size: default_block_size(),
             max_new_tokens: default_max_new_tokens(),
+            concurrency: None,
             pod: StagePodOptions::default(),
         }
     }

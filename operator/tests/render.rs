@@ -114,6 +114,7 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
     for (pointer, value) in [
         ("/spec/image", json!("other:1")),
         ("/spec/trajectories/parallelism", json!(4)),
+        ("/spec/trajectories/concurrency", json!(4)),
         ("/spec/resources", Value::Null),
         ("/spec/training/resources", Value::Null),
         ("/spec/training/workers", json!(4)),

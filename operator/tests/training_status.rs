@@ -59,6 +59,8 @@ fn a_training_goes_through_its_stages_one_at_a_time() {
     let trajectories = executor.status().trajectories.unwrap();
     assert_eq!((trajectories.examples, trajectories.tokens, trajectories.dropped), (30, 600, 2));
     assert_eq!(trajectories.tokens_per_forward, "1.200", "600 tokens in 200 + 300 forwards");
+    assert_eq!(trajectories.dropped_because.map(|because| (because.truncated, because.degenerate)), Some((2, 0)));
+    assert_eq!(trajectories.tokens_per_second.as_deref(), Some("133.3"), "600 tokens in 3 + 1.5 seconds");
 
     executor.succeed(Training, vec![]);
     assert_eq!(executor.reconcile().iter().map(|name| without_hash(name)).collect::<Vec<_>>(), ["text2sql-evaluate"]);

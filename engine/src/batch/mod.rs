@@ -2,15 +2,19 @@
 //! a bounded KV memory.
 //!
 //! [`plan`] decides, purely, what each text computes in the next forward; [`prefixes`] remembers what was computed; [`Batch`] acts. What a
-//! text becomes does not depend on the texts beside it, nor on what is remembered, nor on how often it had to give its memory back.
+//! text becomes does not depend on the texts beside it, nor on what is remembered, nor on how often it had to give its memory back. Nor do
+//! the states of its blocks, where those are recorded.
 
 mod plan;
 mod prefixes;
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use crate::decode::adaptive::{Pace, TextPace, Turn};
-use crate::decode::{DecodeError, DecodeOptions, FinishReason, Generation, Sampling, Sequence, Statistics};
+use crate::decode::{
+    DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, Sequence, Statistics,
+};
 use crate::model::{ForwardError, KvPool, Model, PAGE, Segment, Workspace};
 use plan::{Need, most_rows, share};
 use prefixes::Prefixes;
@@ -71,6 +75,12 @@ impl Text {
         let finish_reason = self.finish_reason()?;
         let (tokens, statistics) = self.sequence.into_parts();
         Some(Generation { tokens, finish_reason, statistics })
+    }
+
+    /// The whole of it with the trajectories of its blocks, none of a text that was not started in blocks. None while it has not ended.
+    pub fn into_trajectories(mut self) -> Option<(Generation, Vec<JacobiTrajectory>)> {
+        let trajectories = self.sequence.take_trajectories();
+        Some((self.into_generation()?, trajectories))
     }
 
     /// Why it ended; none while it has not.
@@ -137,6 +147,19 @@ impl Batch {
         Ok(Text { sequence, pace: TextPace::default(), has_begun: false })
     }
 
+    /// [`Batch::start`] of a text that is decoded in fixed blocks, always with the most likely token, and whose trajectories are recorded:
+    /// those of [`crate::generate_with_trajectories`]. Its forwards have all rows of a block, whatever the pace and the other texts.
+    pub fn start_in_blocks(
+        &mut self,
+        model: &Model,
+        prompt: &[u32],
+        options: DecodeOptions,
+        first_block_len: NonZeroUsize,
+    ) -> Result<Text, DecodeError> {
+        let text = self.start(model, prompt, options, Sampling::default())?;
+        Ok(Text { sequence: text.sequence.in_blocks(first_block_len), ..text })
+    }
+
     /// Remembers what a text computed, for texts that begin alike. For one that ended or is given up.
     pub fn finish(&mut self, text: &Text) {
         let cache = text.sequence.cache();
@@ -184,10 +207,12 @@ impl Batch {
     fn rows(&self, texts: &mut [&mut Text]) -> Vec<usize> {
         let most = most_rows(texts.len());
         let Some(pace) = &self.options.pace else {
-            return texts.iter().map(|text| text.sequence.rows_limit().min(most)).collect();
+            let rows = |text: &&mut Text| text.sequence.fixed_rows().unwrap_or(text.sequence.rows_limit().min(most));
+            return texts.iter().map(rows).collect();
         };
-        let mut rows = vec![1; texts.len()];
-        let decoding = texts.iter_mut().enumerate().filter(|(_, text)| text.sequence.is_prefilled());
+        let mut rows: Vec<usize> = texts.iter().map(|text| text.sequence.fixed_rows().unwrap_or(1)).collect();
+        let has_choice = |text: &Text| text.sequence.is_prefilled() && text.sequence.fixed_rows().is_none();
+        let decoding = texts.iter_mut().enumerate().filter(|(_, text)| has_choice(text));
         let (indices, mut turns): (Vec<usize>, Vec<Turn<'_>>) = decoding
             .map(|(index, text)| {
                 let (limit, context) = (text.sequence.rows_limit().min(most), text.sequence.context());

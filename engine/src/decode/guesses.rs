@@ -133,6 +133,13 @@ impl Guesses {
         self.window.truncate(length);
     }
 
+    /// Makes these guesses, which a forward predicted, and no others.
+    pub(super) fn set(&mut self, tokens: &[u32]) {
+        self.window.clear();
+        let guess = |&token| Guess { token, source: Source::Prediction, stationary: false };
+        self.window.extend(tokens.iter().map(guess));
+    }
+
     /// Makes `length` guesses for what follows `known`, whose last `accepted` tokens the last forward has found. `rest` are its
     /// predictions after them.
     pub(super) fn refill(&mut self, known: &[u32], accepted: usize, rest: &[u32], length: usize) {

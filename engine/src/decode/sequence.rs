@@ -1,10 +1,12 @@
 //! One text being generated: its cache, its tokens, its guesses.
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use super::accept::accepted_len;
 use super::guesses::{Basis, Guesses, Source, Verdict};
 use super::sampling::{Picker, Sampling};
+use super::trajectory::{Blocks, JacobiTrajectory};
 use super::{DecodeError, DecodeOptions, FinishReason, Statistics, check_prompt, cut_at_end};
 use crate::model::{ForwardError, KvCache, KvPool, Logits, Model, Segment, Workspace};
 
@@ -20,6 +22,8 @@ pub struct Sequence {
     limit: usize,
     picker: Picker,
     guesses: Guesses,
+    /// Fixed blocks instead of a sliding window, and what becomes of them; only where trajectories are recorded.
+    blocks: Option<Blocks>,
     /// What the next forward computes: known tokens, then guesses.
     inputs: Vec<u32>,
     /// The last so many of them have logits.
@@ -64,12 +68,20 @@ impl Sequence {
             limit,
             picker: Picker::new(sampling, model.instruction_set(), model.config().vocab_size, prompt)?,
             guesses: Guesses::new(options.strategy.lookup()),
+            blocks: None,
             inputs: Vec::new(),
             predict: 0,
             predictions: Vec::new(),
             finish_reason: None,
             statistics: Statistics { prompt_tokens: prompt.len(), ..Statistics::default() },
         })
+    }
+
+    /// The same in fixed blocks, whose trajectories are recorded. Only before the first step.
+    pub(crate) fn in_blocks(mut self, first_block_len: NonZeroUsize) -> Self {
+        self.blocks = Some(Blocks::new(first_block_len, self.options.strategy.block_size()));
+        self.draft_block();
+        self
     }
 
     /// The first step computes the prompt and finds the first token; every later one runs one forward. Returns the tokens found: at
@@ -98,7 +110,7 @@ impl Sequence {
     }
 
     /// Chooses what the next forward computes: at most `known` of the known tokens, at least one; where those are all, and the prompt has
-    /// been computed before, guesses too, so that the last known token and they are `rows`.
+    /// been computed before, guesses too, so that the last known token and they are `rows`; of a block always all.
     pub(crate) fn plan(&mut self, known: usize, rows: usize) {
         // A forward that did not come to its end may have left guesses.
         self.cache.truncate(self.known.len() - 1);
@@ -106,7 +118,9 @@ impl Sequence {
         self.inputs.extend(self.known[self.cache.len()..].iter().take(known.max(1)));
         self.predict = 0;
         if self.cache.len() + self.inputs.len() == self.known.len() {
-            self.guesses.shorten(rows.saturating_sub(1));
+            if self.blocks.is_none() {
+                self.guesses.shorten(rows.saturating_sub(1));
+            }
             self.inputs.extend(self.guesses.window().iter().map(|guess| guess.token));
             self.predict = 1 + self.guesses.window().len();
         }
@@ -134,10 +148,14 @@ impl Sequence {
         let was_prefilled = self.is_prefilled();
         let added = self.emit(eos, &predictions[..accepted]);
         self.cache.truncate(self.known.len() - 1);
-        if was_prefilled {
-            self.count(added);
+        if self.blocks.is_some() {
+            self.go_on_in_block(&predictions);
+        } else {
+            if was_prefilled {
+                self.count(added);
+            }
+            self.refill(added, &predictions[accepted..]);
         }
-        self.refill(added, &predictions[accepted..]);
         self.predictions = predictions;
     }
 
@@ -172,7 +190,12 @@ impl Sequence {
 
     /// Most rows of the next forward: those of the strategy, but never more than tokens are left.
     pub fn rows_limit(&self) -> usize {
-        self.options.strategy.block_size().min(self.left()).max(1)
+        self.fixed_rows().unwrap_or_else(|| self.options.strategy.block_size().min(self.left()).max(1))
+    }
+
+    /// Rows that the next forward must have, where blocks are recorded: all that are uncertain of the present one.
+    pub(crate) fn fixed_rows(&self) -> Option<usize> {
+        self.blocks.as_ref().map(|_| 1 + self.guesses.window().len())
     }
 
     /// How well the guesses of the next forward are founded.
@@ -203,6 +226,11 @@ impl Sequence {
     /// What it took so far.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Those of the blocks that ended; only once, and none unless they are recorded.
+    pub(crate) fn take_trajectories(&mut self) -> Vec<JacobiTrajectory> {
+        self.blocks.take().map(Blocks::into_trajectories).unwrap_or_default()
     }
 
     pub(crate) fn into_parts(mut self) -> (Vec<u32>, Statistics) {
@@ -249,6 +277,32 @@ impl Sequence {
                 statistics.fast_forwarded_tokens += 1;
             }
         }
+    }
+
+    /// Records the state that a forward made of the present block, and guesses what is uncertain of it, or drafts the next one.
+    fn go_on_in_block(&mut self, predictions: &[u32]) {
+        self.statistics.decode_forwards += 1;
+        let generated = self.known.len() - self.prompt_tokens;
+        let Some(blocks) = &mut self.blocks else { return };
+        blocks.push(predictions);
+        if self.finish_reason.is_none() && !blocks.is_certain(generated) {
+            self.guesses.set(blocks.guesses(generated));
+            return;
+        }
+        blocks.end(generated);
+        if self.finish_reason.is_none() {
+            self.draft_block();
+        }
+    }
+
+    /// Begins a block as serving begins a window.
+    fn draft_block(&mut self) {
+        let left = self.left();
+        let Some(blocks) = &mut self.blocks else { return };
+        let length = blocks.next_len(left);
+        self.guesses.refill(&self.known, 0, &[], length);
+        blocks.begin(self.guesses.window().iter().map(|guess| guess.token).collect());
+        self.guesses.shorten(length - 1);
     }
 
     /// Slides the window: never more rows than tokens are left.

@@ -1,12 +1,9 @@
 //! Jacobi trajectories: what the guesses of a block went through until they were right. Training data.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
-use super::accept::accepted_len;
-use super::guesses::Guesses;
-use super::{DecodeError, DecodeOptions, FinishReason, Generation, Statistics, check_prompt, cut_at_end};
-use crate::model::{KvCache, Model, Workspace};
+use super::{DecodeError, DecodeOptions, Generation, Sequence};
+use crate::model::{Model, Workspace};
 
 /// The states of one block of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +21,8 @@ pub struct JacobiTrajectory {
 /// Blocks have the strategy's block size, but the first has `first_block_len` at most, so that borders can be put anywhere. A block
 /// begins as serving begins one: with what a lookup finds, if the strategy looks up, then the last known token again. It ends when all its
 /// tokens are certain; it is not refilled meanwhile. All tokens come from blocks, the first one too, so the statistics have forwards
-/// of blocks and neither histogram nor sources of guesses.
+/// of blocks, of which the first computes the prompt too, and neither histogram nor sources of guesses.
+/// [`crate::batch::Batch::start_in_blocks`] decodes many prompts so at a time.
 pub fn generate_with_trajectories(
     model: &Model,
     workspace: &mut Workspace,
@@ -32,97 +30,104 @@ pub fn generate_with_trajectories(
     options: DecodeOptions,
     first_block_len: NonZeroUsize,
 ) -> Result<(Generation, Vec<JacobiTrajectory>), DecodeError> {
-    let limit = check_prompt(model, prompt, options)?;
-    let mut collector = Collector {
-        model,
-        eos: if options.stop_at_eos { model.eos_token_ids() } else { &[] },
-        cache: KvCache::new(model, prompt.len() + limit),
-        known: prompt.to_vec(),
-        guesses: Guesses::new(options.strategy.lookup()),
-        statistics: Statistics { prompt_tokens: prompt.len(), ..Statistics::default() },
-    };
-    collector.prefill(workspace)?;
-    let mut trajectories = Vec::new();
-    let mut block = first_block_len.get().min(options.strategy.block_size());
+    let mut sequence = Sequence::start(model, prompt, options)?.in_blocks(first_block_len);
     loop {
-        let position = collector.known.len() - prompt.len();
-        let (states, finish_reason) = collector.block(workspace, block, limit - position)?;
-        trajectories.push(JacobiTrajectory { position, states });
-        block = options.strategy.block_size();
-        if let Some(finish_reason) = finish_reason {
-            let (tokens, statistics) = (collector.known.split_off(prompt.len()), collector.statistics);
+        sequence.step(model, workspace)?;
+        if let Some(finish_reason) = sequence.finish_reason() {
+            let trajectories = sequence.take_trajectories();
+            let (tokens, statistics) = sequence.into_parts();
             return Ok((Generation { tokens, finish_reason, statistics }, trajectories));
         }
     }
 }
 
-struct Collector<'a> {
-    model: &'a Model,
-    eos: &'a [u32],
-    cache: KvCache,
-    /// Prompt and certain tokens; the cache holds all but the last.
-    known: Vec<u32>,
-    guesses: Guesses,
-    statistics: Statistics,
+/// The blocks of a text whose trajectories are recorded. Pure: it is told what forwards predict, and says what to guess.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    /// Tokens of the next block, at most.
+    next_len: usize,
+    /// Tokens of those after it, at most.
+    block_size: usize,
+    /// Index of the present block's first token among the generated ones.
+    position: usize,
+    /// Of the present block, the draft first.
+    states: Vec<Vec<u32>>,
+    ended: Vec<JacobiTrajectory>,
 }
 
-impl Collector<'_> {
-    /// Computes the prompt but for its last token, which is the known one before the first block.
-    fn prefill(&mut self, workspace: &mut Workspace) -> Result<(), DecodeError> {
-        let begin = Instant::now();
-        let cached = self.known.len() - 1;
-        if cached > 0 {
-            self.model.forward_last(workspace, &mut self.cache, &self.known[..cached])?;
-        }
-        self.statistics.prefill_seconds += begin.elapsed().as_secs_f64();
-        Ok(())
+impl Blocks {
+    pub(super) fn new(first_block_len: NonZeroUsize, block_size: usize) -> Self {
+        let next_len = first_block_len.get().min(block_size);
+        Self { next_len, block_size, position: 0, states: Vec::new(), ended: Vec::new() }
     }
 
-    /// Iterates one block to its fixed point, or to the end of the text in it.
-    fn block(
-        &mut self,
-        workspace: &mut Workspace,
-        block: usize,
-        left: usize,
-    ) -> Result<(Vec<Vec<u32>>, Option<FinishReason>), DecodeError> {
-        let begin = Instant::now();
-        let start = self.known.len();
-        let length = block.min(left);
-        let mut states = vec![self.draft(length)];
-        let mut finish_reason = None;
-        while finish_reason.is_none() && self.known.len() < start + length {
-            let certain = self.known.len() - start;
-            let state = &states[states.len() - 1];
-            let (predictions, accepted) = self.forward(workspace, &state[certain..])?;
-            let (added, reason) = cut_at_end(&predictions[..accepted], left - certain, self.eos);
-            states.push([&state[..certain], &predictions].concat());
-            self.known.extend_from_slice(&predictions[..added]);
-            self.cache.truncate(self.known.len() - 1);
-            finish_reason = reason;
+    /// Tokens of the next block of a text that may have `left` more.
+    pub(super) fn next_len(&self, left: usize) -> usize {
+        self.next_len.min(left)
+    }
+
+    /// Begins a block.
+    pub(super) fn begin(&mut self, draft: Vec<u32>) {
+        self.states = vec![draft];
+    }
+
+    /// Takes what a forward predicted for the places of the block that were uncertain.
+    pub(super) fn push(&mut self, predictions: &[u32]) {
+        if let Some(state) = self.states.last() {
+            let certain = state.len() - predictions.len();
+            self.states.push([&state[..certain], predictions].concat());
         }
-        let added = self.known.len() - start;
-        for state in &mut states {
-            state.truncate(added);
-        }
+    }
+
+    /// Whether all tokens of the block are certain once the text has so many.
+    pub(super) fn is_certain(&self, generated: usize) -> bool {
+        self.states.last().is_none_or(|state| state.len() == generated - self.position)
+    }
+
+    /// The guesses for the places after the first `generated` tokens, but for the last of the block, after which nothing is predicted.
+    pub(super) fn guesses(&self, generated: usize) -> &[u32] {
+        let state = self.states.last().map(Vec::as_slice).unwrap_or_default();
+        state.get(generated - self.position..state.len().saturating_sub(1)).unwrap_or_default()
+    }
+
+    /// Ends the block with the text's first `generated` tokens.
+    pub(super) fn end(&mut self, generated: usize) {
+        let mut states = std::mem::take(&mut self.states);
+        states.iter_mut().for_each(|state| state.truncate(generated - self.position));
         states.dedup();
-        self.statistics.generated_tokens += added;
-        self.statistics.decode_seconds += begin.elapsed().as_secs_f64();
-        Ok((states, finish_reason))
+        self.ended.push(JacobiTrajectory { position: self.position, states });
+        (self.position, self.next_len) = (generated, self.block_size);
     }
 
-    fn draft(&mut self, length: usize) -> Vec<u32> {
-        self.guesses.refill(&self.known, 0, &[], length);
-        self.guesses.window().iter().map(|guess| guess.token).collect()
+    /// Those of all blocks that ended.
+    pub(super) fn into_trajectories(self) -> Vec<JacobiTrajectory> {
+        self.ended
     }
+}
 
-    /// Predictions for the places of all guesses, and how many of them are certain.
-    fn forward(&mut self, workspace: &mut Workspace, guesses: &[u32]) -> Result<(Vec<u32>, usize), DecodeError> {
-        let mut inputs = vec![self.known[self.known.len() - 1]];
-        inputs.extend_from_slice(&guesses[..guesses.len() - 1]);
-        let logits = self.model.forward(workspace, &mut self.cache, &inputs)?;
-        self.statistics.decode_forwards += 1;
-        let predictions: Vec<u32> = (0..logits.rows()).map(|row| logits.argmax(row)).collect();
-        let accepted = accepted_len(&inputs, &predictions);
-        Ok((predictions, accepted))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_shrinks_to_what_is_uncertain_and_ends_with_the_text() {
+        let mut blocks = Blocks::new(NonZeroUsize::new(3).unwrap(), 4);
+        assert_eq!(blocks.next_len(9), 3);
+        blocks.begin(vec![9, 9, 9]);
+        assert_eq!(blocks.guesses(0), [9, 9]);
+        blocks.push(&[1, 7, 7]);
+        assert_eq!(blocks.guesses(1), [7]);
+        blocks.push(&[2, 3]);
+        // a guess that was right made the last place certain too
+        assert!(!blocks.is_certain(2) && blocks.is_certain(3));
+        blocks.end(3);
+        assert_eq!(blocks.next_len(9), 4);
+        assert_eq!(blocks.next_len(2), 2);
+        blocks.begin(vec![3, 3, 3, 3]);
+        blocks.push(&[4, 0, 8, 8]);
+        blocks.end(5);
+        let expected = [(0, vec![vec![9, 9, 9], vec![1, 7, 7], vec![1, 2, 3]]), (3, vec![vec![3, 3], vec![4, 0]])];
+        let expected = expected.map(|(position, states)| JacobiTrajectory { position, states });
+        assert_eq!(blocks.into_trajectories(), expected);
     }
 }

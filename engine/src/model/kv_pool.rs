@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
-use super::page::{PAGE, Page, PageMemory, PageShape};
+use super::page::{PAGE, Page, PageMemory, PageShape, Place};
 use super::{ForwardError, Model, TensorFailure};
+use crate::checkpoint::ModelConfig;
 
 /// No page is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -56,6 +57,11 @@ impl KvPool {
     /// Bytes of a page of `model`.
     pub fn page_bytes_of(model: &Model) -> usize {
         Self::unbounded(model).page_bytes()
+    }
+
+    /// Bytes of a page of a model of this shape, on the processor.
+    pub fn page_bytes_on_processor(config: &ModelConfig) -> usize {
+        PageShape::new(config, Place::Host).bytes()
     }
 
     /// Pages that are in use.

@@ -165,6 +165,11 @@ impl Model {
         }
     }
 
+    /// Bytes of memory that the weights of a checkpoint will take on the processor, in the storage that they have; nothing is loaded.
+    pub fn expected_weight_bytes(checkpoint: &Checkpoint) -> u64 {
+        PackedModel::expected_weight_bytes(checkpoint)
+    }
+
     /// Bytes that are free where its keys and values are kept. None where nobody says.
     pub fn free_memory(&self) -> Option<u64> {
         match &self.computer {

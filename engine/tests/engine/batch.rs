@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use cllm_engine::batch::{Batch, BatchOptions, Text};
 use cllm_engine::decode::adaptive::{CostCurve, Pace};
 use cllm_engine::{
-    Checkpoint, ComputeOptions, DecodeError, DecodeOptions, FinishReason, ForwardError, InstructionSet, KvPool, Model,
-    ModelConfig, Sampling, Storage, Strategy as Decoding, Workspace, generate_sampled,
+    Checkpoint, ComputeOptions, DecodeError, DecodeOptions, FinishReason, ForwardError, Generation, InstructionSet,
+    JacobiTrajectory, KvPool, Model, ModelConfig, Sampling, Storage, Strategy as Decoding, Workspace, generate_sampled,
+    generate_with_trajectories,
 };
 use proptest::prelude::*;
 
@@ -98,6 +99,44 @@ pub(crate) fn alone(model: &Model, request: &Request) -> (Vec<u32>, Option<Finis
     (generation.tokens, Some(generation.finish_reason))
 }
 
+/// What becomes of requests whose trajectories are recorded; every third is an ordinary text among them, of which nothing is given.
+fn record(model: &Model, batch: &mut Batch, requests: &[Request]) -> Vec<Option<(Generation, Vec<JacobiTrajectory>)>> {
+    let mut workspace = Workspace::new(model);
+    let (mut running, mut results) = (Vec::new(), vec![None; requests.len()]);
+    let last = requests.iter().map(|request| request.after).max().unwrap_or(0);
+    for step in 0_usize.. {
+        assert!(step < 20_000, "a text never ends");
+        for (index, Request { prompt, decode, sampling, .. }) in
+            requests.iter().enumerate().filter(|(_, request)| request.after == step)
+        {
+            let text = if is_recorded(index) {
+                batch.start_in_blocks(model, prompt, *decode, first_block_len(index))
+            } else {
+                batch.start(model, prompt, *decode, sampling.clone())
+            };
+            running.push((index, text.unwrap()));
+        }
+        let mut texts: Vec<&mut Text> = running.iter_mut().map(|(_, text)| text).collect();
+        batch.step(model, &mut workspace, &mut texts).unwrap();
+        for (index, text) in running.extract_if(.., |(_, text)| text.finish_reason().is_some()) {
+            batch.finish(&text);
+            results[index] = text.into_trajectories().filter(|_| is_recorded(index));
+        }
+        if step >= last && running.is_empty() {
+            return results;
+        }
+    }
+    results
+}
+
+fn is_recorded(index: usize) -> bool {
+    index % 3 != 1
+}
+
+fn first_block_len(index: usize) -> NonZeroUsize {
+    NonZeroUsize::new(1 + 5 * index).unwrap()
+}
+
 /// Every layer has whole blocks of inputs, as quantised storages need.
 fn whole_blocks(config: ModelConfig) -> ModelConfig {
     let whole = |size: usize| size.next_multiple_of(32);
@@ -150,6 +189,63 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(cases(80))]
+
+    #[test]
+    fn trajectories_do_not_depend_on_their_company(
+        (config, requests) in configs().prop_flat_map(|config| {
+            let vocabulary = config.vocab_size;
+            (Just(config), requests(vocabulary, 90))
+        }),
+        seed: u64,
+        threads in 1_usize..=2,
+        pages in 4_usize..10,
+        adaptive: bool,
+        prefix_cache: bool,
+    ) {
+        for set in instruction_sets() {
+            let model = model(&config, seed, threads, set);
+            let options = BatchOptions { pace: adaptive.then(pace), prefix_cache };
+            let mut batch = Batch::new(KvPool::new(&model, pages * PAGE), options);
+            for turn in ["first", "again"] {
+                let results = record(&model, &mut batch, &requests);
+                for (index, (request, found)) in requests.iter().zip(results).enumerate() {
+                    let Request { prompt, decode, .. } = request;
+                    prop_assert_eq!(found.is_some(), is_recorded(index));
+                    let Some((generation, trajectories)) = found else { continue };
+                    let first = first_block_len(index);
+                    let (alone, expected) =
+                        generate_with_trajectories(&model, &mut Workspace::new(&model), prompt, *decode, first).unwrap();
+                    prop_assert_eq!(&trajectories, &expected, "{} {} {:?}", turn, set, request);
+                    prop_assert_eq!(&generation.tokens, &alone.tokens);
+                    prop_assert_eq!(generation.finish_reason, alone.finish_reason);
+                    let forwards = [&generation, &alone].map(|of| of.statistics.decode_forwards);
+                    prop_assert_eq!(forwards[0], forwards[1], "what is computed again is no forward of a block");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_in_blocks_share_forwards() {
+    let model = model(&wide(), 5, 1, InstructionSet::detect());
+    let block_size = NonZeroUsize::new(8).unwrap();
+    let decode = DecodeOptions {
+        strategy: Decoding::Jacobi { block_size, lookup: false },
+        max_new_tokens: 32,
+        stop_at_eos: false,
+    };
+    let requests: Vec<_> = (0..6).map(|start| Request { decode, ..greedy(vec![start, 7, start], 1) }).collect();
+    let mut batch = batch(&model, 40);
+    let results = record(&model, &mut batch, &requests);
+    let alone: usize = results.iter().flatten().map(|(generation, _)| generation.statistics.decode_forwards).sum();
+    let together = batch.counters().forwards;
+    // each gives every text a token at least, the first one too
+    assert!(together <= 32 && (together as usize) < alone, "{together} forwards instead of {alone}");
 }
 
 pub(crate) fn greedy(prompt: Vec<u32>, max_new_tokens: usize) -> Request {

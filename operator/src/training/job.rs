@@ -188,7 +188,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
     Stage {
         kind: JobStage::Collecting,
         arguments,
-        manner: Arguments::default(),
+        manner: Arguments::default().with_optional("concurrency", options.concurrency),
         reads: target_reads(training).into_iter().chain([data(&training.dataset)]).collect(),
         writes: None,
         pod: &options.pod,

@@ -12,6 +12,7 @@ mod render;
 mod retries;
 mod status;
 mod summary;
+mod trajectories;
 mod validate;
 mod workers;
 mod workspace;

@@ -1,7 +1,7 @@
 //! What a training's status says, derived from what was observed and what it said before. `Ready` is computed last.
 
 use cllm_crds::conditions::{reasons, types};
-use cllm_crds::status_page::{JobStage, Progress, Trajectories};
+use cllm_crds::status_page::{JobStage, Progress};
 use cllm_crds::{CllmTrainingStatus, JobSummary, TrainingStage};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,6 +14,7 @@ use crate::sharing::set_shared;
 use crate::training::gates::{self, Verdict};
 use crate::training::outcome::{find, of_job as of_single_job};
 use crate::training::progress::of_shards;
+use crate::training::trajectories::total;
 use crate::training::{Observed, StageOutcome, ValidTraining, job, outcome};
 
 /// Where a training stands as a whole.
@@ -157,31 +158,6 @@ fn take_results(next: &mut CllmTrainingStatus, jobs: &[StagedJob], report_name: 
 fn messages<'a>(observed: &'a Observed, staged: &StagedJob) -> &'a [cllm_crds::status_page::TerminationMessage] {
     let name = staged.job.metadata.name.as_deref().unwrap_or_default();
     observed.messages.get(name).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Sums over shards; tokens per forward is all tokens over all forwards.
-fn total(shards: &[&Trajectories]) -> Trajectories {
-    let forwards: f64 = shards
-        .iter()
-        .filter_map(|shard| {
-            Some(shard.tokens as f64 / shard.tokens_per_forward.parse::<f64>().ok().filter(|rate| *rate > 0.0)?)
-        })
-        .sum();
-    let sum = |field: fn(&Trajectories) -> u64| shards.iter().map(|shard| field(shard)).sum();
-    let tokens: u64 = sum(|shard| shard.tokens);
-    let tokens_per_forward = match shards {
-        [only] => only.tokens_per_forward.clone(),
-        _ if forwards > 0.0 => format!("{:.3}", tokens as f64 / forwards),
-        _ => "0".to_owned(),
-    };
-    Trajectories {
-        examples: sum(|shard| shard.examples),
-        blocks: sum(|shard| shard.blocks),
-        states: sum(|shard| shard.states),
-        tokens,
-        dropped: sum(|shard| shard.dropped),
-        tokens_per_forward,
-    }
 }
 
 fn phase(

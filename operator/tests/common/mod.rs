@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it; in tests a panic is a failure")]
 
 use cllm_crds::report::{Quality, Speedup};
-use cllm_crds::status_page::{JobStage, Output, Progress, TerminationMessage, TrainerStatus, Trajectories};
+use cllm_crds::status_page::{Dropped, JobStage, Output, Progress, TerminationMessage, TrainerStatus, Trajectories};
 use cllm_crds::{CllmModel, CllmTraining, CllmTrainingStatus};
 use cllm_operator::Images;
 use cllm_operator::training::{Observed, ValidTraining, due, render, status, validate};
@@ -189,7 +189,9 @@ pub(crate) fn collected(examples: u64, tokens: u64, tokens_per_forward: &str) ->
         states: 10 * examples,
         tokens,
         dropped: 1,
+        dropped_because: Some(Dropped { truncated: 1, ..Dropped::default() }),
         tokens_per_forward: tokens_per_forward.to_owned(),
+        tokens_per_second: Some((10 * examples).to_string()),
     };
     TerminationMessage { trajectories: Some(trajectories), ..silent(JobStage::Collecting) }
 }

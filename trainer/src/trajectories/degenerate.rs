@@ -1,16 +1,16 @@
 //! Which generations are worth learning from: a pure decision over tokens.
 
-/// Whether a generation is learnt from, and if not, why.
+/// Why nothing is learnt from a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usability {
-    /// It is.
-    Usable,
-    /// It ends at once.
+pub enum DropReason {
+    /// The generation ends at once.
     Empty,
     /// It does not end by itself.
     Truncated,
     /// It repeats itself: a run of one token, or a loop.
     Degenerate,
+    /// The prompt does not fit the context.
+    TooLong,
 }
 
 /// Longest loop that is looked for.
@@ -22,13 +22,13 @@ const REPETITIONS: usize = 3;
 /// Shorter repetitions of a few tokens are ordinary text.
 const SHORTEST_LOOP: usize = 12;
 
-/// Judges a generation, its end marker included.
-pub fn judge(generation: &[u32], eos: &[u32]) -> Usability {
+/// Judges a generation, its end marker included: none where it is worth learning from.
+pub fn judge(generation: &[u32], eos: &[u32]) -> Option<DropReason> {
     match generation {
-        [] | [_] if generation.iter().all(|token| eos.contains(token)) => Usability::Empty,
-        [.., last] if !eos.contains(last) => Usability::Truncated,
-        tokens if (1..=LONGEST_PERIOD).any(|period| repeats(tokens, period)) => Usability::Degenerate,
-        _ => Usability::Usable,
+        [] | [_] if generation.iter().all(|token| eos.contains(token)) => Some(DropReason::Empty),
+        [.., last] if !eos.contains(last) => Some(DropReason::Truncated),
+        tokens if (1..=LONGEST_PERIOD).any(|period| repeats(tokens, period)) => Some(DropReason::Degenerate),
+        _ => None,
     }
 }
 
@@ -53,22 +53,22 @@ mod tests {
 
     #[test]
     fn generations_are_judged() {
-        use Usability::{Degenerate, Empty, Truncated, Usable};
+        use DropReason::{Degenerate, Empty, Truncated};
         for (generation, expected) in [
-            (vec![], Empty),
-            (vec![0], Empty),
-            (vec![5], Truncated),
-            (vec![5, 0], Usable),
-            (vec![5, 6, 7], Truncated),
-            (of_period(1, 9), Usable),
-            (of_period(1, 10), Degenerate),
-            (of_period(2, 6), Usable),
-            (of_period(2, 7), Degenerate),
-            (of_period(20, 2), Usable),
-            (of_period(20, 3), Degenerate),
-            (of_period(32, 3), Degenerate),
-            (of_period(33, 3), Usable),
-            ((1..200).chain([0]).collect(), Usable),
+            (vec![], Some(Empty)),
+            (vec![0], Some(Empty)),
+            (vec![5], Some(Truncated)),
+            (vec![5, 0], None),
+            (vec![5, 6, 7], Some(Truncated)),
+            (of_period(1, 9), None),
+            (of_period(1, 10), Some(Degenerate)),
+            (of_period(2, 6), None),
+            (of_period(2, 7), Some(Degenerate)),
+            (of_period(20, 2), None),
+            (of_period(20, 3), Some(Degenerate)),
+            (of_period(32, 3), Some(Degenerate)),
+            (of_period(33, 3), None),
+            ((1..200).chain([0]).collect(), None),
         ] {
             assert_eq!(judge(&generation, &[0]), expected, "{generation:?}");
         }

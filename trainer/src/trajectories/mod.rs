@@ -15,9 +15,15 @@
 //! | `states` | the states of all blocks, `block_len` tokens each |
 //!
 //! The metadata key `cllm` holds JSON ([`ShardMetadata`]) with what the shard was made from, its counts and a checksum over all tensors.
+//! Examples stand in the order of their lines. While a shard is being collected, what is done lies beside it in files of its own (`part.rs`).
 
+mod columns;
+mod counts;
 mod degenerate;
+mod part;
 mod shard;
 
-pub use degenerate::{Usability, judge};
-pub use shard::{Counts, ShardMetadata, TrajectoryExample, read_all, read_shard, shard_path, write_shard};
+pub use counts::{Counts, Outcome};
+pub use degenerate::{DropReason, judge};
+pub use part::{Origin, read_part, write_part};
+pub use shard::{ShardMetadata, TrajectoryExample, read_all, read_shard, shard_path, write_shard};

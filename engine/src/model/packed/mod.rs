@@ -73,6 +73,11 @@ impl PackedModel {
         })
     }
 
+    /// Bytes that the weights of a checkpoint will take, but for the padding of panels.
+    pub(super) fn expected_weight_bytes(checkpoint: &Checkpoint) -> u64 {
+        Weights::new(checkpoint, None).packed_bytes()
+    }
+
     /// Threads that compute, the calling one included.
     pub(super) fn threads(&self) -> usize {
         self.pool.threads()
