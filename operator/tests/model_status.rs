@@ -90,6 +90,8 @@ fn page(digest: &str, tokens_per_second: f64) -> ServerStatus {
         block_size: 16,
         requests_running: 0,
         requests_waiting: 0,
+        capacity_tokens_per_second: None,
+        utilization_percent: None,
         artifact: None,
         throughput: Some(ServerThroughput {
             tokens_per_second,
