@@ -285,6 +285,42 @@ fn the_deployment_has_as_many_replicas_as_the_autoscaler_may_ask_for() {
 }
 
 #[test]
+fn the_autoscaler_gets_the_signals_that_the_spec_has_targets_for() {
+    let signals = |targets: Value| -> Vec<String> {
+        let mut autoscaling = json!({"maxReplicas": 8});
+        autoscaling.as_object_mut().unwrap().extend(targets.as_object().unwrap().clone());
+        let objects = model_objects(with(fixture("model_minimal"), "/spec/autoscaling", autoscaling));
+        let found = objects.iter().find(|object| object["kind"] == "HorizontalPodAutoscaler").unwrap();
+        let signal = |metric: &Value| {
+            let (pods, target) = (&metric["pods"], &metric["pods"]["target"]);
+            assert_eq!((&metric["type"], &target["type"]), (&json!("Pods"), &json!("AverageValue")));
+            format!("{} {}", pods["metric"]["name"].as_str().unwrap(), target["averageValue"].as_str().unwrap())
+        };
+        found["spec"]["metrics"].as_array().unwrap().iter().map(signal).collect()
+    };
+    assert_eq!(signals(json!({"targetUtilization": 70})), ["cllm_utilization_percent 70"]);
+    assert_eq!(signals(json!({"targetQueuedRequests": 4})), ["cllm_queued_requests 4"]);
+    assert_eq!(
+        signals(json!({"targetTokensPerSecond": 400, "targetUtilization": 70, "targetQueuedRequests": 4})),
+        ["cllm_tokens_per_second 400", "cllm_utilization_percent 70", "cllm_queued_requests 4"]
+    );
+}
+
+#[test]
+fn the_cap_is_an_argument_only_where_the_spec_has_one() {
+    let caps = |resource: Value| -> Vec<Value> {
+        let objects = model_objects(resource);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let arguments = deployment.pointer("/spec/template/spec/containers/0/args").unwrap().as_array().unwrap();
+        let is_cap = |argument: &&Value| argument.as_str().unwrap().starts_with("--max-tokens-per-second");
+        arguments.iter().filter(is_cap).cloned().collect()
+    };
+    assert!(caps(fixture("model_minimal")).is_empty());
+    let capped = with(fixture("model_minimal"), "/spec/server", json!({"maxTokensPerSecond": 50}));
+    assert_eq!(caps(capped), [json!("--max-tokens-per-second=50")]);
+}
+
+#[test]
 fn an_upgrade_of_the_operator_changes_nothing_that_runs() {
     let (old, new) = (Images::of_version("registry.example/", "1"), Images::of_version("registry.example/", "2"));
     for name in ["model_minimal", "model_full", "model_cuda", "model_autoscaled", "model_gated"] {

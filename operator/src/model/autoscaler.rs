@@ -17,6 +17,7 @@ pub(super) fn autoscaler(model: &ValidModel) -> Option<HorizontalPodAutoscaler> 
     let options = model.spec.autoscaling.as_ref()?;
     let metrics = [
         ("cllm_tokens_per_second", options.target_tokens_per_second),
+        ("cllm_utilization_percent", options.target_utilization),
         ("cllm_queued_requests", options.target_queued_requests),
     ];
     Some(HorizontalPodAutoscaler {

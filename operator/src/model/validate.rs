@@ -124,8 +124,21 @@ pub enum ValidationError {
         max: u32,
     },
     /// Nothing to scale on.
-    #[error("spec.autoscaling needs a figure to scale on: set targetTokensPerSecond, targetQueuedRequests, or both")]
+    #[error(
+        "spec.autoscaling needs a figure to scale on: set targetTokensPerSecond, targetUtilization, targetQueuedRequests, or several of them"
+    )]
     AutoscalingTarget,
+    /// No load would reach what is scaled on.
+    #[error(
+        "spec.autoscaling.targetTokensPerSecond ({target}) must be at most nine tenths of spec.server.maxTokensPerSecond ({cap}), or no load \
+         would add a replica: lower the one, raise the other, or set targetUtilization instead"
+    )]
+    UnreachableTarget {
+        /// The target.
+        target: u32,
+        /// The cap.
+        cap: u32,
+    },
 }
 
 /// Checks and parses. The image comes from the spec, else from the status (where it was pinned for this spec), else from `images`.
@@ -138,7 +151,7 @@ pub fn validate(model: &CllmModel, images: &Images) -> Result<ValidModel, Valida
     check_served_name(spec.model.served_name.as_deref())?;
     check_access(&spec.model)?;
     check_cache(spec.cache.as_ref())?;
-    check_autoscaling(spec.autoscaling.as_ref())?;
+    check_autoscaling(spec)?;
     check_digest(spec.model.digest.as_deref())?;
     check_gate(spec)?;
     let spec_hash = spec_hash(spec);
@@ -215,16 +228,28 @@ fn check_cache(cache: Option<&Cache>) -> Result<(), ValidationError> {
     if claim_name.is_some() != is_new && is_complete { Ok(()) } else { Err(ValidationError::Cache) }
 }
 
-fn check_autoscaling(autoscaling: Option<&Autoscaling>) -> Result<(), ValidationError> {
-    let Some(autoscaling) = autoscaling else { return Ok(()) };
-    let (min, max) = (autoscaling.min_replicas, autoscaling.max_replicas);
+fn check_autoscaling(spec: &CllmModelSpec) -> Result<(), ValidationError> {
+    let Some(autoscaling) = &spec.autoscaling else { return Ok(()) };
+    let Autoscaling {
+        min_replicas: min,
+        max_replicas: max,
+        target_tokens_per_second,
+        target_utilization,
+        target_queued_requests,
+        behavior: _,
+    } = autoscaling;
     if min > max {
-        return Err(ValidationError::AutoscalingBounds { min, max });
+        return Err(ValidationError::AutoscalingBounds { min: *min, max: *max });
     }
-    if autoscaling.target_tokens_per_second.is_none() && autoscaling.target_queued_requests.is_none() {
+    if [target_tokens_per_second, target_utilization, target_queued_requests].iter().all(|target| target.is_none()) {
         return Err(ValidationError::AutoscalingTarget);
     }
-    Ok(())
+    match (*target_tokens_per_second, spec.server.max_tokens_per_second) {
+        (Some(target), Some(cap)) if u64::from(target) * 10 > u64::from(cap) * 9 => {
+            Err(ValidationError::UnreachableTarget { target, cap })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_digest(digest: Option<&str>) -> Result<(), ValidationError> {
