@@ -5,16 +5,15 @@
 use cllm_crds::{
     Access, Autoscaling, Cache, CllmModel, CllmModelSpec, Device, ModelSource, NAME_MAX_LENGTH, TrainingReference,
 };
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decimal::{Decimal, DecimalError};
 use crate::images::Images;
 use crate::location::{LocationError, is_claim_name};
+use crate::model::replicas::has_answered;
 use crate::model::{Memory, ResolvedModel, TrainingQuery};
 use crate::naming::{Labels, Owner, queue_labels};
 use crate::training::is_name;
@@ -36,8 +35,10 @@ pub struct ValidModel {
     pub(crate) resources: Option<ResourceRequirements>,
     /// What the status remembers.
     pub(crate) memory: Memory,
-    /// What the autoscaler wants, where `spec.replicas` is not its own.
+    /// What the autoscaler wants or what runs, where `spec.replicas` is not the autoscaler's word.
     pub(crate) held_replicas: Option<u32>,
+    /// Before a replica ever did, the autoscaler takes none away.
+    pub(crate) has_answered: bool,
 }
 
 /// Where the checkpoint comes from.
@@ -161,6 +162,7 @@ pub fn validate(model: &CllmModel, images: &Images) -> Result<ValidModel, Valida
         image: pinned_image(model, &spec_hash, images),
         memory: Memory::of(model.status.as_ref(), &spec_hash),
         held_replicas: None,
+        has_answered: has_answered(model.status.as_ref()),
         spec_hash,
         reference: reference(spec)?,
         resources: resources(spec),
@@ -173,25 +175,6 @@ impl ValidModel {
     /// Where the checkpoint comes from.
     pub fn reference(&self) -> &ModelReference {
         &self.reference
-    }
-
-    /// How many replicas the Deployment gets: within the bounds of the autoscaler, but for 0, which switches it off.
-    pub fn replicas(&self) -> u32 {
-        match &self.spec.autoscaling {
-            Some(Autoscaling { min_replicas, max_replicas, .. }) if self.spec.replicas > 0 => {
-                self.held_replicas.unwrap_or(self.spec.replicas).clamp(*min_replicas, *max_replicas)
-            }
-            _ => self.spec.replicas,
-        }
-    }
-
-    /// With an autoscaler `spec.replicas` is what that last wrote. Where somebody else has written it, or left it out so that it became 1,
-    /// what the autoscaler wants holds until it looks again (every 15 seconds), so that nobody's `kubectl apply` ends replicas.
-    #[must_use]
-    pub fn holding(self, model: &CllmModel, autoscaler: Option<&HorizontalPodAutoscaler>) -> Self {
-        let wanted = autoscaler.and_then(|autoscaler| u32::try_from(autoscaler.status.as_ref()?.desired_replicas).ok());
-        let wanted = wanted.filter(|wanted| *wanted > 0 && !is_scaled(&model.metadata));
-        Self { held_replicas: wanted, ..self }
     }
 
     /// The `model` of the OpenAI API.
@@ -287,14 +270,6 @@ fn query(training: &TrainingReference) -> Result<TrainingQuery, ValidationError>
         }
         (None | Some(_), _) => Err(ValidationError::TrainingReference),
     }
-}
-
-/// Whether `spec.replicas` was last written through the scale subresource.
-fn is_scaled(metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().any(|entry| {
-        let owns_replicas = entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"]["f:replicas"].is_object());
-        entry.subresource.as_deref() == Some("scale") && owns_replicas
-    })
 }
 
 fn pinned_image(model: &CllmModel, spec_hash: &str, images: &Images) -> String {
