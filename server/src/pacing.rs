@@ -112,7 +112,7 @@ mod tests {
             let delivered = delivered(cap, &turns);
             let largest = turns.iter().map(|turn| turn.tokens).max().unwrap();
             for (index, (first, _)) in delivered.iter().enumerate() {
-                let mut tokens = 0;
+                let mut tokens = 0_u64;
                 for (last, of_forward) in &delivered[index..] {
                     tokens += of_forward;
                     let window = (*last - *first + SLACK).as_secs_f64();

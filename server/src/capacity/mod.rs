@@ -5,7 +5,7 @@ mod measure;
 
 use std::time::Duration;
 
-pub use measure::measure;
+pub use measure::{MOST_TIME, TOKENS_PER_SLOT, measure};
 
 use crate::throughput::{WINDOW, Window};
 
