@@ -16,7 +16,7 @@ pub mod types {
 
     /// CllmModel: a replica has loaded the weights that the spec names.
     pub const MODEL_LOADED: &str = "ModelLoaded";
-    /// CllmModel with `spec.autoscaling`: the autoscaler can read its metrics.
+    /// CllmModel with `spec.autoscaling`: the autoscaler reads its metrics and may set the replicas; the message says what it does and why.
     pub const SCALING_ACTIVE: &str = "ScalingActive";
     /// Several Pods at once can use their claims from several nodes; absent where one Pod runs at a time, or none uses a claim.
     pub const STORAGE_SHARED: &str = "StorageShared";
@@ -73,8 +73,17 @@ pub mod reasons {
     pub const LOADING: &str = "Loading";
     /// The autoscaler has its metrics.
     pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
-    /// The autoscaler has no metrics; the message is its own.
+    /// The autoscaler has its metrics, but `spec.autoscaling.targetTokensPerSecond` is more than nine tenths of what a replica can deliver, so
+    /// no load adds a replica: lower it, or set `targetUtilization` instead.
+    pub const TARGET_ABOVE_CAPACITY: &str = "TargetAboveCapacity";
+    /// The autoscaler has no metrics; wait for a replica that answers, or read its own words in the message.
     pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
+    /// The operator does not serve the autoscaler's metrics, and nobody else does: turn its adapter on, or serve them from Prometheus.
+    pub const ADAPTER_DISABLED: &str = "AdapterDisabled";
+    /// Another adapter owns `custom.metrics.k8s.io` and does not serve these metrics: teach it to, or let the operator serve them.
+    pub const FOREIGN_ADAPTER: &str = "ForeignAdapter";
+    /// The autoscaler cannot read or write the number of replicas; the message is its own.
+    pub const NOT_ABLE_TO_SCALE: &str = "NotAbleToScale";
 
     /// An image cannot be pulled; correct `spec.image`, or name credentials in `spec.imagePullSecrets`.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";

@@ -69,6 +69,7 @@ use crate::serving::{
         description = "Where the OpenAI API answers."
     )
 )]
+#[x_kube(validation = rules::reachable_target())]
 #[serde(rename_all = "camelCase")]
 pub struct CllmModelSpec {
     /// The checkpoint.
@@ -86,7 +87,7 @@ pub struct CllmModelSpec {
     #[serde(default)]
     pub server: ServerOptions,
 
-    /// The number of replicas; with autoscaling it belongs to the autoscaler, so leave it out of the manifest.
+    /// The number of replicas; with autoscaling it belongs to the autoscaler, so leave it out of the manifest: what runs stays.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 10_000))]
     pub replicas: u32,

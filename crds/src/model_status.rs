@@ -197,6 +197,10 @@ pub struct Throughput {
     /// Generated tokens per second, all replicas together.
     pub tokens_per_second: String,
 
+    /// What they can deliver with all their slots in use, as each measured it of itself; absent while one that answers does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_tokens_per_second: Option<String>,
+
     /// Tokens per forward, the mean of the replicas.
     pub tokens_per_forward: String,
 

@@ -117,6 +117,16 @@ pub(crate) fn shared_workspace() -> Rule {
     )
 }
 
+/// What is scaled on can be reached: an autoscaler adds a replica where the figure is more than a tenth above its target.
+pub(crate) fn reachable_target() -> Rule {
+    rule(
+        "!has(self.autoscaling) || !has(self.autoscaling.targetTokensPerSecond) || !has(self.server.maxTokensPerSecond) \
+         || self.autoscaling.targetTokensPerSecond * 10 <= self.server.maxTokensPerSecond * 9",
+        "autoscaling.targetTokensPerSecond must be at most nine tenths of server.maxTokensPerSecond, or no load would add a replica \
+         (the autoscaler overlooks a tenth): lower the one, raise the other, or set targetUtilization instead",
+    )
+}
+
 /// A field of the spec that stays as it was created.
 pub(crate) fn immutable(field: &str) -> Rule {
     rule(

@@ -34,6 +34,11 @@ pub struct ServerOptions {
     #[schemars(range(min = 0, max = 65_535))]
     pub max_queued_requests: u32,
 
+    /// The most generated tokens per second, of all requests of a replica together; absent: as many as the machine can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub max_tokens_per_second: Option<u32>,
+
     /// Seconds in which a stopping replica finishes its requests.
     #[serde(default = "default_drain_seconds")]
     #[schemars(range(min = 0, max = 3600))]
@@ -48,8 +53,8 @@ pub struct ServerOptions {
         "autoscaling.minReplicas must not be above autoscaling.maxReplicas: lower the one or raise the other"
     ),
     validation = rules::rule(
-        "has(self.targetTokensPerSecond) || has(self.targetQueuedRequests)",
-        "autoscaling needs a figure to scale on: set targetTokensPerSecond, targetQueuedRequests, or both"
+        "has(self.targetTokensPerSecond) || has(self.targetUtilization) || has(self.targetQueuedRequests)",
+        "autoscaling needs a figure to scale on: set targetTokensPerSecond, targetUtilization, targetQueuedRequests, or several of them"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -63,10 +68,15 @@ pub struct Autoscaling {
     #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: u32,
 
-    /// Generated tokens per second of one replica above which replicas are added.
+    /// Generated tokens per second of one replica above which replicas are added; it should be at most nine tenths of what a replica can deliver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]
     pub target_tokens_per_second: Option<u32>,
+
+    /// The same in percent of the capacity that each replica measured of itself; 70 is a good start, and above 90 no load would add a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 90))]
+    pub target_utilization: Option<u32>,
 
     /// Waiting requests of one replica above which replicas are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +181,7 @@ impl Default for ServerOptions {
             context_length: None,
             max_concurrent_requests: default_max_concurrent_requests(),
             max_queued_requests: default_max_queued_requests(),
+            max_tokens_per_second: None,
             drain_seconds: default_drain_seconds(),
         }
     }

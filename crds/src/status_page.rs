@@ -77,6 +77,13 @@ pub struct ServerStatus {
     pub requests_running: u32,
     /// Requests waiting for a slot.
     pub requests_waiting: u32,
+    /// Generated tokens per second that it can deliver with all slots in use: measured before it answered, corrected in use, at most
+    /// `--max-tokens-per-second`. Absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_tokens_per_second: Option<f64>,
+    /// What it delivers now in percent of that; above 100 where it was underestimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<f64>,
     /// While the checkpoint is downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactProgress>,

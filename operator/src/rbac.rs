@@ -12,6 +12,8 @@ pub fn rules() -> Vec<PolicyRule> {
     vec![
         rule("cllm.dev", &["cllmmodels", "cllmtrainings"], &["get", "list", "watch"]),
         rule("cllm.dev", &["cllmmodels/status", "cllmtrainings/status"], &["patch"]),
+        // What runs is handed over to an autoscaler that is turned on.
+        rule("cllm.dev", &["cllmmodels/scale"], &["patch"]),
         // Where OwnerReferencesPermissionEnforcement is on, owner references that block a deletion need it.
         rule("cllm.dev", &["cllmmodels/finalizers", "cllmtrainings/finalizers"], &["update"]),
         rule("apps", &["deployments"], APPLIED),

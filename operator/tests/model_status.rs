@@ -90,6 +90,8 @@ fn page(digest: &str, tokens_per_second: f64) -> ServerStatus {
         block_size: 16,
         requests_running: 0,
         requests_waiting: 0,
+        capacity_tokens_per_second: None,
+        utilization_percent: None,
         artifact: None,
         throughput: Some(ServerThroughput {
             tokens_per_second,
@@ -150,12 +152,17 @@ fn ready_is_what_the_deployment_reached() {
 fn what_the_replicas_say_of_themselves_is_on_the_status() {
     let mut observed =
         deployment(&json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}));
+    let knowing = |capacity| ServerStatus { capacity_tokens_per_second: Some(capacity), ..page("sha256:abc", 100.0) };
+    observed.replicas = replicas(vec![knowing(300.0), knowing(200.5)]);
+    let throughput = derive(fixture("model_minimal"), &observed).throughput.unwrap();
+    assert_eq!(throughput.capacity_tokens_per_second.as_deref(), Some("500.5"));
     observed.replicas = replicas(vec![page("sha256:abc", 100.0), page("sha256:abc", 150.5)]);
     let status = derive(fixture("model_minimal"), &observed);
     let served = status.model.clone().unwrap();
     assert_eq!((served.digest.as_deref(), served.parameters), (Some("sha256:abc"), Some(42)));
     assert_eq!(status.throughput.clone().unwrap().tokens_per_second, "250.5");
     assert_eq!(status.throughput.clone().unwrap().tokens_per_forward, "3.00");
+    assert_eq!(status.throughput.clone().unwrap().capacity_tokens_per_second, None, "one does not know it");
     assert_eq!(status.effective_strategy.as_deref(), Some("Jacobi"));
     assert_eq!(status.url.as_deref(), Some("http://text2sql.team.svc"));
     assert_eq!(status.selector.as_deref(), Some("app.kubernetes.io/name=cllm-server,cllm.dev/model=text2sql"));
@@ -195,24 +202,6 @@ fn a_model_that_waits_says_for_what() {
     assert_eq!(word(&status, "Reconciling"), "True/TrainingNotFound");
     assert_eq!(word(&status, "ModelLoaded"), "False/TrainingNotFound");
     assert_eq!(status.model, None);
-}
-
-#[test]
-fn the_autoscaler_speaks_for_itself() {
-    let scaling = |conditions: Value| {
-        let autoscaler = json!({
-            "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
-            "status": {"desiredReplicas": 1, "conditions": conditions},
-        });
-        let observed =
-            Observed { autoscaler: Some(serde_json::from_value(autoscaler).unwrap()), ..Observed::default() };
-        word(&derive(fixture("model_autoscaled"), &observed), "ScalingActive")
-    };
-    let own = |status: &str| json!([{"type": "ScalingActive", "status": status, "message": "no metrics"}]);
-    assert_eq!(scaling(own("True")), "True/MetricsAvailable");
-    assert_eq!(scaling(own("False")), "False/MetricsUnavailable");
-    assert_eq!(scaling(json!([])), "Unknown/Progressing");
-    assert_eq!(word(&derive(fixture("model_minimal"), &Observed::default()), "ScalingActive"), "");
 }
 
 #[test]

@@ -237,6 +237,8 @@ fn replica(template: &str, digest: &str, fate: Fate) -> Replica {
         block_size: 16,
         requests_running: 0,
         requests_waiting: 0,
+        capacity_tokens_per_second: None,
+        utilization_percent: None,
         throughput: None,
         artifact: None,
         hardware: "test".to_owned(),

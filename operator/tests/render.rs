@@ -277,12 +277,17 @@ fn the_taint_of_an_extended_resource_is_tolerated() {
 }
 
 #[test]
-fn the_deployment_has_as_many_replicas_as_the_autoscaler_may_ask_for() {
-    let replicas = |asked: u32| {
-        let objects = model_objects(with(fixture("model_autoscaled"), "/spec/replicas", json!(asked)));
-        objects.iter().find(|object| object["kind"] == "Deployment").unwrap()["spec"]["replicas"].as_i64().unwrap()
+fn the_cap_is_an_argument_only_where_the_spec_has_one() {
+    let caps = |resource: Value| -> Vec<Value> {
+        let objects = model_objects(resource);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let arguments = deployment.pointer("/spec/template/spec/containers/0/args").unwrap().as_array().unwrap();
+        let is_cap = |argument: &&Value| argument.as_str().unwrap().starts_with("--max-tokens-per-second");
+        arguments.iter().filter(is_cap).cloned().collect()
     };
-    assert_eq!([0, 1, 2, 5, 8, 99].map(replicas), [0, 2, 2, 5, 8, 8]);
+    assert!(caps(fixture("model_minimal")).is_empty());
+    let capped = with(fixture("model_minimal"), "/spec/server", json!({"maxTokensPerSecond": 50}));
+    assert_eq!(caps(capped), [json!("--max-tokens-per-second=50")]);
 }
 
 #[test]
@@ -328,34 +333,4 @@ fn the_hash_of_an_unchanged_spec_is_the_same_for_every_version_of_the_operator()
         model::status(&valid, &decision, &model::Observed::default(), &status, common::at(0)).model.unwrap().spec_hash
     };
     assert_eq!(["model_minimal", "model_autoscaled"].map(hash), ["949d732268798cc3", "da1076511e544c13"]);
-}
-
-#[test]
-fn replicas_that_the_autoscaler_did_not_write_wait_for_its_word() {
-    let replicas = |written: u32, manager: &str, subresource: Value, desired: i64| {
-        let entry = json!({
-            "manager": manager, "operation": "Update", "subresource": subresource,
-            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
-        });
-        let resource = with(fixture("model_autoscaled"), "/spec/replicas", json!(written));
-        let resource = with(resource, "/metadata/managedFields", json!([entry]));
-        let resource: cllm_crds::CllmModel = serde_json::from_value(resource).unwrap();
-        let autoscaler = json!({
-            "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
-            "status": {"desiredReplicas": desired},
-        });
-        let autoscaler = serde_json::from_value(autoscaler).unwrap();
-        model::validate(&resource, &images()).unwrap().holding(&resource, Some(&autoscaler)).replicas()
-    };
-    for (written, manager, subresource, desired, expected, why) in [
-        (6, "autoscaler", json!("scale"), 6, 6, "at rest"),
-        (7, "autoscaler", json!("scale"), 6, 7, "it has written, and tells so a moment later"),
-        (1, "kubectl", Value::Null, 6, 6, "somebody left it out, which makes it 1"),
-        (1, "kubectl", Value::Null, 3, 3, "it has looked again"),
-        (1, "kubectl", Value::Null, 0, 2, "it has not looked yet"),
-        (0, "kubectl", Value::Null, 6, 0, "0 switches it off"),
-        (5, "kubectl", Value::Null, 99, 8, "within the bounds"),
-    ] {
-        assert_eq!(replicas(written, manager, subresource, desired), expected, "{why}");
-    }
 }

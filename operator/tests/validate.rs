@@ -117,8 +117,19 @@ fn models() {
         ("/spec/model/servedName", json!("-a"), "spec.model.servedName `-a`"),
         ("/spec/autoscaling/minReplicas", json!(9), "minReplicas (9) is above maxReplicas (8)"),
         ("/spec/autoscaling", json!({"maxReplicas": 2}), "needs a figure to scale on"),
+        (
+            "/spec/server",
+            json!({"maxTokensPerSecond": 444}),
+            "targetTokensPerSecond (400) must be at most nine tenths of spec.server.maxTokensPerSecond (444)",
+        ),
     ] {
         let error = model_error(pointer, value);
         assert!(error.contains(expected), "{pointer}: {error}");
     }
+}
+
+#[test]
+fn a_target_that_the_cap_leaves_room_for_is_good() {
+    let resource = with(fixture("model_autoscaled"), "/spec/server", json!({"maxTokensPerSecond": 445}));
+    assert!(cllm_operator::model::validate(&serde_json::from_value(resource).unwrap(), &images()).is_ok());
 }

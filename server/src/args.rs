@@ -87,6 +87,11 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub max_queued_requests: u16,
 
+    /// Most generated tokens per second, of all requests together [default: as many as the machine can]. Forwards wait where they would
+    /// deliver more.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens_per_second: Option<u32>,
+
     /// How long running requests may go on after SIGTERM.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub drain_seconds: u64,
@@ -177,6 +182,7 @@ mod tests {
         assert!(args.adaptive && args.lookup);
         assert_eq!((args.capacity(), args.drain()), (72, Duration::from_secs(60)));
         assert!(args.host.is_loopback() && args.context_length.is_none() && args.threads.is_none());
+        assert_eq!(args.max_tokens_per_second, None);
     }
 
     #[test]
@@ -189,6 +195,8 @@ mod tests {
             "--block-size=0",
             "--context-length=1",
             "--max-concurrent-requests=0",
+            "--max-tokens-per-second=0",
+            "--max-tokens-per-second=1.5",
             "--threads=0",
             "--device=gpu",
             "--strategy=x",

@@ -152,4 +152,6 @@ pub struct LoadedModel<B> {
     pub text: Arc<dyn Text>,
     /// Describes.
     pub description: Description,
+    /// Generated tokens per second with all slots in use, as it was measured; absent where that was not possible.
+    pub capacity: Option<f64>,
 }

@@ -16,6 +16,7 @@ use cllm_crds::status_page::MeasuredSpeedup;
 use crate::{
     args::{Args, StrategyName},
     backend::{Backend, Description, Finish, FinishReason, Forwards, KvMemory, LoadError, LoadedModel, Step, Text},
+    capacity,
     gate::{Ruling, rule},
     kv_memory::kv_memory,
     measure::{Prompts, measure},
@@ -38,7 +39,8 @@ pub struct Generation {
     decoded: usize,
 }
 
-/// Loads the checkpoint of the command line and measures what Jacobi decoding gains on it. The error is for whoever wrote that command line.
+/// Loads the checkpoint of the command line, and measures what Jacobi decoding gains on it and what it delivers with all slots in use. The
+/// error is for whoever wrote that command line.
 pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError> {
     let opened = Checkpoint::open(folder).map_err(|error| error.to_string())?;
     let asked_context = context_length(args, opened.config().max_position_embeddings)?;
@@ -52,7 +54,8 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
     let mut workspace = Workspace::new(&model);
     let asked = strategy(args);
     let mut way = Way { strategy: asked, pace: pace(args, &model, asked) };
-    let speedup = measured(args, &model, &mut workspace, &mut way, &tokenizer)?;
+    let prompts = prompts(args, &tokenizer)?;
+    let speedup = measured(&model, &mut workspace, &mut way, &prompts)?;
     let bar = args.min_speedup.as_deref().filter(|_| is_measured(asked));
     let Ruling { verdict, falls_back } = rule(bar, args.on_missed_gate, speedup.as_ref());
     let Way { strategy, pace } = if falls_back { Strategy::Autoregressive.into() } else { way };
@@ -69,9 +72,11 @@ pub fn load(args: &Args, folder: &Path) -> Result<LoadedModel<Engine>, LoadError
         gate: verdict,
     };
     let text = EngineText { tokenizer: tokenizer.clone(), vocabulary_size: opened.config().vocab_size };
-    let batch = Batch::new(pool, BatchOptions { pace, prefix_cache: args.prefix_cache });
-    let backend = Engine { model, workspace, tokenizer, strategy, batch };
-    Ok(LoadedModel { backend, text: Arc::new(text), description })
+    // each prompt is computed, however often it comes
+    let batch = Batch::new(pool, BatchOptions { pace, prefix_cache: false });
+    let mut backend = Engine { model, workspace, tokenizer, strategy, batch };
+    let capacity = measured_capacity(args, &mut backend, &prompts, context_length);
+    Ok(LoadedModel { backend: backend.renewed(args.prefix_cache), text: Arc::new(text), description, capacity })
 }
 
 /// The checkpoint is the one that was asked for.
@@ -95,21 +100,24 @@ fn pace(args: &Args, model: &Model, strategy: Strategy) -> Option<Pace> {
     (args.adaptive && is_measured(strategy)).then(|| Pace::timed(model, rows(strategy))).flatten()
 }
 
+/// What is measured with.
+fn prompts(args: &Args, tokenizer: &Tokenizer) -> Result<Prompts, LoadError> {
+    match &args.prompts {
+        Some(path) => Prompts::read(path, tokenizer).map_err(LoadError::Prompts),
+        None => Ok(Prompts::built_in(tokenizer)),
+    }
+}
+
 fn measured(
-    args: &Args,
     model: &Model,
     workspace: &mut Workspace,
     way: &mut Way,
-    tokenizer: &Tokenizer,
+    prompts: &Prompts,
 ) -> Result<Option<MeasuredSpeedup>, LoadError> {
     if !is_measured(way.strategy) {
         return Ok(None);
     }
-    let prompts = match &args.prompts {
-        Some(path) => Prompts::read(path, tokenizer).map_err(LoadError::Prompts)?,
-        None => Prompts::built_in(tokenizer),
-    };
-    let measured = measure(model, workspace, way, &prompts)?;
+    let measured = measure(model, workspace, way, prompts)?;
     if let Some(figures) = &measured {
         let MeasuredSpeedup { over_own_autoregressive, tokens_per_forward, prompts, prompts_from, .. } = figures;
         tracing::info!(over_own_autoregressive, tokens_per_forward, prompts, prompts_from, "measured the speed-up");
@@ -117,6 +125,25 @@ fn measured(
         tracing::warn!("no prompt fits the context and has an answer of two tokens: no speed-up is measured");
     }
     Ok(measured)
+}
+
+/// That it cannot be measured is no reason not to serve.
+fn measured_capacity(args: &Args, backend: &mut Engine, prompts: &Prompts, context_length: usize) -> Option<f64> {
+    let slots = usize::from(args.max_concurrent_requests);
+    match capacity::measure(backend, prompts.tokens(), slots, context_length) {
+        Ok(Some(tokens_per_second)) => {
+            tracing::info!(tokens_per_second, slots, "measured the capacity");
+            Some(tokens_per_second)
+        }
+        Ok(None) => {
+            tracing::warn!("no prompt fits the context: no capacity is measured");
+            None
+        }
+        Err(problem) => {
+            tracing::warn!(problem, "the capacity could not be measured");
+            None
+        }
+    }
 }
 
 fn context_length(args: &Args, largest: usize) -> Result<usize, String> {
@@ -155,6 +182,13 @@ fn rows(strategy: Strategy) -> usize {
 }
 
 impl Engine {
+    /// With the same memory and what was learned about rows, but nothing remembered and nothing counted.
+    fn renewed(self, prefix_cache: bool) -> Self {
+        let pool = self.batch.pool().clone();
+        let batch = Batch::new(pool, BatchOptions { pace: self.batch.into_pace(), prefix_cache });
+        Self { batch, ..self }
+    }
+
     /// The text of the tokens that were found since the last step.
     fn tell(&self, Generation { text, decoder, decoded }: &mut Generation) -> Step {
         let reason = text.finish_reason();

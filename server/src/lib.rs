@@ -3,6 +3,7 @@
 pub mod args;
 pub mod authentication;
 pub mod backend;
+pub mod capacity;
 mod download;
 pub mod engine;
 pub mod error;
@@ -11,6 +12,7 @@ mod kv_memory;
 pub mod measure;
 pub mod metrics;
 pub mod openai;
+pub mod pacing;
 pub mod router;
 pub mod serve;
 pub mod shutdown;

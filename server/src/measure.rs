@@ -65,6 +65,11 @@ impl Prompts {
         }
         Ok(Self { source: path.display().to_string(), tokens })
     }
+
+    /// The tokens of each.
+    pub fn tokens(&self) -> &[Vec<u32>] {
+        &self.tokens
+    }
 }
 
 fn line_tokens(tokenizer: &Tokenizer, line: &str) -> Result<Vec<u32>, String> {

@@ -13,6 +13,7 @@ use prometheus::{
 
 use crate::{
     backend::{Forwards, KvMemory},
+    capacity::Capacity,
     throughput::{Delivered, Generated, Sample, Throughput},
 };
 
@@ -33,6 +34,13 @@ const TOKENS_PER_FORWARD_BUCKETS: [f64; 12] = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.
 
 /// The sizes between which adaptive decoding chooses, and what fixed ones may have.
 const ROWS_BUCKETS: [f64; 12] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// What replicas are scaled on. On the page only while the server answers: of one that cannot take requests a 0 would say that fewer
+/// replicas are enough.
+const SIGNALS: [&str; 4] =
+    ["cllm_tokens_per_second", "cllm_utilization_percent", "cllm_capacity_tokens_per_second", "cllm_queued_requests"];
+/// Those of them that are only there once a capacity is known.
+const OF_CAPACITY: [&str; 2] = ["cllm_utilization_percent", "cllm_capacity_tokens_per_second"];
 
 /// How a generation, or a request that never became one, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +76,7 @@ impl Outcome {
 pub struct Metrics {
     registry: Registry,
     started: Instant,
-    throughput: Mutex<Throughput>,
+    delivery: Mutex<Delivery>,
     requests: IntCounterVec,
     generated_tokens: [IntCounter; 2],
     prompt_tokens: [IntCounter; 2],
@@ -84,9 +92,26 @@ pub struct Metrics {
     running: [IntGauge; 2],
     waiting: [IntGauge; 2],
     tokens_per_second: Gauge,
+    capacity: Gauge,
     utilization: Gauge,
     ready: IntGauge,
-    slots: usize,
+}
+
+/// What is delivered, and what could be.
+struct Delivery {
+    throughput: Throughput,
+    capacity: Capacity,
+}
+
+/// How much of what it can deliver a server delivers now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Generated tokens per second over the last ten seconds.
+    pub tokens_per_second: f64,
+    /// Of all slots together; absent until it is known.
+    pub capacity_tokens_per_second: Option<f64>,
+    /// The one in percent of the other.
+    pub utilization_percent: Option<f64>,
 }
 
 /// What is read when a page is asked for.
@@ -101,8 +126,8 @@ pub struct Load {
 }
 
 impl Metrics {
-    /// Metrics of a server with `slots` concurrent generations that calls its model `served_name`.
-    pub fn new(served_name: &str, slots: usize) -> Result<Self, prometheus::Error> {
+    /// Metrics of a server that calls its model `served_name` and delivers no more than so many tokens per second.
+    pub fn new(served_name: &str, max_tokens_per_second: Option<u32>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Maker { registry: &registry, served_name };
         let requests = make.register(IntCounterVec::new(
@@ -114,7 +139,10 @@ impl Metrics {
         }
         let metrics = Self {
             started: Instant::now(),
-            throughput: Mutex::default(),
+            delivery: Mutex::new(Delivery {
+                throughput: Throughput::default(),
+                capacity: Capacity::capped(max_tokens_per_second),
+            }),
             requests,
             generated_tokens: make
                 .counters(["cllm_generated_tokens_total", "vllm:generation_tokens_total"], "Generated tokens.")?,
@@ -160,15 +188,21 @@ impl Metrics {
             running: make
                 .gauges(["cllm_requests_running", "vllm:num_requests_running"], "Generations being decoded.")?,
             waiting: make
-                .gauges(["cllm_requests_waiting", "vllm:num_requests_waiting"], "Generations waiting for a slot.")?,
+                .gauges(["cllm_queued_requests", "vllm:num_requests_waiting"], "Generations waiting for a slot.")?,
             tokens_per_second: make.register(Gauge::with_opts(
                 make.options("cllm_tokens_per_second", "Generated tokens per second over the last ten seconds."),
             )?)?,
-            utilization: make
-                .register(Gauge::with_opts(make.options("cllm_utilization_percent", "Slots in use, of 100."))?)?,
+            capacity: make.register(Gauge::with_opts(make.options(
+                "cllm_capacity_tokens_per_second",
+                "Generated tokens per second with all slots in use: measured at the start, corrected in use, at most \
+                 --max-tokens-per-second.",
+            ))?)?,
+            utilization: make.register(Gauge::with_opts(make.options(
+                "cllm_utilization_percent",
+                "cllm_tokens_per_second in percent of cllm_capacity_tokens_per_second.",
+            ))?)?,
             ready: make
                 .register(IntGauge::with_opts(make.options("cllm_ready", "1 when loaded and not draining."))?)?,
-            slots,
             registry: registry.clone(),
         };
         Ok(metrics)
@@ -193,9 +227,33 @@ impl Metrics {
         }
     }
 
-    /// A forward gave all generations together so much, and took some time.
-    pub fn shared_forward(&self, generated: Generated, took: Duration) {
-        self.throughput().record(Sample { at: self.started.elapsed(), took, generated });
+    /// The server begins to answer; so many tokens per second were measured with all slots in use.
+    pub fn start_capacity(&self, measured: Option<f64>) {
+        self.delivery().capacity.start(measured);
+    }
+
+    /// A forward gave all generations together so much, and took some time; saturated is a server whose slots are all in use, or for
+    /// which requests wait.
+    pub fn shared_forward(&self, generated: Generated, took: Duration, is_saturated: bool) {
+        let at = self.started.elapsed();
+        let saturated = if is_saturated { took } else { Duration::ZERO };
+        let mut delivery = self.delivery();
+        delivery.throughput.record(Sample { at, took, saturated, generated });
+        if delivery.capacity.is_due(at) {
+            let window = delivery.throughput.window(at);
+            delivery.capacity.observe(at, window);
+        }
+    }
+
+    /// How much of what it can deliver it delivers now.
+    pub fn usage(&self) -> Usage {
+        let delivery = self.delivery();
+        let tokens_per_second = delivery.throughput.window(self.started.elapsed()).tokens_per_second;
+        Usage {
+            tokens_per_second,
+            capacity_tokens_per_second: delivery.capacity.tokens_per_second(),
+            utilization_percent: delivery.capacity.utilization_percent(tokens_per_second),
+        }
     }
 
     /// The memory is in this state.
@@ -230,7 +288,7 @@ impl Metrics {
 
     /// What the last seconds with work in them delivered, and how long ago that was.
     pub fn delivered(&self) -> Option<(Delivered, Duration)> {
-        let delivered = self.throughput().delivered()?;
+        let delivered = self.delivery().throughput.delivered()?;
         Some((delivered, self.started.elapsed().saturating_sub(delivered.at)))
     }
 
@@ -240,15 +298,23 @@ impl Metrics {
         self.running.each(|gauge| gauge.set(count(load.running)));
         self.waiting.each(|gauge| gauge.set(count(load.waiting)));
         self.ready.set(i64::from(load.ready));
-        self.utilization.set(100.0 * load.running as f64 / self.slots as f64);
-        self.tokens_per_second.set(self.throughput().tokens_per_second(self.started.elapsed()));
+        let usage = self.usage();
+        self.tokens_per_second.set(usage.tokens_per_second);
+        self.capacity.set(usage.capacity_tokens_per_second.unwrap_or_default());
+        self.utilization.set(usage.utilization_percent.unwrap_or_default());
+        let is_told = |name: &str| {
+            let is_known = usage.capacity_tokens_per_second.is_some() || !OF_CAPACITY.contains(&name);
+            is_known && (load.ready || !SIGNALS.contains(&name))
+        };
+        let mut families = self.registry.gather();
+        families.retain(|family| is_told(family.name()));
         let mut page = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        TextEncoder::new().encode(&families, &mut page)?;
         Ok(page)
     }
 
-    fn throughput(&self) -> std::sync::MutexGuard<'_, Throughput> {
-        self.throughput.lock().unwrap_or_else(PoisonError::into_inner)
+    fn delivery(&self) -> std::sync::MutexGuard<'_, Delivery> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -314,7 +380,8 @@ mod tests {
 
     #[test]
     fn the_page_has_both_names_with_the_model() {
-        let metrics = Metrics::new("text2sql", 8).unwrap();
+        let metrics = Metrics::new("text2sql", None).unwrap();
+        metrics.start_capacity(Some(50.0));
         metrics.prompt(7);
         metrics.generated(3, Forwards { decode: 1, drafted: 3 });
         metrics.generated(1, Forwards::default());
@@ -333,16 +400,49 @@ mod tests {
             r#"vllm:prompt_tokens_total{engine="0",model_name="text2sql"} 7"#,
             r#"vllm:num_requests_running{engine="0",model_name="text2sql"} 2"#,
             r#"vllm:num_requests_waiting{engine="0",model_name="text2sql"} 5"#,
+            r#"cllm_queued_requests{model_name="text2sql"} 5"#,
             r#"cllm_forwards_total{model_name="text2sql"} 1"#,
             r#"vllm:kv_cache_usage_perc{engine="0",model_name="text2sql"} 0.5"#,
             r#"cllm_prefix_cache_queries_total{model_name="text2sql"} 40"#,
             r#"cllm_prefix_cache_hits_total{model_name="text2sql"} 8"#,
             r#"vllm:num_preemptions_total{engine="0",model_name="text2sql"} 0"#,
-            r#"cllm_utilization_percent{model_name="text2sql"} 25"#,
+            r#"cllm_tokens_per_second{model_name="text2sql"} 0"#,
+            r#"cllm_capacity_tokens_per_second{model_name="text2sql"} 50"#,
+            r#"cllm_utilization_percent{model_name="text2sql"} 0"#,
             r#"cllm_tokens_per_forward_sum{model_name="text2sql"} 3"#,
             r#"vllm:e2e_request_latency_seconds_count{engine="0",model_name="text2sql"} 1"#,
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
         }
+    }
+
+    /// The signals on a page.
+    fn signals(metrics: &Metrics, ready: bool) -> Vec<&'static str> {
+        let page = String::from_utf8(metrics.render(Load { running: 0, waiting: 0, ready }).unwrap()).unwrap();
+        let is_told = |name: &&str| page.lines().any(|line| line.starts_with(&format!("{name}{{")));
+        SIGNALS.into_iter().filter(is_told).collect()
+    }
+
+    #[test]
+    fn replicas_are_not_scaled_on_what_is_not_known() {
+        let metrics = Metrics::new("text2sql", None).unwrap();
+        assert!(signals(&metrics, false).is_empty());
+        metrics.start_capacity(None);
+        assert_eq!(signals(&metrics, true), ["cllm_tokens_per_second", "cllm_queued_requests"]);
+        metrics.start_capacity(Some(100.0));
+        assert_eq!(signals(&metrics, true), SIGNALS);
+        assert!(signals(&metrics, false).is_empty(), "draining");
+    }
+
+    #[test]
+    fn usage_is_what_was_delivered_of_what_could_be() {
+        let metrics = Metrics::new("text2sql", Some(20)).unwrap();
+        metrics.start_capacity(Some(1000.0));
+        let generated = Generated { tokens: 7, decoded_tokens: 7, decode_forwards: 1 };
+        metrics.shared_forward(generated, Duration::from_millis(1), true);
+        let usage = metrics.usage();
+        assert_eq!(usage.capacity_tokens_per_second, Some(20.0));
+        assert!(usage.tokens_per_second > 0.0, "{usage:?}");
+        assert!((usage.utilization_percent.unwrap() - 5.0 * usage.tokens_per_second).abs() < 1e-9, "{usage:?}");
     }
 }

@@ -106,6 +106,7 @@ pub fn settings(args: &Args) -> Result<Settings, KeyFileError> {
         limits: Limits {
             concurrent: usize::from(args.max_concurrent_requests),
             queued: usize::from(args.max_queued_requests),
+            max_tokens_per_second: args.max_tokens_per_second,
         },
         keys,
     })

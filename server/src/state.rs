@@ -66,7 +66,7 @@ pub struct Loaded {
 impl App {
     /// A server that is still loading.
     pub fn new(settings: Settings) -> Result<Self, prometheus::Error> {
-        let metrics = Arc::new(Metrics::new(&settings.served_name, settings.limits.concurrent)?);
+        let metrics = Arc::new(Metrics::new(&settings.served_name, settings.limits.max_tokens_per_second)?);
         let draining = AtomicBool::new(false);
         Ok(Self {
             settings,
@@ -80,7 +80,8 @@ impl App {
 
     /// Starts the engine thread and answers from now on.
     pub fn finish_loading<B: Backend>(&self, model: LoadedModel<B>) -> std::io::Result<()> {
-        let LoadedModel { backend, text, description } = model;
+        let LoadedModel { backend, text, description, capacity } = model;
+        self.metrics.start_capacity(capacity);
         let worker = Worker::spawn(backend, self.settings.limits, Arc::clone(&self.metrics))?;
         self.loaded.get_or_init(|| Loaded { worker, text, description });
         Ok(())

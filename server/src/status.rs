@@ -10,6 +10,7 @@ use crate::{download::artifact, metrics::Metrics, state::App};
 pub fn status(app: &App, now: Timestamp) -> ServerStatus {
     let load = app.load();
     let description = app.loaded().map(|loaded| &loaded.description);
+    let usage = app.metrics.usage();
     ServerStatus {
         served_name: app.settings.served_name.clone(),
         digest: description.map(|known| known.digest.clone()).unwrap_or_default(),
@@ -19,6 +20,8 @@ pub fn status(app: &App, now: Timestamp) -> ServerStatus {
         block_size: description.map_or(app.settings.block_size, |known| known.block_size),
         requests_running: load.running as u32,
         requests_waiting: load.waiting as u32,
+        capacity_tokens_per_second: usage.capacity_tokens_per_second,
+        utilization_percent: usage.utilization_percent,
         artifact: artifact(&app.download),
         throughput: throughput(&app.metrics, now),
         hardware: description.map(|known| known.hardware.clone()).unwrap_or_default(),

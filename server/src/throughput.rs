@@ -34,6 +34,8 @@ pub struct Sample {
     pub at: Duration,
     /// How long it took.
     pub took: Duration,
+    /// For how much of that all slots were in use, or requests waited.
+    pub saturated: Duration,
     /// What it gave.
     pub generated: Generated,
 }
@@ -42,6 +44,15 @@ pub struct Sample {
 #[derive(Clone, Debug, Default)]
 pub struct Throughput {
     samples: VecDeque<Sample>,
+}
+
+/// The last seconds, whatever happened in them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Generated tokens per second, idle time included: a load, which is 0 at rest.
+    pub tokens_per_second: f64,
+    /// Share of the time in which forwards ran with all slots in use, or with requests waiting, of 1.
+    pub saturated_share: f64,
 }
 
 /// What was delivered in the last seconds in which something was generated.
@@ -67,19 +78,26 @@ impl Throughput {
             Some(last) if grain(last.at) == grain(sample.at) => {
                 last.at = sample.at;
                 last.took += sample.took;
+                last.saturated += sample.saturated;
                 last.generated += sample.generated;
             }
             _ => self.samples.push_back(sample),
         }
     }
 
-    /// Tokens per second over the window that ends now, idle time included: a load, which is 0 at rest. Since a server that
-    /// is younger than the window has been idle for less, it is measured over its age.
-    pub fn tokens_per_second(&self, now: Duration) -> f64 {
+    /// The window that ends now. Since a server that is younger than it has been idle for less, it is as long as the server is old.
+    pub fn window(&self, now: Duration) -> Window {
         let oldest = now.saturating_sub(WINDOW);
-        let counted = self.samples.iter().filter(|sample| sample.at >= oldest);
-        let tokens: u64 = counted.map(|sample| sample.generated.tokens).sum();
-        tokens as f64 / now.clamp(Duration::from_secs(1), WINDOW).as_secs_f64()
+        let length = now.clamp(Duration::from_secs(1), WINDOW).as_secs_f64();
+        let (mut tokens, mut saturated) = (0, Duration::ZERO);
+        for sample in self.samples.iter().filter(|sample| sample.at >= oldest) {
+            tokens += sample.generated.tokens;
+            saturated += sample.saturated;
+        }
+        Window {
+            tokens_per_second: tokens as f64 / length,
+            saturated_share: (saturated.as_secs_f64() / length).min(1.0),
+        }
     }
 
     /// What the last window with work in it delivered; absent before the first decode forward.
@@ -111,10 +129,14 @@ mod tests {
         Generated { tokens, decoded_tokens: if decode_forwards == 0 { 0 } else { tokens }, decode_forwards }
     }
 
+    fn sample(at: f64, took: f64, generated: Generated) -> Sample {
+        Sample { at: seconds(at), took: seconds(took), saturated: Duration::ZERO, generated }
+    }
+
     fn worked() -> Throughput {
         let mut throughput = Throughput::default();
         for (at, took, tokens, forwards) in [(100.0, 1.0, 1, 0), (101.0, 1.0, 30, 10), (109.0, 3.0, 69, 20)] {
-            throughput.record(Sample { at: seconds(at), took: seconds(took), generated: generated(tokens, forwards) });
+            throughput.record(sample(at, took, generated(tokens, forwards)));
         }
         throughput
     }
@@ -123,7 +145,7 @@ mod tests {
     fn tokens_of_prefills_are_no_tokens_of_decode_forwards_however_close_they_come() {
         let mut throughput = Throughput::default();
         for (at, tokens, forwards) in [(1.0, 1, 0), (1.001, 6, 2), (1.002, 1, 0)] {
-            throughput.record(Sample { at: seconds(at), took: seconds(1e-3), generated: generated(tokens, forwards) });
+            throughput.record(sample(at, 1e-3, generated(tokens, forwards)));
         }
         let delivered = throughput.delivered().unwrap();
         assert!((delivered.tokens_per_forward - 3.0).abs() < 1e-9, "{delivered:?}");
@@ -134,11 +156,10 @@ mod tests {
     fn many_forwards_take_no_more_memory_than_some() {
         let mut throughput = Throughput::default();
         for forward in 0..100_000 {
-            let at = seconds(f64::from(forward) * 1e-3);
-            throughput.record(Sample { at, took: seconds(1e-3), generated: generated(3, 1) });
+            throughput.record(sample(f64::from(forward) * 1e-3, 1e-3, generated(3, 1)));
         }
         assert!(throughput.samples.len() <= 202, "{} samples", throughput.samples.len());
-        let now = throughput.tokens_per_second(seconds(100.0));
+        let now = throughput.window(seconds(100.0)).tokens_per_second;
         assert!((now - 3000.0).abs() < 30.0, "{now}");
         let delivered = throughput.delivered().unwrap();
         assert!((delivered.tokens_per_second - 3000.0).abs() < 1e-6, "{delivered:?}");
@@ -147,14 +168,15 @@ mod tests {
 
     #[test]
     fn nothing_is_zero_and_absent() {
-        assert!(Throughput::default().tokens_per_second(seconds(100.0)).abs() < f64::EPSILON);
+        let nothing = Window { tokens_per_second: 0.0, saturated_share: 0.0 };
+        assert_eq!(Throughput::default().window(seconds(100.0)), nothing);
         assert_eq!(Throughput::default().delivered(), None);
     }
 
     #[test]
     fn the_window_slides_down_to_zero() {
         for (now, expected) in [(109.0, 10.0), (111.0, 9.9), (118.0, 6.9), (130.0, 0.0)] {
-            let found = worked().tokens_per_second(seconds(now));
+            let found = worked().window(seconds(now)).tokens_per_second;
             assert!((found - expected).abs() < 1e-9, "at {now}: {found}");
         }
     }
@@ -162,8 +184,24 @@ mod tests {
     #[test]
     fn a_young_server_is_measured_over_its_age() {
         let mut throughput = Throughput::default();
-        throughput.record(Sample { at: seconds(2.0), took: seconds(1.0), generated: generated(8, 2) });
-        assert!((throughput.tokens_per_second(seconds(4.0)) - 2.0).abs() < 1e-9);
+        throughput.record(sample(2.0, 1.0, generated(8, 2)));
+        assert!((throughput.window(seconds(4.0)).tokens_per_second - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_window_is_saturated_for_as_long_as_forwards_ran_with_all_slots_in_use() {
+        let mut throughput = Throughput::default();
+        for (at, took, saturated) in
+            [(95.0, 9.0, 9.0), (101.0, 2.0, 2.0), (101.01, 0.01, 0.01), (104.0, 3.0, 0.0), (107.0, 2.0, 2.0)]
+        {
+            throughput.record(Sample { saturated: seconds(saturated), ..sample(at, took, generated(1, 1)) });
+        }
+        for (now, expected) in [(107.0, 0.401), (111.02, 0.2), (118.0, 0.0)] {
+            let found = throughput.window(seconds(now)).saturated_share;
+            assert!((found - expected).abs() < 1e-9, "at {now}: {found}");
+        }
+        throughput.record(Sample { saturated: seconds(30.0), ..sample(140.0, 30.0, generated(1, 1)) });
+        assert!((throughput.window(seconds(140.0)).saturated_share - 1.0).abs() < 1e-9);
     }
 
     #[test]

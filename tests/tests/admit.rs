@@ -434,6 +434,12 @@ async fn models() -> anyhow::Result<()> {
         ("/spec/replicas", json!(0)),
         autoscaling(json!({"maxReplicas": 8, "targetTokensPerSecond": 400, "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0}}})),
         autoscaling(json!({"minReplicas": 2, "maxReplicas": 2, "targetQueuedRequests": 4})),
+        autoscaling(json!({"maxReplicas": 8, "targetTokensPerSecond": 400, "targetUtilization": 90, "targetQueuedRequests": 4})),
+        ("/spec/server", json!({"maxTokensPerSecond": 1})),
+        ("/spec", json!({
+            "model": {"uri": "pvc://models/text2sql"}, "server": {"maxTokensPerSecond": 100},
+            "autoscaling": {"maxReplicas": 8, "targetTokensPerSecond": 90},
+        })),
         ("/spec/podDisruptionBudget", json!({"maxUnavailable": "34%"})),
         ("/spec/networkPolicy", json!({"ingressFrom": [{"podSelector": {}}]})),
     ])
@@ -491,22 +497,44 @@ async fn models() -> anyhow::Result<()> {
             ("/spec/decoding", json!({"strategy": "Jacoby"}), "supported values: \"Jacobi\", \"Autoregressive\""),
             ("/spec/decoding", json!({"maxBlockSize": 0}), "should be greater than or equal to 1"),
             ("/spec/replicas", json!(-1), "should be greater than or equal to 0"),
-            autoscaling_case(
-                json!({"minReplicas": 3, "maxReplicas": 2, "targetQueuedRequests": 1}),
-                "minReplicas must not be above",
-            ),
-            autoscaling_case(json!({"maxReplicas": 2}), "autoscaling needs a figure to scale on"),
-            autoscaling_case(json!({"targetQueuedRequests": 1}), "spec.autoscaling.maxReplicas: Required value"),
             ("/spec/service", json!({"port": 0}), "should be greater than or equal to 1"),
         ],
     )
     .await?;
+    let seen = [seen, refused_autoscaling(&api).await?].concat();
     let definitions = cllm_crds::definitions::all()?;
     check_every_rule_was_hit(&definitions[0], &seen)
 }
 
-fn autoscaling_case(value: Value, message: &str) -> (&'static str, Value, &str) {
-    ("/spec/autoscaling", value, message)
+/// What nothing can be scaled by.
+async fn refused_autoscaling(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>> {
+    let autoscaling = |value: Value, message: &'static str| ("/spec/autoscaling", value, message);
+    all_refused(
+        api,
+        &model(),
+        &[
+            autoscaling(
+                json!({"minReplicas": 3, "maxReplicas": 2, "targetQueuedRequests": 1}),
+                "minReplicas must not be above",
+            ),
+            autoscaling(json!({"maxReplicas": 2}), "autoscaling needs a figure to scale on"),
+            autoscaling(json!({"targetQueuedRequests": 1}), "spec.autoscaling.maxReplicas: Required value"),
+            autoscaling(
+                json!({"maxReplicas": 2, "targetUtilization": 91}),
+                "targetUtilization in body should be less than or equal to 90",
+            ),
+            (
+                "/spec",
+                json!({
+                    "model": {"uri": "pvc://models/text2sql"}, "server": {"maxTokensPerSecond": 100},
+                    "autoscaling": {"maxReplicas": 8, "targetTokensPerSecond": 91, "targetUtilization": 70},
+                }),
+                "autoscaling.targetTokensPerSecond must be at most nine tenths of server.maxTokensPerSecond",
+            ),
+            ("/spec/server", json!({"maxTokensPerSecond": 0}), "should be greater than or equal to 1"),
+        ],
+    )
+    .await
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@ use std::time::Duration;
 use kube::Client;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
+use tokio::sync::watch;
 
 use crate::controller::error::{Error, Handling};
 use crate::controller::metrics::Metrics;
 use crate::images::Images;
+use crate::model::MetricsApi;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
@@ -23,6 +25,8 @@ pub(super) struct Context {
     pub pages: reqwest::Client,
     /// What runs when a spec names no image.
     pub images: Images,
+    /// Who serves the metrics that models are scaled on.
+    pub metrics_api: watch::Receiver<MetricsApi>,
     /// Tells people what happened.
     pub recorder: Recorder,
     /// Counters and durations.
@@ -32,10 +36,16 @@ pub(super) struct Context {
 
 impl Context {
     /// With no failure counted yet.
-    pub(super) fn new(client: Client, pages: reqwest::Client, images: Images, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        client: Client,
+        pages: reqwest::Client,
+        images: Images,
+        metrics_api: watch::Receiver<MetricsApi>,
+        metrics: Metrics,
+    ) -> Self {
         let reporter = Reporter { controller: "cllm.dev/operator".to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, pages, images, recorder, metrics, failures: Mutex::default() }
+        Self { client, pages, images, metrics_api, recorder, metrics, failures: Mutex::default() }
     }
 
     /// Forgets the failures of a resource (`Kind namespace/name`).

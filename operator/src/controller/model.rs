@@ -7,9 +7,10 @@ use cllm_crds::{CllmModel, CllmModelStatus, CllmTraining};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 use crate::controller::apply::Applier;
 use crate::controller::context::Context;
@@ -21,7 +22,7 @@ use crate::model::{
     Decision, ModelReference, Observed, Replica, Resolution, TrainingQuery, ValidModel, decide, delayed, refused,
     render, replicated, validate,
 };
-use crate::naming::{MODEL_LABEL, OwnerKey};
+use crate::naming::{FIELD_MANAGER, MODEL_LABEL, OwnerKey};
 
 const KIND: &str = "CllmModel";
 /// The replicas' pages are read this often.
@@ -88,19 +89,43 @@ async fn steps(
     context: &Context,
 ) -> Result<Action, Error> {
     let applier = applier(model, namespace, context);
-    let autoscaler = if model.spec.autoscaling.is_some() { only(applier.children().await?) } else { None };
-    let valid = validate(model, &context.images)?.holding(model, autoscaler.as_ref());
+    let valid = validate(model, &context.images)?;
+    let valid = if model.spec.autoscaling.is_some() { hold(&applier, model, valid).await? } else { valid };
+    hand_over(api, model, &valid).await?;
     let trainings = dereference_trainings(&valid, namespace, context).await?;
     let pods = pods::labelled(&context.client, namespace, MODEL_LABEL, &model.name_any()).await?;
     let replicas = pods::replicas(&context.pages, &pods).await;
     let failures = pods::failures(&context.client, namespace, &pods, &[], Timestamp::now()).await?;
     let decision = decide(&valid, &trainings, &replicas);
     let observed = Box::pin(act(&applier, model, &valid, &decision, (replicas, failures))).await?;
+    let observed = Observed { metrics_api: context.metrics_api.borrow().clone(), ..observed };
     let next = crate::model::status(&valid, &decision, &observed, previous, Timestamp::now());
     let next = telemetry::settle_model(next, previous);
     status::write(api, model, (previous, &next), events::of_model, context).await?;
     let is_serving = matches!(decision.resolution, Resolution::Resolved(_)) && valid.replicas() > 0;
     Ok(Action::requeue(if is_serving { SERVING_INTERVAL } else { RESTING_INTERVAL }))
+}
+
+/// With what runs, and what the autoscaler wants.
+async fn hold(applier: &Applier, model: &CllmModel, valid: ValidModel) -> Result<ValidModel, Error> {
+    let autoscaler = only(applier.children::<HorizontalPodAutoscaler>().await?);
+    let deployment = only(applier.children::<Deployment>().await?);
+    Ok(valid.holding(model, autoscaler.as_ref(), deployment.as_ref()))
+}
+
+/// Tells the autoscaler what runs, where `spec.replicas` says something else.
+async fn hand_over(api: &Api<CllmModel>, model: &CllmModel, valid: &ValidModel) -> Result<(), Error> {
+    let Some(replicas) = valid.handed_over_replicas() else { return Ok(()) };
+    let name = model.name_any();
+    tracing::info!(model = %name, replicas, "handing over to the autoscaler");
+    let scale = json!({"metadata": {"resourceVersion": model.resource_version()}, "spec": {"replicas": replicas}});
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_scale(&name, &parameters, &Patch::Merge(&scale)).await {
+        Ok(_) => Ok(()),
+        // Somebody was faster; that write is looked at next.
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        Err(error) => Err(Error::api("scale", format!("{KIND} {name}"))(error)),
+    }
 }
 
 /// Brings the children to what was decided; a paused model's are only looked at.
@@ -119,12 +144,13 @@ async fn act(
             replicas,
             failures,
             claims: applier.claims(&[replicated(valid, checkpoint)]).await?,
+            ..Observed::default()
         }),
         Resolution::Resolved(checkpoint) => {
             let applied = Box::pin(applier.model(render(valid, checkpoint))).await?;
             let (deployment, autoscaler) = (Some(applied.deployment), applied.autoscaler);
             let claims = applier.claims(&[replicated(valid, checkpoint)]).await?;
-            Ok(Observed { deployment, autoscaler, replicas, failures, claims })
+            Ok(Observed { deployment, autoscaler, replicas, failures, claims, ..Observed::default() })
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::controller::leader::{Elector, Fence, LeaderElection};
 use crate::controller::metrics::Metrics;
 use crate::controller::{model, pods, training};
 use crate::images::Images;
+use crate::model::MetricsApi;
 use crate::naming::{FIELD_MANAGER, MODEL_LABEL, TRAINING_LABEL};
 
 /// Resources reconciled at once; one that waits for its Pods' pages does not hold up the others.
@@ -103,7 +104,10 @@ async fn run_controllers(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let pages = pods::page_client().context("cannot make the HTTP client")?;
-    let context = Arc::new(Context::new(settings.client.clone(), pages, settings.images.clone(), metrics.clone()));
+    // Whoever serves the metrics that models are scaled on says so here.
+    let (_, metrics_api) = watch::channel(MetricsApi::default());
+    let context = Context::new(settings.client.clone(), pages, settings.images.clone(), metrics_api, metrics.clone());
+    let context = Arc::new(context);
     let models = run_models(settings, context.clone(), readiness, stop.clone());
     let trainings = run_trainings(settings, context, readiness, stop.clone());
     tokio::join!(models, trainings);

@@ -44,8 +44,10 @@ fn is_worth_writing(new: &Throughput, old: &Throughput) -> bool {
         (Ok(new), Ok(old)) => (new - old).abs() > RELEVANT_CHANGE * old.abs(),
         _ => new != old,
     };
+    let capacity = |figures: &Throughput| figures.capacity_tokens_per_second.clone().unwrap_or_default();
     seconds_between(&old.measured_at, &new.measured_at).is_none_or(|age| age >= INTERVAL_SECONDS)
         && (changed(&new.tokens_per_second, &old.tokens_per_second)
+            || changed(&capacity(new), &capacity(old))
             || changed(&new.tokens_per_forward, &old.tokens_per_forward))
 }
 
@@ -62,9 +64,10 @@ fn seconds_between(earlier: &str, later: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn model(tokens_per_second: &str, measured_at: &str) -> CllmModelStatus {
+    fn model(tokens_per_second: &str, capacity: Option<&str>, measured_at: &str) -> CllmModelStatus {
         let throughput = Throughput {
             tokens_per_second: tokens_per_second.to_owned(),
+            capacity_tokens_per_second: capacity.map(str::to_owned),
             tokens_per_forward: "3.00".to_owned(),
             measured_at: measured_at.to_owned(),
         };
@@ -73,16 +76,18 @@ mod tests {
 
     #[test]
     fn throughput_is_written_after_30_seconds_and_5_percent() {
-        let previous = model("100.0", "2026-01-01T00:00:00Z");
-        for (rate, time, is_written) in [
-            ("200.0", "2026-01-01T00:00:29Z", false),
-            ("104.9", "2026-01-01T00:01:00Z", false),
-            ("105.1", "2026-01-01T00:00:30Z", true),
-            ("94.0", "2026-01-01T00:01:00Z", true),
+        let previous = model("100.0", Some("400.0"), "2026-01-01T00:00:00Z");
+        for (rate, capacity, time, is_written) in [
+            ("200.0", Some("400.0"), "2026-01-01T00:00:29Z", false),
+            ("104.9", Some("419.0"), "2026-01-01T00:01:00Z", false),
+            ("105.1", Some("400.0"), "2026-01-01T00:00:30Z", true),
+            ("94.0", Some("400.0"), "2026-01-01T00:01:00Z", true),
+            ("100.0", Some("421.0"), "2026-01-01T00:01:00Z", true),
+            ("100.0", None, "2026-01-01T00:01:00Z", true),
         ] {
-            let next = model(rate, time);
+            let next = model(rate, capacity, time);
             let settled = settle_model(next.clone(), &previous);
-            assert_eq!(settled, if is_written { next } else { previous.clone() }, "{rate} at {time}");
+            assert_eq!(settled, if is_written { next } else { previous.clone() }, "{rate} of {capacity:?} at {time}");
         }
         assert_eq!(settle_model(previous.clone(), &CllmModelStatus::default()), previous);
     }

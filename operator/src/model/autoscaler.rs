@@ -2,8 +2,8 @@
 
 use cllm_crds::CllmModel;
 use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec,
-    MetricTarget, PodsMetricSource,
+    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec,
+    MetricIdentifier, MetricSpec, MetricTarget, PodsMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
@@ -17,6 +17,7 @@ pub(super) fn autoscaler(model: &ValidModel) -> Option<HorizontalPodAutoscaler> 
     let options = model.spec.autoscaling.as_ref()?;
     let metrics = [
         ("cllm_tokens_per_second", options.target_tokens_per_second),
+        ("cllm_utilization_percent", options.target_utilization),
         ("cllm_queued_requests", options.target_queued_requests),
     ];
     Some(HorizontalPodAutoscaler {
@@ -30,10 +31,24 @@ pub(super) fn autoscaler(model: &ValidModel) -> Option<HorizontalPodAutoscaler> 
             min_replicas: i32::try_from(options.min_replicas).ok(),
             max_replicas: i32::try_from(options.max_replicas).unwrap_or(i32::MAX),
             metrics: Some(metrics.iter().filter_map(|&(name, target)| Some(per_replica(name, target?))).collect()),
-            behavior: options.behavior.clone(),
+            behavior: behavior(options.behavior.clone(), model.has_answered),
         }),
         status: None,
     })
+}
+
+/// Of a model that never answered the figures say nothing, whoever serves them: replicas that are still being started, or wait for a node,
+/// are not taken away again. The autoscaler exists all the same, so that people find it and its bounds hold.
+fn behavior(
+    asked: Option<HorizontalPodAutoscalerBehavior>,
+    has_answered: bool,
+) -> Option<HorizontalPodAutoscalerBehavior> {
+    if has_answered {
+        return asked;
+    }
+    let mut behavior = asked.unwrap_or_default();
+    behavior.scale_down.get_or_insert_default().select_policy = Some("Disabled".to_owned());
+    Some(behavior)
 }
 
 fn per_replica(name: &str, target: u32) -> MetricSpec {

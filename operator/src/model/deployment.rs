@@ -148,6 +148,7 @@ fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
         .with_optional("context-length", server.context_length)
         .with("max-concurrent-requests", server.max_concurrent_requests)
         .with("max-queued-requests", server.max_queued_requests)
+        .with_optional("max-tokens-per-second", server.max_tokens_per_second)
         .with("drain-seconds", server.drain_seconds)
         .with("termination-message", TERMINATION_MESSAGE_PATH)
         .with_optional("digest", model.spec.model.digest.as_deref().or(checkpoint.digest()))

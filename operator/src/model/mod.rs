@@ -8,7 +8,9 @@ mod downtime;
 mod network_policy;
 mod promotion;
 mod render;
+mod replicas;
 mod resolve;
+mod scaling;
 mod service;
 mod speedup;
 mod status;
@@ -25,6 +27,7 @@ pub use deployment::{replicated, template_hash};
 pub use promotion::{Decision, Memory, Replica, decide};
 pub use render::render;
 pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
+pub use scaling::MetricsApi;
 pub use status::{delayed, refused, status};
 pub use validate::{ModelReference, ValidModel, ValidationError, validate};
 
@@ -35,6 +38,8 @@ pub struct Observed {
     pub deployment: Option<Deployment>,
     /// What sets their number, if the spec asks for it.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Who serves that its metrics.
+    pub metrics_api: MetricsApi,
     /// The replicas' own words, from before it acted.
     pub replicas: Vec<Replica>,
     /// What goes wrong with the Pods of the replicas.

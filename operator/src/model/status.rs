@@ -6,13 +6,13 @@ use cllm_crds::{
     ArtifactProgress, CheckpointReference, CllmModelStatus, ModelSummary, Rejection, ServedModel, Throughput,
 };
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::conditions::{Conditions, Truth};
+use crate::conditions::Conditions;
 use crate::failure::{self, PodFailure};
 use crate::model::downtime::{downtime, is_rolling};
 use crate::model::promotion::{Rejected, Standing};
+use crate::model::scaling::set_scaling;
 use crate::model::service::url;
 use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, replicated, speedup, template_hash};
 use crate::naming::{model_labels, selector_labels};
@@ -52,7 +52,7 @@ pub fn status(
     let failures = failures(observed);
     let mut conditions = Conditions::from_previous(&previous.conditions, model.generation, now);
     set_loaded(&mut conditions, resolution, loaded, &replicas);
-    set_scaling(&mut conditions, model, observed.autoscaler.as_ref());
+    set_scaling(&mut conditions, model, observed);
     speedup::set_verified(&mut conditions, model, speedup.as_ref());
     set_degraded(&mut conditions, standing, &failures);
     let replicated =
@@ -292,7 +292,7 @@ fn measured_speedup(
 /// In the words that `kubectl get` prints.
 fn summary(model: &ValidModel, ready: i32, speedup: Option<&MeasuredSpeedup>) -> ModelSummary {
     ModelSummary {
-        replicas: format!("{ready}/{}", model.spec.replicas),
+        replicas: format!("{ready}/{}", model.replicas()),
         speedup: speedup.map(|speedup| format!("{}x", speedup.over_own_autoregressive)),
     }
 }
@@ -328,9 +328,17 @@ fn throughput(observed: &Observed) -> Option<Throughput> {
     let tokens_per_forward: f64 = measured.iter().map(|figures| figures.tokens_per_forward).sum();
     Some(Throughput {
         tokens_per_second: format!("{tokens_per_second:.1}"),
+        capacity_tokens_per_second: capacity(observed),
         tokens_per_forward: format!("{:.2}", tokens_per_forward / measured.len() as f64),
         measured_at: newest.to_owned(),
     })
+}
+
+/// Of all replicas that answer, if each knows its own.
+fn capacity(observed: &Observed) -> Option<String> {
+    let ready = observed.pages().filter(|page| page.ready);
+    let capacities: Vec<f64> = ready.map(|page| page.capacity_tokens_per_second).collect::<Option<_>>()?;
+    (!capacities.is_empty()).then(|| format!("{:.1}", capacities.iter().sum::<f64>()))
 }
 
 fn set_loaded(
@@ -374,35 +382,6 @@ fn is_rolled_out(status: &DeploymentStatus) -> bool {
     let [total, updated, ready] =
         [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
     ready > 0 && updated == total
-}
-
-fn set_scaling(conditions: &mut Conditions, model: &ValidModel, autoscaler: Option<&HorizontalPodAutoscaler>) {
-    if model.spec.autoscaling.is_none() {
-        return conditions.remove(types::SCALING_ACTIVE);
-    }
-    let mut list = autoscaler
-        .and_then(|autoscaler| autoscaler.status.as_ref())
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten();
-    match list.find(|condition| condition.type_ == types::SCALING_ACTIVE) {
-        Some(own) if own.status == "True" => {
-            conditions.set(
-                types::SCALING_ACTIVE,
-                true,
-                reasons::METRICS_AVAILABLE,
-                "The autoscaler reads its metrics.",
-            );
-        }
-        Some(own) => {
-            let message = own.message.clone().unwrap_or_default();
-            conditions.set(types::SCALING_ACTIVE, false, reasons::METRICS_UNAVAILABLE, message);
-        }
-        None => {
-            let message = "The autoscaler has not looked at its metrics yet.";
-            conditions.set(types::SCALING_ACTIVE, Truth::Unknown, reasons::PROGRESSING, message);
-        }
-    }
 }
 
 /// Reconciling, Stalled, and from them Ready.

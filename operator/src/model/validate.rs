@@ -5,16 +5,15 @@
 use cllm_crds::{
     Access, Autoscaling, Cache, CllmModel, CllmModelSpec, Device, ModelSource, NAME_MAX_LENGTH, TrainingReference,
 };
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decimal::{Decimal, DecimalError};
 use crate::images::Images;
 use crate::location::{LocationError, is_claim_name};
+use crate::model::replicas::has_answered;
 use crate::model::{Memory, ResolvedModel, TrainingQuery};
 use crate::naming::{Labels, Owner, queue_labels};
 use crate::training::is_name;
@@ -36,8 +35,10 @@ pub struct ValidModel {
     pub(crate) resources: Option<ResourceRequirements>,
     /// What the status remembers.
     pub(crate) memory: Memory,
-    /// What the autoscaler wants, where `spec.replicas` is not its own.
+    /// What the autoscaler wants or what runs, where `spec.replicas` is not the autoscaler's word.
     pub(crate) held_replicas: Option<u32>,
+    /// Before a replica ever did, the autoscaler takes none away.
+    pub(crate) has_answered: bool,
 }
 
 /// Where the checkpoint comes from.
@@ -124,8 +125,21 @@ pub enum ValidationError {
         max: u32,
     },
     /// Nothing to scale on.
-    #[error("spec.autoscaling needs a figure to scale on: set targetTokensPerSecond, targetQueuedRequests, or both")]
+    #[error(
+        "spec.autoscaling needs a figure to scale on: set targetTokensPerSecond, targetUtilization, targetQueuedRequests, or several of them"
+    )]
     AutoscalingTarget,
+    /// No load would reach what is scaled on.
+    #[error(
+        "spec.autoscaling.targetTokensPerSecond ({target}) must be at most nine tenths of spec.server.maxTokensPerSecond ({cap}), or no load \
+         would add a replica: lower the one, raise the other, or set targetUtilization instead"
+    )]
+    UnreachableTarget {
+        /// The target.
+        target: u32,
+        /// The cap.
+        cap: u32,
+    },
 }
 
 /// Checks and parses. The image comes from the spec, else from the status (where it was pinned for this spec), else from `images`.
@@ -138,7 +152,7 @@ pub fn validate(model: &CllmModel, images: &Images) -> Result<ValidModel, Valida
     check_served_name(spec.model.served_name.as_deref())?;
     check_access(&spec.model)?;
     check_cache(spec.cache.as_ref())?;
-    check_autoscaling(spec.autoscaling.as_ref())?;
+    check_autoscaling(spec)?;
     check_digest(spec.model.digest.as_deref())?;
     check_gate(spec)?;
     let spec_hash = spec_hash(spec);
@@ -148,6 +162,7 @@ pub fn validate(model: &CllmModel, images: &Images) -> Result<ValidModel, Valida
         image: pinned_image(model, &spec_hash, images),
         memory: Memory::of(model.status.as_ref(), &spec_hash),
         held_replicas: None,
+        has_answered: has_answered(model.status.as_ref()),
         spec_hash,
         reference: reference(spec)?,
         resources: resources(spec),
@@ -160,25 +175,6 @@ impl ValidModel {
     /// Where the checkpoint comes from.
     pub fn reference(&self) -> &ModelReference {
         &self.reference
-    }
-
-    /// How many replicas the Deployment gets: within the bounds of the autoscaler, but for 0, which switches it off.
-    pub fn replicas(&self) -> u32 {
-        match &self.spec.autoscaling {
-            Some(Autoscaling { min_replicas, max_replicas, .. }) if self.spec.replicas > 0 => {
-                self.held_replicas.unwrap_or(self.spec.replicas).clamp(*min_replicas, *max_replicas)
-            }
-            _ => self.spec.replicas,
-        }
-    }
-
-    /// With an autoscaler `spec.replicas` is what that last wrote. Where somebody else has written it, or left it out so that it became 1,
-    /// what the autoscaler wants holds until it looks again (every 15 seconds), so that nobody's `kubectl apply` ends replicas.
-    #[must_use]
-    pub fn holding(self, model: &CllmModel, autoscaler: Option<&HorizontalPodAutoscaler>) -> Self {
-        let wanted = autoscaler.and_then(|autoscaler| u32::try_from(autoscaler.status.as_ref()?.desired_replicas).ok());
-        let wanted = wanted.filter(|wanted| *wanted > 0 && !is_scaled(&model.metadata));
-        Self { held_replicas: wanted, ..self }
     }
 
     /// The `model` of the OpenAI API.
@@ -215,16 +211,28 @@ fn check_cache(cache: Option<&Cache>) -> Result<(), ValidationError> {
     if claim_name.is_some() != is_new && is_complete { Ok(()) } else { Err(ValidationError::Cache) }
 }
 
-fn check_autoscaling(autoscaling: Option<&Autoscaling>) -> Result<(), ValidationError> {
-    let Some(autoscaling) = autoscaling else { return Ok(()) };
-    let (min, max) = (autoscaling.min_replicas, autoscaling.max_replicas);
+fn check_autoscaling(spec: &CllmModelSpec) -> Result<(), ValidationError> {
+    let Some(autoscaling) = &spec.autoscaling else { return Ok(()) };
+    let Autoscaling {
+        min_replicas: min,
+        max_replicas: max,
+        target_tokens_per_second,
+        target_utilization,
+        target_queued_requests,
+        behavior: _,
+    } = autoscaling;
     if min > max {
-        return Err(ValidationError::AutoscalingBounds { min, max });
+        return Err(ValidationError::AutoscalingBounds { min: *min, max: *max });
     }
-    if autoscaling.target_tokens_per_second.is_none() && autoscaling.target_queued_requests.is_none() {
+    if [target_tokens_per_second, target_utilization, target_queued_requests].iter().all(|target| target.is_none()) {
         return Err(ValidationError::AutoscalingTarget);
     }
-    Ok(())
+    match (*target_tokens_per_second, spec.server.max_tokens_per_second) {
+        (Some(target), Some(cap)) if u64::from(target) * 10 > u64::from(cap) * 9 => {
+            Err(ValidationError::UnreachableTarget { target, cap })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_digest(digest: Option<&str>) -> Result<(), ValidationError> {
@@ -262,14 +270,6 @@ fn query(training: &TrainingReference) -> Result<TrainingQuery, ValidationError>
         }
         (None | Some(_), _) => Err(ValidationError::TrainingReference),
     }
-}
-
-/// Whether `spec.replicas` was last written through the scale subresource.
-fn is_scaled(metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().any(|entry| {
-        let owns_replicas = entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"]["f:replicas"].is_object());
-        entry.subresource.as_deref() == Some("scale") && owns_replicas
-    })
 }
 
 fn pinned_image(model: &CllmModel, spec_hash: &str, images: &Images) -> String {

@@ -68,6 +68,8 @@ pub struct Limits {
     pub concurrent: usize,
     /// Generations that may wait.
     pub queued: usize,
+    /// Generated tokens per second of all of them together; absent: as many as the machine can.
+    pub max_tokens_per_second: Option<u32>,
 }
 
 enum Command {
@@ -138,7 +140,7 @@ impl Worker {
         let alive = Alive(Arc::clone(&shared));
         let for_thread = Arc::clone(&metrics);
         std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            Scheduler::new(backend, limits.concurrent, Arc::clone(&alive.0), for_thread).run(&received);
+            Scheduler::new(backend, limits, Arc::clone(&alive.0), for_thread).run(&received);
         })?;
         Ok(Self { commands, permits: Arc::new(Semaphore::new(capacity)), capacity, shared, metrics })
     }

@@ -9,26 +9,31 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
-    Command, Job, Prompt, Shared,
+    Command, Job, Limits, Prompt, Shared,
     generation::{self, Running},
 };
 use crate::{
     backend::{Backend, Step},
     error::ApiError,
     metrics::Metrics,
+    pacing::Pacing,
     throughput::Generated,
 };
 
 /// An idle thread shows at least this often that it lives.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
+/// A thread that pauses looks at least this often for whoever went away.
+const PAUSE_BEAT: Duration = Duration::from_millis(50);
 
 pub(super) struct Scheduler<B: Backend> {
     backend: B,
     slots: usize,
+    /// Where tokens per second are capped.
+    pacing: Option<Pacing>,
     waiting: VecDeque<Job>,
     running: Vec<Running<B>>,
     shared: Arc<Shared>,
@@ -36,8 +41,10 @@ pub(super) struct Scheduler<B: Backend> {
 }
 
 impl<B: Backend> Scheduler<B> {
-    pub(super) fn new(backend: B, slots: usize, shared: Arc<Shared>, metrics: Arc<Metrics>) -> Self {
-        Self { backend, slots, waiting: VecDeque::new(), running: Vec::new(), shared, metrics }
+    pub(super) fn new(backend: B, limits: Limits, shared: Arc<Shared>, metrics: Arc<Metrics>) -> Self {
+        let Limits { concurrent: slots, queued: _, max_tokens_per_second } = limits;
+        let pacing = max_tokens_per_second.map(Pacing::new);
+        Self { backend, slots, pacing, waiting: VecDeque::new(), running: Vec::new(), shared, metrics }
     }
 
     /// Until nobody can submit any more and everything is answered.
@@ -45,18 +52,23 @@ impl<B: Backend> Scheduler<B> {
         while self.receive(commands) {
             self.shared.beat();
             self.drop_cancelled_in_queue();
+            self.drop_cancelled();
             self.admit();
-            self.step_all();
+            if self.pause().is_zero() {
+                self.step_all();
+            }
         }
     }
 
     /// Takes what has been submitted; waits when there is nothing else to do. False when the thread shall end.
     fn receive(&mut self, commands: &Receiver<Command>) -> bool {
-        if self.is_idle() {
-            match commands.recv_timeout(IDLE_BEAT) {
+        if let Some(longest) = self.wait() {
+            match commands.recv_timeout(longest) {
                 Ok(command) => self.accept(command),
                 Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Disconnected) if self.is_idle() => return false,
+                // what runs goes on at its pace
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(longest),
             }
         }
         loop {
@@ -68,8 +80,27 @@ impl<B: Backend> Scheduler<B> {
         }
     }
 
+    /// How long to wait for something to be submitted, at most; absent where there is a forward to begin.
+    fn wait(&self) -> Option<Duration> {
+        if self.is_idle() {
+            return Some(IDLE_BEAT);
+        }
+        let pause = self.pause();
+        (!pause.is_zero()).then(|| pause.min(PAUSE_BEAT))
+    }
+
+    /// Until the next forward may begin.
+    fn pause(&self) -> Duration {
+        self.pacing.as_ref().map_or(Duration::ZERO, |pacing| pacing.pause(self.shared.started.elapsed()))
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// More requests would not bring more tokens.
+    fn is_saturated(&self) -> bool {
+        self.running.len() == self.slots || !self.waiting.is_empty()
     }
 
     fn accept(&mut self, command: Command) {
@@ -131,11 +162,10 @@ impl<B: Backend> Scheduler<B> {
 
     /// One forward for all; whoever is done gives the slot back before the next.
     fn step_all(&mut self) {
-        self.drop_cancelled();
         if self.running.is_empty() {
             return;
         }
-        let began = Instant::now();
+        let (began, is_saturated) = (self.shared.started.elapsed(), self.is_saturated());
         let steps = self.steps();
         let (backend, metrics, shared) = (&mut self.backend, &self.metrics, &self.shared);
         // what is told to a client can be read on the page
@@ -165,8 +195,11 @@ impl<B: Backend> Scheduler<B> {
             }
             !is_over
         });
-        metrics.shared_forward(generated, began.elapsed());
+        metrics.shared_forward(generated, shared.started.elapsed().saturating_sub(began), is_saturated);
         metrics.memory(backend.memory());
+        if let Some(pacing) = &mut self.pacing {
+            pacing.brought(generated.tokens, began);
+        }
     }
 
     /// The step of each generation: of one forward for all, or, where that fails, of one for each, so that only the cause suffers.

@@ -39,8 +39,11 @@ async fn while_loading_it_is_alive_and_asks_to_come_back() {
     assert_eq!(response.status(), 503);
     let status = server.status().await;
     assert_eq!((&status["ready"], &status["digest"], &status["blockSize"]), (&json!(false), &json!(""), &json!(16)));
+    let page = server.metrics_page().await;
+    assert!(page.contains("cllm_ready{") && !page.contains("cllm_tokens_per_second{"), "{page}");
     finish.send(()).unwrap();
     server.ready().await;
+    assert!(server.metric("cllm_tokens_per_second", "").await.abs() < 1e-9);
     assert_eq!(server.status().await["ready"], true);
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 
 mod api;
+mod capacity;
 mod download;
 mod engine;
 mod errors;

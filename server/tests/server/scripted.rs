@@ -15,6 +15,8 @@ use cllm_server::backend::{
 /// Tokens of a decode forward.
 pub(crate) const PER_FORWARD: usize = 3;
 pub(crate) const CONTEXT: usize = 100_000;
+/// Tokens per second that it says were measured.
+pub(crate) const CAPACITY: f64 = 1e9;
 
 /// Answers with the prompt itself, except for the prompts below.
 #[derive(Clone, Default)]
@@ -51,7 +53,7 @@ impl Scripted {
             speedup: None,
             gate: None,
         };
-        LoadedModel { backend: self.clone(), text: Arc::new(Bytes), description }
+        LoadedModel { backend: self.clone(), text: Arc::new(Bytes), description, capacity: Some(CAPACITY) }
     }
 }
 

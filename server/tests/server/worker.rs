@@ -1,6 +1,6 @@
 //! The engine thread, without HTTP.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use cllm_server::{
     backend::{FinishReason, Forwards, Sampling},
@@ -21,10 +21,26 @@ struct Bench {
 }
 
 fn bench(concurrent: usize, queued: usize) -> Bench {
-    let metrics = Arc::new(Metrics::new("scripted", concurrent).unwrap());
+    bench_with(Limits { concurrent, queued, max_tokens_per_second: None })
+}
+
+/// After a forward for a hundred texts the thread pauses for longer than any of these tests waits.
+fn pausing() -> Bench {
+    bench_with(Limits { concurrent: 101, queued: 1, max_tokens_per_second: Some(1) })
+}
+
+fn bench_with(limits: Limits) -> Bench {
+    let metrics = Arc::new(Metrics::new("scripted", limits.max_tokens_per_second).unwrap());
     let backend = Scripted::default();
-    let worker = Worker::spawn(backend.clone(), Limits { concurrent, queued }, Arc::clone(&metrics)).unwrap();
+    let worker = Worker::spawn(backend.clone(), limits, Arc::clone(&metrics)).unwrap();
     Bench { worker, backend, metrics }
+}
+
+/// A hundred texts in their slots.
+async fn hundred(worker: &Worker) -> Events {
+    let events = worker.submit(vec![prompt(&"a".repeat(1000)); 100]).unwrap();
+    eventually("a hundred running", async || worker.running() == 100).await;
+    events
 }
 
 fn prompt(text: &str) -> Prompt {
@@ -126,4 +142,40 @@ async fn cutting_off_answers_everybody() {
         assert_eq!(outcome(events).await.1, Some(Err(ApiError::CutOff)));
     }
     worker.idle().await;
+}
+
+#[tokio::test]
+async fn a_pause_holds_up_nobody_who_comes_or_leaves() {
+    let worker = pausing().worker;
+    let events = hundred(&worker).await;
+    let next = worker.submit(vec![prompt("next")]).unwrap();
+    eventually("a slot for the next", async || worker.running() == 101).await;
+    drop(next);
+    eventually("its slot to be free", async || worker.running() == 100 && worker.in_system() == 100).await;
+    drop(events);
+    eventually("all slots to be free", async || worker.running() == 0 && worker.in_system() == 0).await;
+    assert!(worker.is_alive(Duration::from_secs(60)));
+}
+
+#[tokio::test]
+async fn a_pause_holds_up_no_end() {
+    let worker = pausing().worker;
+    let mut events = hundred(&worker).await;
+    worker.cut_off();
+    let ended = async {
+        let mut ends = 0;
+        while let Some((_, event)) = events.recv().await {
+            ends += usize::from(event == Event::Failed(ApiError::CutOff));
+        }
+        ends
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap(), 100);
+}
+
+#[tokio::test]
+async fn what_runs_goes_on_at_its_pace_when_nobody_can_submit_any_more() {
+    let worker = bench_with(Limits { concurrent: 1, queued: 0, max_tokens_per_second: Some(50) }).worker;
+    let events = worker.submit(vec![prompt("to the end of it")]).unwrap();
+    drop(worker);
+    assert_eq!(outcome(events).await.0, "to the end of it");
 }

@@ -9,7 +9,8 @@ use cllm_crds::{CllmModel, CllmTraining};
 use cllm_operator::controller::LeaderElection;
 use cllm_operator::election::Timing;
 use cllm_operator::rbac::{lease_rules, rules};
-use cllm_tests::{ControlPlane, TestNamespace, eventually};
+use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
@@ -168,11 +169,17 @@ async fn everything_happens(namespace: &TestNamespace) -> anyhow::Result<()> {
     let status = namespace.api::<CllmTraining>().get("text2sql").await?.status.context("no status")?;
     ensure!(status.output.is_some() && status.jobs.len() == 3, "{status:?}");
 
-    create(namespace, &model_resource(&json!({"trainingRef": {"name": "text2sql"}}))?).await?;
+    let mut model = model_resource(&json!({"trainingRef": {"name": "text2sql"}}))?;
+    model.spec.replicas = 2;
+    create(namespace, &model).await?;
+    exists::<Deployment>(namespace, "text2sql-model", None).await?;
     let models = namespace.api::<CllmModel>();
-    let autoscaling = json!({"spec": {"autoscaling": {"maxReplicas": 2, "targetTokensPerSecond": 100}}});
+    let autoscaling =
+        json!({"spec": {"replicas": null, "autoscaling": {"maxReplicas": 2, "targetTokensPerSecond": 100}}});
     models.patch("text2sql", &PatchParams::default(), &Patch::Merge(autoscaling)).await?;
     exists::<HorizontalPodAutoscaler>(namespace, "text2sql-model", None).await?;
+    let handed_over = |model: &CllmModel| (model.spec.replicas == 2).then_some(());
+    eventually_object(&models, "text2sql", "what runs to be handed over", SOON, handed_over).await?;
     models.patch("text2sql", &PatchParams::default(), &Patch::Merge(json!({"spec": {"autoscaling": null}}))).await?;
     eventually("the autoscaler to be gone", SOON, async || {
         match namespace.api::<HorizontalPodAutoscaler>().get_opt("text2sql-model").await {

@@ -215,6 +215,7 @@ impl Session {
             let observed = model::Observed {
                 deployment: self.servers.observe(&name),
                 autoscaler: None,
+                metrics_api: model::MetricsApi::default(),
                 replicas: vec![replica],
                 failures: Vec::new(),
                 claims: Vec::new(),
