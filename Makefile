@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -21,6 +21,9 @@ text2sql-target: build ## make the committed target checkpoint again (about twen
 
 wikisql: build ## the same pipeline on WikiSQL, from scratch
 	bash examples/wikisql/run.sh
+
+smollm2-wikisql: build ## the same on SmolLM2-135M, by adapters (hours)
+	bash examples/smollm2/run.sh
 
 test: lint generated ## everything there is to test
 	bash tests/run.sh

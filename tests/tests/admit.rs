@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cllm_crds::{CllmModel, CllmTraining, CllmTrainingStatus};
+use cllm_tests::product::{repository, yaml_files};
 use cllm_tests::{ControlPlane, TestNamespace, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -511,6 +512,22 @@ async fn models() -> anyhow::Result<()> {
 
 fn autoscaling_case(value: Value, message: &str) -> (&'static str, Value, &str) {
     ("/spec/autoscaling", value, message)
+}
+
+#[tokio::test]
+async fn every_example_is_admitted_as_a_person_applies_it() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create(cluster, "examples").await?;
+    let files = yaml_files(&repository().join("examples"))?;
+    for file in &files {
+        let file = file.display().to_string();
+        // a field that the definition lacks is refused too
+        let arguments = ["apply", "--dry-run=server", "--namespace", namespace.name(), "-f", &file];
+        let applied = cluster.kubectl(&arguments).await.with_context(|| file.clone())?;
+        ensure!(applied.stderr.is_empty(), "{file}: {}", applied.stderr);
+    }
+    ensure!(files.len() >= 6, "only {files:?}");
+    Ok(())
 }
 
 #[tokio::test]
