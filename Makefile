@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training study study-smoke golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -78,6 +78,12 @@ bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prom
 
 bench-training: build ## our training against the same in eager PyTorch at two sizes, into docs/benchmarks (installs PyTorch once; half an hour)
 	bash benchmarks/training/run.sh
+
+study: build ## what each setting of training does, with three seeds, into docs/study (about three and a half hours; a second start goes on)
+	bash benchmarks/study/run.sh study.toml .cllm/study docs/study
+
+study-smoke: build ## the same in small, into .cllm/study-smoke, to see that it runs
+	bash benchmarks/study/run.sh smoke.toml .cllm/study-smoke .cllm/study-smoke
 
 beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (an hour and a half)
 	bash benchmarks/beyond-cache/run.sh

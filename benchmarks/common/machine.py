@@ -1,7 +1,8 @@
-"""What a machine is, as the trainer and the engine name it."""
+"""What a machine is, as the trainer and the engine name it, and what of this repository ran on it."""
 
 import pathlib
 import re
+import subprocess
 
 SIMD = {"avx512f": "avx512", "avx2": "avx2+fma", "asimd": "neon"}
 
@@ -19,3 +20,12 @@ def machine(text):
 
 def this_machine():
     return machine(pathlib.Path("/proc/cpuinfo").read_text())
+
+
+def commit():
+    """Of this repository, with a mark where files differ from it. Nothing without git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
