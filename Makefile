@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training study study-smoke golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training study study-smoke table-shop table-wikisql table-smollm2 table-gsm8k golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -84,6 +84,18 @@ study: build ## what each setting of training does, with three seeds, into docs/
 
 study-smoke: build ## the same in small, into .cllm/study-smoke, to see that it runs
 	bash benchmarks/study/run.sh smoke.toml .cllm/study-smoke .cllm/study-smoke
+
+table-shop: build ## CLLM and control on the shop database with three seeds, into docs/training-results (about two hours; a second start goes on)
+	bash benchmarks/tables/run.sh shop
+
+table-wikisql: build ## the same on WikiSQL, from scratch (about three hours)
+	bash benchmarks/tables/run.sh wikisql
+
+table-smollm2: build ## the same on WikiSQL with SmolLM2-135M (days)
+	bash benchmarks/tables/run.sh smollm2
+
+table-gsm8k: build ## the same on GSM8K answers, from scratch (about four hours)
+	bash benchmarks/tables/run.sh gsm8k
 
 beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (an hour and a half)
 	bash benchmarks/beyond-cache/run.sh

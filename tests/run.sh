@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/prepare.sh
-for folder in common peers study training; do
+for folder in common peers study tables training; do
   PYTHONPATH=benchmarks python3 -m unittest discover -s "benchmarks/$folder"
 done
 cargo test --workspace --no-fail-fast

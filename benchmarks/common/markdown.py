@@ -12,8 +12,8 @@ def cell(value):
 
 
 def options(section):
-    """`--name value` of all options of a section."""
-    return ", ".join(f"{name} {value}" for name, value in section.items())
+    """Names and values of a section, those of a section in it in brackets."""
+    return ", ".join(f"{name} ({options(value)})" if isinstance(value, dict) else f"{name} {value}" for name, value in section.items())
 
 
 def minutes(seconds):
