@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training bench-collection golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training bench-collection study study-smoke table-shop table-wikisql table-smollm2 table-gsm8k golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -21,6 +21,9 @@ text2sql-target: build ## make the committed target checkpoint again (about twen
 
 wikisql: build ## the same pipeline on WikiSQL, from scratch
 	bash examples/wikisql/run.sh
+
+smollm2-wikisql: build ## the same on SmolLM2-135M, by adapters (hours)
+	bash examples/smollm2/run.sh
 
 test: lint generated ## everything there is to test
 	bash tests/run.sh
@@ -71,13 +74,31 @@ bench-concurrency: build ## cllm-server against llama-server with 1 to 16 reques
 	bash benchmarks/peers/concurrency.sh
 
 bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prompts at once, into docs/benchmarks
-	python3 benchmarks/peers/batches.py --cllm target/release/cllm --model $$(bash tests/gguf/smollm2.sh) --prompts benchmarks/peers/prompts.jsonl --output docs/benchmarks
+	PYTHONPATH=benchmarks python3 benchmarks/peers/batches.py --cllm target/release/cllm --model $$(bash tests/gguf/smollm2.sh) --prompts benchmarks/peers/prompts.jsonl --output docs/benchmarks
 
 bench-training: build ## our training against the same in eager PyTorch at two sizes, into docs/benchmarks (installs PyTorch once; half an hour)
 	bash benchmarks/training/run.sh
 
 bench-collection: build ## collection of many texts at a time against one at a time and the CLLM reference's way, into docs/benchmarks
 	cargo build --release -p cllm-trainer --example collect_without_cache && bash benchmarks/collection/run.sh
+
+study: build ## what each setting of training does, with three seeds, into docs/study (about three and a half hours; a second start goes on)
+	bash benchmarks/study/run.sh study.toml .cllm/study docs/study
+
+study-smoke: build ## the same in small, into .cllm/study-smoke, to see that it runs
+	bash benchmarks/study/run.sh smoke.toml .cllm/study-smoke .cllm/study-smoke
+
+table-shop: build ## CLLM and control on the shop database with three seeds, into docs/training-results (about two hours; a second start goes on)
+	bash benchmarks/tables/run.sh shop
+
+table-wikisql: build ## the same on WikiSQL, from scratch (about three hours)
+	bash benchmarks/tables/run.sh wikisql
+
+table-smollm2: build ## the same on WikiSQL with SmolLM2-135M (days)
+	bash benchmarks/tables/run.sh smollm2
+
+table-gsm8k: build ## the same on GSM8K answers, from scratch (about four hours)
+	bash benchmarks/tables/run.sh gsm8k
 
 beyond-cache: build ## train a CLLM whose weights exceed the cache and measure it (about forty minutes)
 	bash benchmarks/beyond-cache/run.sh

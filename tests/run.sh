@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tests/prepare.sh
-python3 -m unittest discover -s benchmarks/peers
-python3 -m unittest discover -s benchmarks/training
-python3 -m unittest discover -s benchmarks/collection
+for folder in collection common peers study tables training; do
+  PYTHONPATH=benchmarks python3 -m unittest discover -s "benchmarks/$folder"
+done
 cargo test --workspace --no-fail-fast

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 
 import figures
+from common.rounding import rounded
 from party import MAX_NEW_TOKENS
 
 # prompts at the same time
@@ -33,8 +34,8 @@ def main():
                 groups = max(options.groups, options.texts // size)
                 ratios, conditions = measure(options, lines, size, groups, pathlib.Path(scratch))
                 measured.setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios]) | {"groups": groups}
-    found = figures.rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions,
-                             "adaptive_over_autoregressive": measured})
+    found = rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions,
+                     "adaptive_over_autoregressive": measured})
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "batches.json").write_text(json.dumps(found, indent=2) + "\n")
     (options.output / "batches.md").write_text(page(found))

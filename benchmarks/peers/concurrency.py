@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import figures
 import llama
+from common.rounding import rounded
 from party import CONTEXT, MAX_NEW_TOKENS, THREADS, free_port
 
 LEVELS = [1, 2, 4, 8, 16]
@@ -122,7 +123,7 @@ def result(found, model, rounds):
     rate = lambda entries: statistics.median(entry["tokens_per_second"] for entry in entries)
     over = lambda loads, name, base: figures.interval(
         [[mine["tokens_per_second"] / other["tokens_per_second"]] for mine, other in zip(loads[name], loads[base])])
-    return figures.rounded({
+    return rounded({
         "command": "make bench-concurrency",
         "model": model,
         "threads": THREADS,

@@ -5,6 +5,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
+export PYTHONPATH="$repository/benchmarks" # for common/
 llama=$(bash "$here/llama_cpp.sh")
 smollm2=$(bash "$repository/tests/gguf/smollm2.sh")
 

@@ -68,12 +68,3 @@ def median_seconds(curves):
 
 def over_one_row(curve):
     return {rows: seconds / curve[1] for rows, seconds in curve.items()}
-
-
-def rounded(value):
-    """Four digits for all numbers in something that becomes JSON."""
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
-    return [rounded(inner) for inner in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """`peers.json` as a page and its curves as a plot."""
 
 import figures
-import plot as drawing
+from common import plot as drawing
 
 
 def page(found):

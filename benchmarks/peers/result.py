@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import figures
 import llama
 import own
+from common.rounding import rounded
 
 
 @dataclass
@@ -40,7 +41,7 @@ def result(measured, candle, versions=()):
         "candle_forward_seconds": candle,
         "ratios": ratios(measured),
     }
-    return figures.rounded(found)
+    return rounded(found)
 
 
 def conditions(file):

@@ -41,12 +41,3 @@ def ratio(rounds, side, base):
     """How much faster a side is, within a round: median, least and most of the rounds."""
     found = [seconds[base] / seconds[side] for seconds in rounds]
     return {"median": statistics.median(found), "low": min(found), "high": max(found)}
-
-
-def rounded(value):
-    """Four digits for all numbers in something that becomes JSON."""
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
-    return [rounded(inner) for inner in value] if isinstance(value, list) else value

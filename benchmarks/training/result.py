@@ -1,14 +1,12 @@
 """What was measured, and what `training.json` says of it."""
 
-import pathlib
-import re
 from dataclasses import dataclass, field
 
 import figures
 import settings
+from common.rounding import rounded
 
 OURS, TORCH = "ours", "torch"
-SIMD = {"avx512f": "avx512", "avx2": "avx2+fma", "asimd": "neon"}
 
 
 @dataclass
@@ -32,7 +30,7 @@ class Measured:
 
 
 def result(measured, conditions):
-    return figures.rounded({
+    return rounded({
         "command": "make bench-training",
         "conditions": {
             **conditions,
@@ -63,18 +61,3 @@ def described(run):
         "torch_attention": {"chosen": run.attention, "rows_per_second": run.attentions},
         "profiles": run.profiles,
     }
-
-
-def machine(text):
-    """Name and instruction set from the text of /proc/cpuinfo."""
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = flags.group(1).split() if flags else []
-    return {
-        "hardware": name.group(1).strip() if name else "an unknown processor",
-        "instructionSet": next((simd for flag, simd in SIMD.items() if flag in flags), "unknown"),
-    }
-
-
-def this_machine():
-    return machine(pathlib.Path("/proc/cpuinfo").read_text())

@@ -18,6 +18,7 @@ import profiles
 import result
 import settings
 import shards
+from common.machine import this_machine
 from own import Trainer
 from peer import Torch
 from result import OURS, TORCH
@@ -48,7 +49,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, pathlib.Path(scratch))
         measured = [bench.measure(settings.SIZES[size], stage) for size in options.sizes for stage in [ADAPT, TRAIN]]
-        conditions = {**result.this_machine(), "cllmVersion": bench.trainer.version(), "peers": options.versions}
+        conditions = {**this_machine(), "cllmVersion": bench.trainer.version(), "peers": options.versions}
     found = result.result(measured, conditions)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "training.json").write_text(json.dumps(found, indent=2) + "\n")

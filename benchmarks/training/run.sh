@@ -5,6 +5,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
+export PYTHONPATH="$repository/benchmarks" # for common/
 binaries="${CLLM_BENCH_BINARIES:-$repository/target/release}"
 data="$repository/examples/text2sql/data"
 

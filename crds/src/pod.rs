@@ -98,7 +98,7 @@ pub struct PodOptions {
     pub pod_annotations: BTreeMap<String, String>,
 }
 
-/// Where the Pods of one stage of a training run, where that differs from the other stages.
+/// Where and how the Pods of one stage of a training run, where that differs from the other stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StagePodOptions {
@@ -115,6 +115,11 @@ pub struct StagePodOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub tolerations: Option<Vec<Toleration>>,
+
+    /// Arguments of this stage alone, for flags that the spec has no field for, such as `--warmup-steps=100` in training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
+    pub extra_args: Vec<String>,
 }
 
 /// When an image is pulled.

@@ -322,3 +322,31 @@ pub struct PromptArm {
     /// Time in these forwards.
     pub decode_seconds: f64,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The benchmarks read reports in Python, and their tests do so from these files.
+    #[test]
+    fn the_reports_that_the_benchmarks_are_tested_with_have_this_shape() -> Result<(), Box<dyn std::error::Error>> {
+        for name in ["cllm", "control"] {
+            let path = format!("{}/../benchmarks/common/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path)?;
+            let report: Report = serde_json::from_str(&text)?;
+            let fields = |value: &Value| {
+                value.as_object().map_or_else(BTreeSet::new, |fields| fields.keys().cloned().collect::<BTreeSet<_>>())
+            };
+            let (written, read) = (serde_json::from_str::<Value>(&text)?, serde_json::to_value(&report)?);
+            for field in fields(&read) {
+                assert_eq!(fields(&written[&field]), fields(&read[&field]), "{path}: {field}");
+            }
+            assert_eq!(report.prompts[0].arms.len(), report.arms.len(), "{path}");
+        }
+        Ok(())
+    }
+}

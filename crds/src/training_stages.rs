@@ -53,7 +53,8 @@ pub struct Adaptation {
     validation = rules::immutable("concurrency"),
     validation = rules::immutable("resources"),
     validation = rules::immutable("nodeSelector"),
-    validation = rules::immutable("tolerations")
+    validation = rules::immutable("tolerations"),
+    validation = rules::immutable("extraArgs")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrajectoryOptions {

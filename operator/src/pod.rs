@@ -42,6 +42,12 @@ impl Arguments {
         self
     }
 
+    /// With arguments as a person wrote them.
+    pub(crate) fn and(mut self, more: &[String]) -> Self {
+        self.0.extend_from_slice(more);
+        self
+    }
+
     pub(crate) fn with_optional(self, key: &str, value: Option<impl std::fmt::Display>) -> Self {
         match value {
             Some(value) => self.with(key, value),

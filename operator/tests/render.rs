@@ -134,6 +134,7 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
         ("/spec/dataset/maxExamples", json!(5), 1),
         ("/spec/training/steps", json!(5), 2),
         ("/spec/training/method", json!("LoRA"), 2),
+        ("/spec/training/extraArgs", json!(["--decay=Cosine"]), 2),
         ("/spec/evaluation/temperatures", json!(["0.7"]), 3),
         ("/spec/dataset/testUri", json!("pvc://data/other.jsonl"), 3),
         ("/spec/output/uri", json!("pvc://models/other"), 3),
@@ -143,6 +144,33 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
             assert_eq!(before == after, index < first, "{pointer}: Job {index}");
         }
     }
+}
+
+#[test]
+fn extra_arguments_of_a_stage_are_its_own_and_stand_before_those_of_all() {
+    let own = [
+        ("adapt", "adaptation", "--method=LoRA"),
+        ("collect", "trajectories", "--threads=4"),
+        ("train", "training", "--decay=Cosine"),
+        ("evaluate", "evaluation", "--seed=3"),
+    ];
+    let resource = own.into_iter().fold(fixture("training_full"), |resource, (_, stage, argument)| {
+        with(resource, &format!("/spec/{stage}/extraArgs"), json!([argument]))
+    });
+    let arguments = |job: &Value| -> Vec<String> {
+        serde_json::from_value(job["spec"]["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
+    };
+    let objects = training_objects(resource.clone());
+    let jobs: Vec<_> = objects.iter().filter(|object| object["kind"] == "Job").map(arguments).collect();
+    for (found, (subcommand, _, argument)) in jobs.iter().zip(own) {
+        assert_eq!((found[0].as_str(), found.last().map(String::as_str)), (subcommand, Some("--extra=1")));
+        let others = own.iter().filter(|(_, _, other)| found.contains(&(*other).to_owned())).count();
+        assert_eq!((found.contains(&argument.to_owned()), others), (true, 1), "{found:?}");
+    }
+    assert_eq!(jobs.len(), own.len());
+    let training = training::validate(&serde_json::from_value(resource).unwrap(), &images()).unwrap();
+    let report = serde_json::to_value(training::report(&training).unwrap()).unwrap();
+    assert!(!arguments(&report).contains(&"--seed=3".to_owned()), "reading a report knows no arguments of evaluation");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cllm_crds::{CllmModel, CllmTraining, CllmTrainingStatus};
+use cllm_tests::product::{repository, yaml_files};
 use cllm_tests::{ControlPlane, TestNamespace, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -185,6 +186,10 @@ async fn trainings() -> anyhow::Result<()> {
             ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 8, "alpha": "2.5"}})),
             ("/spec/trajectories", json!({"concurrency": 16})),
             ("/spec/training", json!({"workers": 8, "gradientCheckpointing": true})),
+            ("/spec/training", json!({"extraArgs": ["--decay=Cosine", "--warmup-steps=100"]})),
+            ("/spec/adaptation", json!({"steps": 100, "extraArgs": ["--method=LoRA"]})),
+            ("/spec/trajectories", json!({"extraArgs": ["--threads=4"]})),
+            ("/spec/evaluation", json!({"extraArgs": ["--threads=4"]})),
             ("/spec/workspace", json!({"claimName": "work"})),
             ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
             ("/spec/suspend", json!(true)),
@@ -275,6 +280,7 @@ async fn refused_stages(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>>
             ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 0}}), "should be greater than or equal to 1"),
             ("/spec/training", json!({"workers": 0}), "should be greater than or equal to 1"),
             ("/spec/training", json!({"workers": 9}), "should be less than or equal to 8"),
+            ("/spec/training", json!({"extraArgs": [""]}), "should be at least 1 chars long"),
             ("/spec/evaluation", json!({"temperatures": ["0.7", "0.0"]}), TEMPERATURES),
             ("/spec/evaluation", json!({"temperatures": ["2.1"]}), TEMPERATURES),
             ("/spec/evaluation", json!({"temperatures": ["warm"]}), TEMPERATURES),
@@ -356,6 +362,7 @@ async fn immutable_fields(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String
         (json!({"podSecurityContext": {"fsGroup": 1000}}), "podSecurityContext"),
         (json!({"env": [{"name": "RUST_LOG", "value": "debug"}]}), "env"),
         (json!({"extraArgs": ["--verbose=true"]}), "extraArgs"),
+        (json!({"trajectories": {"extraArgs": ["--threads=4"]}}), "extraArgs"),
         (json!({"trajectories": {"nodeSelector": {"pool": "gpu"}}}), "nodeSelector"),
         (json!({"trajectories": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}), "tolerations"),
         (json!({"serviceAccountName": "a"}), "serviceAccountName"),
@@ -535,6 +542,22 @@ async fn refused_autoscaling(api: &Api<DynamicObject>) -> anyhow::Result<Vec<Str
         ],
     )
     .await
+}
+
+#[tokio::test]
+async fn every_example_is_admitted_as_a_person_applies_it() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = TestNamespace::create(cluster, "examples").await?;
+    let files = yaml_files(&repository().join("examples"))?;
+    for file in &files {
+        let file = file.display().to_string();
+        // a field that the definition lacks is refused too
+        let arguments = ["apply", "--dry-run=server", "--namespace", namespace.name(), "-f", &file];
+        let applied = cluster.kubectl(&arguments).await.with_context(|| file.clone())?;
+        ensure!(applied.stderr.is_empty(), "{file}: {}", applied.stderr);
+    }
+    ensure!(files.len() >= 6, "only {files:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -93,7 +93,9 @@ impl Blocks {
     /// Ends the block with the text's first `generated` tokens.
     pub(super) fn end(&mut self, generated: usize) {
         let mut states = std::mem::take(&mut self.states);
-        states.iter_mut().for_each(|state| state.truncate(generated - self.position));
+        for state in &mut states {
+            state.truncate(generated - self.position);
+        }
         states.dedup();
         self.ended.push(JacobiTrajectory { position: self.position, states });
         (self.position, self.next_len) = (generated, self.block_size);

@@ -158,7 +158,7 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
         .with("learning-rate", &options.learning_rate)
         .with("seed", training.spec.training.seed)
         .with_optional("validation", training.validation.as_ref().map(Location::argument));
-    let arguments = with_records(arguments, training);
+    let arguments = with_records(arguments, training).and(&options.pod.extra_args);
     Some(Stage {
         kind: JobStage::Adapting,
         arguments,
@@ -184,7 +184,7 @@ fn collect(training: &ValidTraining) -> Stage<'_> {
         .with("max-new-tokens", options.max_new_tokens)
         .with_optional("max-examples", training.spec.dataset.max_examples)
         .with("seed", training.spec.training.seed);
-    let arguments = with_records(arguments, training);
+    let arguments = with_records(arguments, training).and(&options.pod.extra_args);
     Stage {
         kind: JobStage::Collecting,
         arguments,
@@ -213,7 +213,7 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("seed", options.seed)
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
         .with_optional("validation", training.validation.as_ref().map(Location::argument));
-    let arguments = with_method(with_records(arguments, training), options);
+    let arguments = with_method(with_records(arguments, training), options).and(&options.pod.extra_args);
     let recompute = options.gradient_checkpointing.then_some(true);
     Stage {
         kind: JobStage::Training,
@@ -254,7 +254,7 @@ fn evaluate(training: &ValidTraining) -> Stage<'_> {
         .with_optional("temperatures", temperatures(options))
         .with("output", training.output.argument())
         .with("output-uri", &training.output);
-    let arguments = with_records(arguments, training);
+    let arguments = with_records(arguments, training).and(&options.pod.extra_args);
     Stage {
         kind: JobStage::Evaluating,
         arguments,
@@ -369,7 +369,8 @@ fn pod_template(training: &ValidTraining, labels: &crate::naming::Labels, stage:
 
 /// What a stage says of itself stands instead of what is said of all.
 fn stage_options(all: &PodOptions, stage: &StagePodOptions) -> PodOptions {
-    let StagePodOptions { resources, node_selector, tolerations } = stage.clone();
+    // its extra arguments are among those that decide over its result
+    let StagePodOptions { resources, node_selector, tolerations, extra_args: _ } = stage.clone();
     PodOptions {
         resources: resources.or_else(|| all.resources.clone()),
         node_selector: node_selector.unwrap_or_else(|| all.node_selector.clone()),

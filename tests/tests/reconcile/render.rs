@@ -1,33 +1,26 @@
-//! Everything that is rendered is accepted where pod security is enforced.
+//! Everything that is rendered is accepted where pod security is enforced, and understood by the binaries.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use cllm_operator::Images;
 use cllm_operator::model::{self, Resolution, ResolvedModel};
 use cllm_operator::training;
 use cllm_tests::TestNamespace;
+use cllm_tests::product::{binary, yaml_files};
 use serde_json::{Value, json};
 
 use crate::support::{cluster, repository};
 
-/// Every resource of the examples, and those that exercise every field.
-fn resources() -> anyhow::Result<Vec<(PathBuf, Value)>> {
+/// The resources in the YAML files below a folder of the repository.
+fn resources(folder: &str) -> anyhow::Result<Vec<(PathBuf, Value)>> {
     let mut found = Vec::new();
-    let mut folders = vec![repository().join("examples"), repository().join("operator/tests/fixtures")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                let text = std::fs::read_to_string(&path)?;
-                let documents: Vec<Value> =
-                    serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
-                let ours = documents.into_iter().filter(|document| document["apiVersion"] == "cllm.dev/v1alpha1");
-                found.extend(ours.map(|document| (path.clone(), document)));
-            }
-        }
+    for path in yaml_files(&repository().join(folder))? {
+        let text = std::fs::read_to_string(&path)?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
+        let ours = documents.into_iter().filter(|document| document["apiVersion"] == "cllm.dev/v1alpha1");
+        found.extend(ours.map(|document| (path.clone(), document)));
     }
     Ok(found)
 }
@@ -51,7 +44,8 @@ async fn everything_rendered_is_accepted_without_a_warning_where_restricted_is_e
     let cluster = cluster().await?;
     let namespace = TestNamespace::create_restricted(cluster, "render").await?;
     let mut checked = 0;
-    for (path, resource) in resources()? {
+    // those that people apply, and those that exercise every field
+    for (path, resource) in resources("examples")?.into_iter().chain(resources("operator/tests/fixtures")?) {
         let mut objects = rendered(&resource).with_context(|| path.display().to_string())?;
         for object in &mut objects {
             object["metadata"]["namespace"] = json!(namespace.name());
@@ -65,5 +59,26 @@ async fn everything_rendered_is_accepted_without_a_warning_where_restricted_is_e
         checked += objects.len();
     }
     ensure!(checked > 40, "only {checked} objects were rendered");
+    Ok(())
+}
+
+#[test]
+fn every_command_of_an_example_is_understood_by_its_binary() -> anyhow::Result<()> {
+    let mut checked = 0;
+    for (path, resource) in resources("examples")? {
+        for object in rendered(&resource).with_context(|| path.display().to_string())? {
+            let containers = object["spec"]["template"]["spec"]["containers"].as_array().cloned().unwrap_or_default();
+            for container in containers {
+                let words = |field: &str| serde_json::from_value::<Vec<String>>(container[field].clone());
+                // what is unknown, or has no such value, is refused before help is given
+                let mut command = Command::new(binary(&words("command")?.concat())?);
+                let output = command.args(words("args")?).arg("--help").output()?;
+                let said = String::from_utf8_lossy(&output.stderr);
+                ensure!(output.status.success(), "{}: {command:?}: {said}", path.display());
+                checked += 1;
+            }
+        }
+    }
+    ensure!(checked > 20, "only {checked} commands were tried");
     Ok(())
 }

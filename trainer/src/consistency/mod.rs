@@ -2,7 +2,7 @@
 //!
 //! One forward an example: the prompt with the fixed point, and beside it noisy blocks that continue it at several places. The model's
 //! own distribution on the fixed point, or on the next state, teaches its distribution on the noisy states; cross-entropy on the fixed
-//! point keeps the answers.
+//! point keeps the answers. That alone is what a control learns.
 
 mod noise;
 mod objective;

@@ -39,6 +39,8 @@ pub enum Consistency {
     Global,
     /// The state after it in its trajectory.
     Local,
+    /// Nothing: no state is learnt from, cross-entropy is the whole loss. The control of a claim that quality was kept.
+    None,
 }
 
 /// Degrees of noise of the progressive schedule.
@@ -73,8 +75,12 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The states to learn from when an example is visited; at most one a block. `visit` counts the examples of the run.
+    /// The states to learn from when an example is visited; at most one a block, none without a teacher. `visit` counts the examples of
+    /// the run.
     pub(super) fn choose(&self, example: &TrajectoryExample, visit: u64, random: &mut ChaCha8Rng) -> Vec<NoisyState> {
+        if self.consistency == Consistency::None {
+            return Vec::new();
+        }
         let made_up = match self.states {
             States::Trajectories => false,
             States::Noise => true,
@@ -116,7 +122,7 @@ impl Choice {
     /// The last wrong state is followed by the fixed point.
     fn teacher(&self, wrong: &[Vec<u32>], place: usize) -> Option<Vec<u32>> {
         match self.consistency {
-            Consistency::Global => None,
+            Consistency::Global | Consistency::None => None,
             Consistency::Local => wrong.get(place + 1).cloned(),
         }
     }
@@ -230,6 +236,17 @@ mod tests {
             let chosen = choice.choose(&example(), visit, &mut random);
             let teachers: Vec<_> = chosen.iter().map(|state| state.teacher.as_deref()).collect();
             assert_eq!(teachers, [expected.as_ref().map(|teacher| &teacher[..])], "at {visit}");
+        }
+    }
+
+    #[test]
+    fn without_a_teacher_there_is_no_state() {
+        for states in [States::Trajectories, States::Noise, States::Mixed] {
+            let choice = choice(states, NoiseSchedule::Random, Consistency::None);
+            for visit in 0..16 {
+                let mut random = ChaCha8Rng::seed_from_u64(visit);
+                assert!(choice.choose(&example(), visit, &mut random).is_empty(), "{states:?} at {visit}");
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub struct TrainArguments {
     /// Where the states come from.
     #[arg(long, value_enum, default_value_t = States::Trajectories)]
     pub states: States,
-    /// What teaches them; Local needs `--states=Trajectories`.
+    /// What teaches them; Local needs `--states=Trajectories`, None trains by cross-entropy alone.
     #[arg(long, value_enum, default_value_t = Consistency::Global)]
     pub consistency: Consistency,
     /// Held-out prompts (JSONL or Parquet) on which tokens per forward are shown now and then; nothing is learnt from them.
@@ -67,7 +67,7 @@ pub struct TrainArguments {
 
 /// Trains and writes the checkpoint; does nothing where it is there already.
 pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) -> Result<()> {
-    check_teacher(arguments)?;
+    check_loss(arguments)?;
     let place = arguments.optimizer.processes.place()?;
     let _lock = place.lock(&arguments.optimizer.state)?;
     let checkpoint = Arc::new(Checkpoint::open(&arguments.model)?);
@@ -108,14 +108,19 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     })
 }
 
-/// A made-up state has no next one.
-fn check_teacher(arguments: &TrainArguments) -> Result<()> {
+/// A made-up state has no next one, and something must be learnt.
+fn check_loss(arguments: &TrainArguments) -> Result<()> {
     match (arguments.consistency, arguments.states) {
         (Consistency::Local, States::Noise | States::Mixed) => Err(Failure::BadInput(format!(
             "--consistency=Local learns from the next state of a trajectory, which made-up states (--states={:?}) lack; \
              give --states=Trajectories or --consistency=Global",
             arguments.states
         ))),
+        (Consistency::None, _) if arguments.autoregressive_weight == 0.0 => Err(Failure::BadInput(
+            "--consistency=None leaves the cross-entropy alone, and --autoregressive-weight=0 leaves nothing to learn; \
+             give a weight above 0"
+                .to_owned(),
+        )),
         _ => Ok(()),
     }
 }

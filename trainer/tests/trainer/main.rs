@@ -4,6 +4,7 @@
 
 mod agreement;
 mod collect;
+mod control;
 mod data;
 mod distributed;
 mod lora;
