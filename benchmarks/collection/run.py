@@ -18,7 +18,8 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "training"))
 
 import figures
 import page
-import result
+from common.machine import this_machine
+from common.rounding import rounded
 from page import BATCHED, REFERENCE, SINGLE
 
 SHARD = "shard-00000-of-00001.safetensors"
@@ -108,11 +109,11 @@ def described(options, bench, rounds):
     seconds = [{way: 1 / rate for way, rate in found.items()} for found in rounds]
     model = options.model.resolve()
     repository = pathlib.Path(__file__).resolve().parents[2]
-    return figures.rounded({
+    return rounded({
         "command": "make bench-collection",
         "model": str(model.relative_to(repository) if model.is_relative_to(repository) else model.name),
         "conditions": {
-            **result.this_machine(),
+            **this_machine(),
             "instructionSet": bench.reference["instructionSet"],
             "storage": bench.reference["storage"],
             "cllmVersion": version,

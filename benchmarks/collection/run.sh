@@ -7,6 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 binaries="${CLLM_BENCH_BINARIES:-$repository/target/release}"
 example="$repository/examples/text2sql"
+export PYTHONPATH="$repository/benchmarks" # for common/
 
 [[ -f "$example/data/shop.sqlite" ]] || "$binaries/text2sql-data" --output "$example/data" >&2
 
