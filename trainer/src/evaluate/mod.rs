@@ -8,6 +8,7 @@ mod metric;
 mod page;
 mod pass;
 mod perplexity;
+mod prompts;
 mod report;
 mod run;
 mod sql;
