@@ -16,6 +16,7 @@ pub mod fine_tune;
 pub mod history;
 pub mod init;
 pub mod inspect;
+pub mod memory;
 pub mod method;
 pub mod model_folder;
 mod optimizer;
