@@ -12,10 +12,11 @@ use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
 use crate::distributed;
 use crate::failure::Result;
-use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads};
+use crate::fine_tune::{LOSS, Objective, OptimizerArguments, Run, gradient_threads};
 use crate::model_folder::StoredDtype;
 use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
+use crate::run_loop::fine_tune;
 use crate::run_output::{self, file_digest};
 
 /// Examples of the validation file that are looked at.
@@ -171,7 +172,11 @@ impl Objective for Supervised {
     }
 
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
-        vec![("loss", terms[0])]
+        vec![(LOSS, terms[0])]
+    }
+
+    fn weight(&self) -> f64 {
+        1.0
     }
 
     fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {

@@ -31,20 +31,23 @@ pub struct Point {
 }
 
 impl History {
-    /// Takes what a step gave: its losses, and what was measured after it, if anything was.
-    pub(crate) fn add(
-        &mut self,
-        step: u64,
-        steps: u64,
-        losses: Vec<(&'static str, f64)>,
-        measured: Vec<(&'static str, f64)>,
-    ) {
+    /// Takes the losses of a step.
+    pub(crate) fn add_losses(&mut self, losses: Vec<(&'static str, f64)>) {
         for (name, value) in losses {
             match self.smoothed.iter_mut().find(|(found, _)| found == name) {
                 Some((_, old)) => *old += NEWEST * (value - *old),
                 None => self.smoothed.push((name.to_owned(), value)),
             }
         }
+    }
+
+    /// A loss by its name, smoothed.
+    pub(crate) fn loss(&self, name: &str) -> Option<f64> {
+        self.smoothed.iter().find(|(found, _)| found == name).map(|(_, value)| *value)
+    }
+
+    /// Ends a step, after which this was measured, if anything was.
+    pub(crate) fn end_step(&mut self, step: u64, steps: u64, measured: Vec<(&'static str, f64)>) {
         let measured: Figures = measured.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         if !measured.is_empty() || step == steps || step.is_multiple_of(steps.div_ceil(POINTS).max(1)) {
             self.points.push(Point { step, losses: self.smoothed.clone(), measured: measured.clone() });
@@ -74,9 +77,10 @@ mod tests {
     #[test]
     fn losses_are_smoothed_and_measurements_stay_until_the_next() {
         let mut history = History::default();
-        history.add(1, 1000, vec![("loss", 1.0)], vec![]);
-        history.add(2, 1000, vec![("loss", 2.0)], vec![("tokensPerForward", 1.5)]);
-        history.add(3, 1000, vec![("loss", 1.05)], vec![]);
+        for (step, loss, measured) in [(1, 1.0, vec![]), (2, 2.0, vec![("tokensPerForward", 1.5)]), (3, 1.05, vec![])] {
+            history.add_losses(vec![("loss", loss)]);
+            history.end_step(step, 1000, measured);
+        }
         let shown: Vec<String> = history.shown(3).into_iter().map(|(name, value)| format!("{name} {value}")).collect();
         assert_eq!(shown, ["step 3", "loss 1.0500", "tokensPerForward 1.5000"]);
         let steps: Vec<u64> = history.points().iter().map(|point| point.step).collect();
@@ -87,7 +91,7 @@ mod tests {
     fn a_run_has_some_two_hundred_points_and_its_last_step() {
         for (steps, expected) in [(3, 3), (200, 200), (1001, 167), (100_000, 200)] {
             let mut history = History::default();
-            (1..=steps).for_each(|step| history.add(step, steps, vec![("loss", 1.0)], vec![]));
+            (1..=steps).for_each(|step| history.end_step(step, steps, vec![]));
             assert_eq!(history.points().len(), expected, "{steps} steps");
             assert_eq!(history.points().last().map(|point| point.step), Some(steps));
         }

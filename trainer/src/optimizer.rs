@@ -23,7 +23,7 @@ pub(crate) struct AdamWOptions {
 /// Weights and moments in f32; the variables of the model follow the weights.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OptimizerState {
-    /// Updates done.
+    /// Updates done, and those that were left out.
     pub step: u64,
     /// The weights.
     pub weights: Values,

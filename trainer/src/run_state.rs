@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::divergence::Watch;
 use crate::failure::{Failure, Result};
 use crate::history::History;
 use crate::model_folder::{Stored, write_safetensors};
 use crate::optimizer::{OptimizerState, Values};
+use crate::record::Record;
 
 const KEPT: usize = 2;
 const METADATA_KEY: &str = "cllm";
@@ -29,9 +31,11 @@ struct Metadata {
     step: u64,
     checksum: String,
     settings: Value,
-    /// Absent in states of older versions.
+    /// Absent in states of older versions, as all that follows.
     #[serde(default)]
     history: History,
+    #[serde(default)]
+    watch: Watch,
 }
 
 /// Writes the state after `state.step` updates and removes all but the last two.
@@ -39,7 +43,7 @@ pub(crate) fn save(
     folder: &Path,
     model: &DifferentiableModel,
     state: &OptimizerState,
-    history: &History,
+    record: &Record,
     settings: &Value,
 ) -> Result<()> {
     let mut tensors = Vec::new();
@@ -50,8 +54,8 @@ pub(crate) fn save(
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let checksum = checksum(tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes())));
-    let metadata =
-        Metadata { version: 1, step: state.step, checksum, settings: settings.clone(), history: history.clone() };
+    let Record { history, watch } = record.clone();
+    let metadata = Metadata { version: 1, step: state.step, checksum, settings: settings.clone(), history, watch };
     let metadata = serde_json::to_string(&metadata).map_err(|error| Failure::Engine(error.to_string()))?;
     let path = folder.join(format!("step-{:08}.safetensors", state.step));
     write_safetensors(&path, tensors, METADATA_KEY, metadata)?;
@@ -67,15 +71,23 @@ pub(crate) fn load(
     folder: &Path,
     model: &DifferentiableModel,
     settings: &Value,
-) -> Result<Option<(OptimizerState, History)>> {
+) -> Result<Option<(OptimizerState, Record)>> {
     for (_, path) in states(folder)?.into_iter().rev() {
         match read(&path, model, settings) {
-            Ok(Found::State(state, history)) => return Ok(Some((state, history))),
+            Ok(Found::State(state, record)) => return Ok(Some((state, record))),
             Ok(Found::OfOtherRun(found)) => return Err(other_settings(folder, &found, settings)),
             Err(problem) => tracing::warn!("skipping the state {}: {problem}", path.display()),
         }
     }
     Ok(None)
+}
+
+/// Forgets a finished run. Its output must be complete.
+pub(crate) fn remove_all(folder: &Path) -> Result<()> {
+    for (_, path) in states(folder)? {
+        fs::remove_file(&path).map_err(Failure::write(&path))?;
+    }
+    Ok(())
 }
 
 /// The sentence for a folder that belongs to another run.
@@ -112,7 +124,7 @@ fn states(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 /// What a sound state holds.
 enum Found {
-    State(OptimizerState, History),
+    State(OptimizerState, Record),
     /// The settings of another run, whose tensors may be others too.
     OfOtherRun(Value),
 }
@@ -141,7 +153,7 @@ fn read(path: &Path, model: &DifferentiableModel, settings: &Value) -> std::resu
         first: values("first")?,
         second: values("second")?,
     };
-    Ok(Found::State(state, metadata.history))
+    Ok(Found::State(state, Record { history: metadata.history, watch: metadata.watch }))
 }
 
 fn one(tensors: &SafeTensors<'_>, name: &str, variable: &Var) -> std::result::Result<Vec<f32>, String> {

@@ -12,7 +12,7 @@ use super::noise::Choice;
 use super::packing::{PackedBatch, PackedExample};
 use crate::data_order::{DataOrder, random};
 use crate::failure::{Failure, Result};
-use crate::fine_tune::Objective;
+use crate::fine_tune::{LOSS, Objective};
 use crate::model_folder::{self, StoredDtype};
 use crate::parallel::{Terms, split};
 use crate::storage;
@@ -95,10 +95,14 @@ impl Objective for ConsistencyObjective {
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
         let [divergence, supervised] = terms;
         vec![
-            ("loss", divergence + self.autoregressive_weight * supervised),
+            (LOSS, divergence + self.autoregressive_weight * supervised),
             ("consistencyLoss", divergence),
             ("autoregressiveLoss", supervised),
         ]
+    }
+
+    fn weight(&self) -> f64 {
+        1.0 + self.autoregressive_weight
     }
 
     fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {

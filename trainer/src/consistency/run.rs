@@ -13,9 +13,10 @@ use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
 use crate::distributed;
 use crate::failure::{Failure, Result};
-use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative};
+use crate::fine_tune::{OptimizerArguments, Run, not_negative};
 use crate::model_folder::StoredDtype;
 use crate::progress::Reporter;
+use crate::run_loop::fine_tune;
 use crate::run_output;
 use crate::trajectories::{ShardMetadata, read_all};
 

@@ -115,6 +115,19 @@ fn a_run_without_process_0_ends_and_goes_on_with_any_number() {
 }
 
 #[test]
+fn a_run_that_does_not_learn_any_more_ends_for_all_its_processes() {
+    let workshop = Workshop::new();
+    workshop.init();
+    let command = || {
+        let mut command = workshop.adapt_command("target", "state", 40);
+        command.arg("--learning-rate=1e30");
+        command
+    };
+    let said = end_all(start_all(command, free_port(), 2), 2);
+    assert!(said[1].contains("process 0 has ended the run") && said[1].contains("not a finite number"), "{}", said[1]);
+}
+
+#[test]
 fn others_need_neither_state_nor_output_and_hear_when_all_is_done() {
     let workshop = Workshop::new();
     workshop.init();

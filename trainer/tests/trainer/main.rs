@@ -5,6 +5,7 @@
 mod agreement;
 mod data;
 mod distributed;
+mod divergence;
 mod lora;
 mod pipeline;
 mod resume;
