@@ -8,6 +8,7 @@ use cllm_engine::Checkpoint;
 use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, RowLayout, cross_entropy};
 use serde_json::{Value, json};
 
+use crate::best::{Check, Merit};
 use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
 use crate::distributed;
@@ -43,7 +44,7 @@ pub struct AdaptArguments {
     /// Passes over the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub epochs: Option<u64>,
-    /// Examples on which the loss is shown now and then; nothing is learnt from them.
+    /// Examples on which the loss is measured now and then, and which so decide over the result (--keep); nothing is learnt from them.
     #[arg(long)]
     pub validation: Option<PathBuf>,
     /// How the weights of the output are stored.
@@ -99,6 +100,7 @@ fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
     settings["dataset"] = json!(file_digest(&arguments.dataset)?);
     arguments.records.fields.note(&mut settings);
     settings["dtype"] = json!(arguments.dtype);
+    arguments.optimizer.keep.note(arguments.validation.as_deref(), &mut settings)?;
     Ok(settings)
 }
 
@@ -179,9 +181,9 @@ impl Objective for Supervised {
         1.0
     }
 
-    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>> {
         if self.validation.is_empty() || (!step.is_multiple_of(self.measure_every) && step != self.steps) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let batches = micro_batches(&self.validation.iter().collect::<Vec<_>>());
         let threads = gradient_threads(model, self.threads);
@@ -189,7 +191,8 @@ impl Objective for Supervised {
             let (_, value) = batch.loss(&model.constant_logits(batch.input())?)?;
             Ok([value, 0.0])
         })?;
-        Ok(vec![("validationLoss", sums[0])])
+        let loss = sums[0];
+        Ok(Some(Check { figures: vec![("validationLoss", loss)], merit: Merit::of_kept_quality(-loss) }))
     }
 }
 

@@ -7,6 +7,7 @@ use cllm_engine::differentiable::{Activations, DifferentiableModel, ForwardInput
 use cllm_engine::{Checkpoint, Device};
 use serde_json::{Value, json};
 
+use crate::best::{Check, Keep};
 use crate::distributed::{Place, ProcessArguments};
 use crate::failure::Result;
 use crate::method::MethodArguments;
@@ -48,6 +49,9 @@ pub struct OptimizerArguments {
     /// stops only where numbers are not finite.
     #[arg(long, default_value_t = 100)]
     pub divergence_steps: u64,
+    /// Which weights become the result.
+    #[arg(long, value_enum, default_value_t = Keep::Best)]
+    pub keep: Keep,
     /// Decides over everything random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -162,8 +166,8 @@ pub trait Objective: Sync {
     /// The weights of the terms in the loss, added up: the loss over them is in nats a token.
     fn weight(&self) -> f64;
 
-    /// Called after every update in process 0; may measure now and then, and gives figures that stay until the next measurement.
-    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>>;
+    /// Called after every step in process 0; may measure now and then, always at the last one if it ever does.
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>>;
 }
 
 /// Settings of a run as the loop needs them.

@@ -28,6 +28,9 @@ pub struct Point {
     pub losses: Figures,
     /// Measured at this very step; empty at most steps.
     pub measured: Figures,
+    /// Whether the weights after this step are the result; false everywhere in a run that had no choice and gives the last ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 impl History {
@@ -48,9 +51,11 @@ impl History {
 
     /// Ends a step, after which this was measured, if anything was.
     pub(crate) fn end_step(&mut self, step: u64, steps: u64, measured: Vec<(&'static str, f64)>) {
-        let measured: Figures = measured.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // JSON knows no other numbers
+        let finite = measured.into_iter().filter(|(_, value)| value.is_finite());
+        let measured: Figures = finite.map(|(name, value)| (name.to_owned(), value)).collect();
         if !measured.is_empty() || step == steps || step.is_multiple_of(steps.div_ceil(POINTS).max(1)) {
-            self.points.push(Point { step, losses: self.smoothed.clone(), measured: measured.clone() });
+            self.points.push(Point { step, losses: self.smoothed.clone(), measured: measured.clone(), kept: false });
         }
         if !measured.is_empty() {
             self.measured = measured;
@@ -62,6 +67,15 @@ impl History {
         let figures = self.smoothed.iter().chain(&self.measured);
         let figures = figures.map(|(name, value)| (name.as_str(), format!("{value:.4}")));
         std::iter::once(("step", step.to_string())).chain(figures).collect()
+    }
+
+    /// Marks the step whose weights are the result. Gives what was measured there.
+    pub(crate) fn keep(&mut self, step: u64) -> &[(String, f64)] {
+        let found = self.points.iter_mut().find(|point| point.step == step);
+        found.map_or(&[][..], |point| {
+            point.kept = true;
+            &point.measured
+        })
     }
 
     /// Moments from first to last.
@@ -85,6 +99,19 @@ mod tests {
         assert_eq!(shown, ["step 3", "loss 1.0500", "tokensPerForward 1.5000"]);
         let steps: Vec<u64> = history.points().iter().map(|point| point.step).collect();
         assert_eq!(steps, [2], "a point where something was measured");
+    }
+
+    #[test]
+    fn the_step_that_is_kept_is_marked_and_numbers_that_json_has_not_are_left_out() {
+        let mut history = History::default();
+        history.end_step(4, 8, vec![("tokensPerForward", 2.5), ("perplexityOverTarget", f64::INFINITY)]);
+        history.end_step(8, 8, vec![("tokensPerForward", 2.0)]);
+        assert_eq!(history.keep(4), [("tokensPerForward".to_owned(), 2.5)]);
+        let text = serde_json::to_string(&history).unwrap();
+        assert_eq!(text.matches("\"kept\":true").count(), 1, "{text}");
+        assert_eq!(text.matches("kept").count(), 1, "{text}");
+        assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
+        assert!(history.keep(5).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod adapt;
 mod adapter_folder;
 pub mod arguments;
 mod background;
+pub mod best;
 pub mod collect;
 pub mod consistency;
 pub mod data;

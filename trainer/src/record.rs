@@ -1,5 +1,6 @@
 //! What a run knows of itself beside its weights and moments. It belongs to the state of the run.
 
+use crate::best::Best;
 use crate::divergence::Watch;
 use crate::history::History;
 
@@ -10,6 +11,8 @@ pub(crate) struct Record {
     pub history: History,
     /// Whether it still learns.
     pub watch: Watch,
+    /// The best check, where checks decide over the result and there was one.
+    pub best: Option<Best>,
 }
 
 impl Record {
@@ -17,6 +20,7 @@ impl Record {
     pub(crate) fn shown(&self, step: u64) -> Vec<(&str, String)> {
         let left_out = self.watch.count();
         let mut shown = self.history.shown(step);
+        shown.extend(self.best.as_ref().map(|best| ("bestStep", best.mark.step.to_string())));
         shown.extend((left_out > 0).then(|| ("updatesLeftOut", left_out.to_string())));
         shown
     }

@@ -4,18 +4,20 @@
 use candle_core::Var;
 use cllm_engine::differentiable::DifferentiableModel;
 
+use crate::best::{Best, Keep, Mark};
 use crate::distributed::{self, Coordinator, Group, Member, Order, Worker};
 use crate::failure::{Failure, Result};
 use crate::fine_tune::{LOSS, Objective, Run, gradient_threads};
 use crate::history::History;
-use crate::optimizer::{OptimizerState, clip};
+use crate::optimizer::{OptimizerState, clip, write_values};
 use crate::parallel::{Sums, Terms, sum_gradients};
 use crate::progress::Reporter;
 use crate::record::Record;
 use crate::run_state;
 
 /// Trains `model` to the last step, from the newest state of the run where there is one, together with the other processes of the
-/// run. Process 0, or the only one, then writes the output by `write`, which gets the figures of the whole run, and forgets the state.
+/// run. Process 0, or the only one, then writes the weights that are kept by `write`, which gets the figures of the whole run, and forgets
+/// the state.
 pub(crate) fn fine_tune<O: Objective>(
     model: &DifferentiableModel,
     objective: &mut O,
@@ -30,6 +32,7 @@ pub(crate) fn fine_tune<O: Objective>(
     match distributed::join(run.place, run.settings, run.output, reporter)? {
         Group::Coordinator(mut coordinator) => {
             lead(&mut training, &mut coordinator, reporter)?;
+            training.take_best(reporter)?;
             write(&training.record.history)?;
             run_state::remove_all(&run.arguments.state)?;
             coordinator.finish(run.place, run.settings, reporter)
@@ -164,14 +167,17 @@ impl<O: Objective> Training<'_, O> {
     fn end_step(&mut self, given: &Given, reporter: &mut Reporter) -> Result<()> {
         let (step, steps) = (self.state.step, self.run.steps);
         self.judge(given, reporter)?;
-        let measured = self.objective.measure(self.model, step)?;
-        self.record.history.end_step(step, steps, measured);
+        let check = self.objective.measure(self.model, step)?;
+        if let Some(check) = check.as_ref().filter(|_| self.run.arguments.keep == Keep::Best) {
+            Best::challenge(&mut self.record.best, Mark { step, merit: check.merit }, &self.state.weights);
+        }
+        self.record.history.end_step(step, steps, check.map_or_else(Vec::new, |check| check.figures));
         reporter.update(step, steps, &self.record.shown(step));
         Ok(())
     }
 
     fn judge(&mut self, given: &Given, reporter: &Reporter) -> Result<()> {
-        let (step, Record { history, watch }) = (self.state.step, &mut self.record);
+        let (step, Record { history, watch, .. }) = (self.state.step, &mut self.record);
         let figures = self.objective.figures(given.terms);
         if given.is_finite() {
             history.add_losses(figures);
@@ -185,6 +191,18 @@ impl<O: Objective> Training<'_, O> {
                 given.gradient_norm
             ));
         }
+        Ok(())
+    }
+
+    /// Puts the weights of the best check into the model, where checks decide, and says which one it is.
+    fn take_best(&mut self, reporter: &Reporter) -> Result<()> {
+        let Record { history, best, .. } = &mut self.record;
+        let Some(Best { mark, weights }) = best else { return Ok(()) };
+        write_values(weights, self.variables)?;
+        let figures = history.keep(mark.step).iter().map(|(name, value)| format!("{name} {value:.4}"));
+        let figures = figures.collect::<Vec<_>>().join(", ");
+        reporter
+            .note(&format!("the weights after step {} of {} become the result: {figures}", mark.step, self.run.steps));
         Ok(())
     }
 }

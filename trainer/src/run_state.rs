@@ -1,8 +1,9 @@
 //! The state of a training run on disk: complete, checked, resumable bit for bit.
 //!
 //! A state folder holds the last two `step-00001200.safetensors`. Each has the tensors `weight.NAME`, `first.NAME` and `second.NAME` of
-//! every variable and, under the metadata key `cllm`, JSON with the step, a checksum over all tensors, the settings that decide over
-//! the result and the figures so far. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
+//! every variable, where a check decides over the result `best.NAME` with the weights of the best one so far, and, under the metadata key
+//! `cllm`, JSON with the step, a checksum over all tensors, the settings that decide over the result and what the run knows of itself: its
+//! figures, whether it still learns, which check was the best. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
 //! favor of the one before.
 
 use std::fs;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::best::{Best, Mark};
 use crate::divergence::Watch;
 use crate::failure::{Failure, Result};
 use crate::history::History;
@@ -36,6 +38,8 @@ struct Metadata {
     history: History,
     #[serde(default)]
     watch: Watch,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best: Option<Mark>,
 }
 
 /// Writes the state after `state.step` updates and removes all but the last two.
@@ -46,16 +50,25 @@ pub(crate) fn save(
     record: &Record,
     settings: &Value,
 ) -> Result<()> {
+    let Record { history, watch, best } = record;
     let mut tensors = Vec::new();
-    for (kind, values) in [("first", &state.first), ("second", &state.second), ("weight", &state.weights)] {
+    let always = [("first", &state.first), ("second", &state.second), ("weight", &state.weights)];
+    for (kind, values) in always.into_iter().chain(best.iter().map(|best| ("best", &best.weights))) {
         for ((name, _), values) in model.variables().into_iter().zip(values) {
             tensors.push((format!("{kind}.{name}"), Stored::from_f32(values)));
         }
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let checksum = checksum(tensors.iter().map(|(name, stored)| (name.as_str(), stored.bytes())));
-    let Record { history, watch } = record.clone();
-    let metadata = Metadata { version: 1, step: state.step, checksum, settings: settings.clone(), history, watch };
+    let metadata = Metadata {
+        version: 1,
+        step: state.step,
+        checksum,
+        settings: settings.clone(),
+        history: history.clone(),
+        watch: *watch,
+        best: best.as_ref().map(|best| best.mark),
+    };
     let metadata = serde_json::to_string(&metadata).map_err(|error| Failure::Engine(error.to_string()))?;
     let path = folder.join(format!("step-{:08}.safetensors", state.step));
     write_safetensors(&path, tensors, METADATA_KEY, metadata)?;
@@ -153,7 +166,8 @@ fn read(path: &Path, model: &DifferentiableModel, settings: &Value) -> std::resu
         first: values("first")?,
         second: values("second")?,
     };
-    Ok(Found::State(state, Record { history: metadata.history, watch: metadata.watch }))
+    let best = metadata.best.map(|mark| Ok::<_, String>(Best { mark, weights: values("best")? })).transpose()?;
+    Ok(Found::State(state, Record { history: metadata.history, watch: metadata.watch, best }))
 }
 
 fn one(tensors: &SafeTensors<'_>, name: &str, variable: &Var) -> std::result::Result<Vec<f32>, String> {

@@ -16,6 +16,7 @@ mod stored;
 mod temperatures;
 
 pub use metric::Metric;
+pub(crate) use perplexity::surprise;
 pub use run::{EvaluateArguments, run};
 pub use stored::{Evaluated, ReportArguments, stored};
 pub(crate) use stored::{REPORT, read_report};

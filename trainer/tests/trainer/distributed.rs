@@ -21,7 +21,7 @@ fn member(mut command: Command, port: u16, processes: usize, index: usize) -> Co
     command
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -30,12 +30,12 @@ fn start(mut command: Command) -> Child {
 }
 
 /// Starts all processes of a run.
-fn start_all(command: impl Fn() -> Command, port: u16, processes: usize) -> Vec<Child> {
+pub(crate) fn start_all(command: impl Fn() -> Command, port: u16, processes: usize) -> Vec<Child> {
     (0..processes).map(|index| start(member(command(), port, processes, index))).collect()
 }
 
 /// Waits for processes; all must end with this exit code. Gives what each said.
-fn end_all(children: Vec<Child>, code: i32) -> Vec<String> {
+pub(crate) fn end_all(children: Vec<Child>, code: i32) -> Vec<String> {
     let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     let said: Vec<_> = outputs.iter().map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).collect();
     assert!(outputs.iter().all(|output| output.status.code() == Some(code)), "not all ended with {code}: {said:#?}");

@@ -6,8 +6,9 @@ use std::path::Path;
 use crate::support::{Workshop, fail};
 
 /// The newest state of a run, by its step.
-fn newest(state: &Path) -> Option<u64> {
-    let names = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+pub(crate) fn newest(state: &Path) -> Option<u64> {
+    let entries = fs::read_dir(state).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
     names.filter_map(|name| name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()).max()
 }
 

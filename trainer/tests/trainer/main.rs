@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that cannot go on should say where")]
 
 mod agreement;
+mod best;
 mod data;
 mod distributed;
 mod divergence;
