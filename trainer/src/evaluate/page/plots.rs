@@ -49,7 +49,7 @@ pub(super) fn all(report: &Report, history: &[Point]) -> Result<Vec<String>> {
             &measured(history, "tokensPerForward", "tokens per forward"),
         ),
         lines(
-            "Perplexity of the target's answers over training (held-out prompts)",
+            "Perplexity of the answers of the target over training (held-out prompts)",
             "step",
             &measured(history, "perplexityOverTarget", "over that of the target"),
         ),
