@@ -3,8 +3,8 @@
 //! A state folder holds the last two `step-00001200.safetensors`. Each has the tensors `weight.NAME`, `first.NAME` and `second.NAME` of
 //! every variable, where a check decides over the result `best.NAME` with the weights of the best one so far, and, under the metadata key
 //! `cllm`, JSON with the step, a checksum over all tensors, the settings that decide over the result and what the run knows of itself: its
-//! figures, whether it still learns, which check was the best. The data position and all randomness follow from the step and the seed. A state that fails its checksum is skipped in
-//! favor of the one before.
+//! figures, whether it still learns, which check was the best. The data position and all randomness follow from the step and the seed. A
+//! state that fails its checksum is skipped in favor of the one before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
