@@ -191,7 +191,7 @@ pub(crate) fn fine_tune<O: Objective>(
         Group::Coordinator(mut coordinator) => {
             lead(&mut training, &mut history, &mut coordinator, reporter)?;
             write(&history)?;
-            remove_states(&run.arguments.state)?;
+            run_state::forget(&run.arguments.state)?;
             coordinator.finish(run.place, run.settings, reporter)
         }
         Group::Worker(mut worker) => follow(&mut training, &mut worker),
@@ -269,6 +269,7 @@ impl<O: Objective> Training<'_, O> {
     fn resume(&mut self, reporter: &Reporter) -> Result<History> {
         let run = self.run;
         let Some((state, history)) = run_state::load(&run.arguments.state, self.model, run.settings)? else {
+            reporter.note(&format!("starting at the beginning: no checkpoint in {}", run.arguments.state.display()));
             return Ok(History::default());
         };
         reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));
@@ -307,15 +308,4 @@ impl<O: Objective> Training<'_, O> {
 /// Micro-batches at a time: a GPU takes one after the other, and would only hold the activations of several.
 pub(crate) fn gradient_threads(model: &DifferentiableModel, threads: usize) -> usize {
     if model.device().is_cpu() { threads } else { 1 }
-}
-
-/// Forgets a finished run. Its output must be complete.
-fn remove_states(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Failure::read(folder))? {
-        let path = entry.map_err(Failure::read(folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            std::fs::remove_file(&path).map_err(Failure::write(&path))?;
-        }
-    }
-    Ok(())
 }

@@ -133,7 +133,7 @@ pub(super) struct Probe {
 impl Probe {
     /// Of all prompts together.
     fn tokens_per_forward(&self, model: &DifferentiableModel) -> Result<f64> {
-        storage::remove_folder(&self.folder)?;
+        storage::remove(&self.folder)?;
         model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, |_| Ok(()))?;
         let engine = Model::load(
             &Checkpoint::open(&self.folder)?,
@@ -148,7 +148,7 @@ impl Probe {
             tokens += statistics.generated_tokens - 1;
             forwards += statistics.decode_forwards;
         }
-        storage::remove_folder(&self.folder)?;
+        storage::remove(&self.folder)?;
         Ok(if forwards == 0 { 1.0 } else { tokens as f64 / forwards as f64 })
     }
 }

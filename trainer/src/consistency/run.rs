@@ -17,6 +17,7 @@ use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative};
 use crate::model_folder::StoredDtype;
 use crate::progress::Reporter;
 use crate::run_output;
+use crate::run_state;
 use crate::trajectories::{ShardMetadata, read_all};
 
 /// Measurements of tokens per forward in a run.
@@ -76,6 +77,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     check_origin(arguments, &digest, &shards)?;
     let settings = settings(arguments, &digest, &shards);
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
+        run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
         return distributed::tell_complete(&place, &settings, reporter);
     }
