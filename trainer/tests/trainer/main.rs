@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that cannot go on should say where")]
 
 mod agreement;
+mod damage;
 mod data;
 mod distributed;
+mod full_disk;
 mod lora;
 mod pipeline;
 mod resume;
