@@ -45,7 +45,9 @@ impl History {
                 None => self.smoothed.push((name.to_owned(), value)),
             }
         }
-        let measured: Figures = measured.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // JSON has no other numbers, and the figures are a part of the state
+        let finite = measured.into_iter().filter(|(_, value)| value.is_finite());
+        let measured: Figures = finite.map(|(name, value)| (name.to_owned(), value)).collect();
         if !measured.is_empty() || step == steps || step.is_multiple_of(steps.div_ceil(POINTS).max(1)) {
             self.points.push(Point { step, losses: self.smoothed.clone(), measured: measured.clone() });
         }
@@ -81,6 +83,15 @@ mod tests {
         assert_eq!(shown, ["step 3", "loss 1.0500", "tokensPerForward 1.5000"]);
         let steps: Vec<u64> = history.points().iter().map(|point| point.step).collect();
         assert_eq!(steps, [2], "a point where something was measured");
+    }
+
+    #[test]
+    fn a_measurement_that_is_no_number_does_not_make_the_figures_unreadable() {
+        let mut history = History::default();
+        history.add(1, 1, vec![("loss", 1.0)], vec![("validationLoss", f64::INFINITY), ("tokensPerForward", 1.5)]);
+        let read: History = serde_json::from_str(&serde_json::to_string(&history).unwrap()).unwrap();
+        assert_eq!(read, history);
+        assert_eq!(read.points()[0].measured, [("tokensPerForward".to_owned(), 1.5)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod damage;
 mod data;
 mod distributed;
 mod full_disk;
+mod kills;
 mod lora;
 mod pipeline;
 mod resume;
