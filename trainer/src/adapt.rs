@@ -19,6 +19,7 @@ use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
 use crate::run_loop::fine_tune;
 use crate::run_output::{self, file_digest};
+use crate::run_state;
 
 /// Examples of the validation file that are looked at.
 const VALIDATION_EXAMPLES: usize = 256;
@@ -69,6 +70,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
     };
     let settings = settings(arguments, steps)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
+        run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
         return distributed::tell_complete(&place, &settings, reporter);
     }

@@ -51,7 +51,7 @@ impl History {
 
     /// Ends a step, after which this was measured, if anything was.
     pub(crate) fn end_step(&mut self, step: u64, steps: u64, measured: Vec<(&'static str, f64)>) {
-        // JSON knows no other numbers
+        // JSON has no other numbers, and the figures are a part of the state
         let finite = measured.into_iter().filter(|(_, value)| value.is_finite());
         let measured: Figures = finite.map(|(name, value)| (name.to_owned(), value)).collect();
         if !measured.is_empty() || step == steps || step.is_multiple_of(steps.div_ceil(POINTS).max(1)) {
@@ -112,6 +112,16 @@ mod tests {
         assert_eq!(text.matches("kept").count(), 1, "{text}");
         assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
         assert!(history.keep(5).is_empty());
+    }
+
+    #[test]
+    fn a_measurement_that_is_no_number_does_not_make_the_figures_unreadable() {
+        let mut history = History::default();
+        history.add_losses(vec![("loss", 1.0)]);
+        history.end_step(1, 1, vec![("validationLoss", f64::INFINITY), ("tokensPerForward", 1.5)]);
+        let read: History = serde_json::from_str(&serde_json::to_string(&history).unwrap()).unwrap();
+        assert_eq!(read, history);
+        assert_eq!(read.points()[0].measured, [("tokensPerForward".to_owned(), 1.5)]);
     }
 
     #[test]

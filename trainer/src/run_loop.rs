@@ -34,7 +34,7 @@ pub(crate) fn fine_tune<O: Objective>(
             lead(&mut training, &mut coordinator, reporter)?;
             training.take_best(reporter)?;
             write(&training.record.history)?;
-            run_state::remove_all(&run.arguments.state)?;
+            run_state::forget(&run.arguments.state)?;
             coordinator.finish(run.place, run.settings, reporter)
         }
         Group::Worker(mut worker) => follow(&mut training, &mut worker),
@@ -49,8 +49,12 @@ fn begin(
     run: &Run<'_>,
     reporter: &Reporter,
 ) -> Result<(OptimizerState, Record)> {
-    let stored = if run.place.leads() { run_state::load(&run.arguments.state, model, run.settings)? } else { None };
+    let (folder, leads) = (&run.arguments.state, run.place.leads());
+    let stored = if leads { run_state::load(folder, model, run.settings)? } else { None };
     let Some((state, record)) = stored else {
+        if leads {
+            reporter.note(&format!("starting at the beginning: no checkpoint in {}", folder.display()));
+        }
         return Ok((OptimizerState::new(variables)?, Record::default()));
     };
     reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));

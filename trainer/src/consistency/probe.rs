@@ -84,7 +84,7 @@ impl Probe {
     }
 
     fn answer(&self, model: &DifferentiableModel, target: &TargetAnswers) -> Result<Answered> {
-        storage::remove_folder(&self.folder)?;
+        storage::remove(&self.folder)?;
         model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, |_| Ok(()))?;
         let engine = self.load(&Checkpoint::open(&self.folder)?)?;
         let mut workspace = Workspace::new(&engine);
@@ -96,7 +96,7 @@ impl Probe {
             answered.agreeing += usize::from(generation.tokens == *of_target);
             answered.surprise += surprise(&engine, &mut workspace, prompt, of_target)?;
         }
-        storage::remove_folder(&self.folder)?;
+        storage::remove(&self.folder)?;
         Ok(answered)
     }
 

@@ -19,6 +19,7 @@ use crate::model_folder::StoredDtype;
 use crate::progress::Reporter;
 use crate::run_loop::fine_tune;
 use crate::run_output;
+use crate::run_state;
 use crate::trajectories::{ShardMetadata, read_all};
 
 /// Checks of a run.
@@ -83,6 +84,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     check_origin(arguments, &digest, &shards)?;
     let settings = settings(arguments, &digest, &shards)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
+        run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
         return distributed::tell_complete(&place, &settings, reporter);
     }

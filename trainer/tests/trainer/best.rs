@@ -10,8 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::distributed::{end_all, free_port, start_all};
-use crate::divergence::newest;
-use crate::support::{Workshop, digest, fail, succeed};
+use crate::support::{Workshop, digest, fail, newest, states, succeed};
 
 const STEPS: u32 = 200;
 /// Of `adapt` with so many steps.
@@ -81,8 +80,7 @@ fn a_run_that_is_interrupted_after_its_best_check_ends_in_the_same_weights() {
         wait_until(&mut child, || newest(&state).is_some_and(|step| step > FIRST_CHECK));
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), code, "{name}");
-        let stored = state.join(format!("step-{:08}.safetensors", newest(&state).unwrap()));
-        let stored = candle_core::safetensors::load(stored, &Device::Cpu).unwrap();
+        let stored = candle_core::safetensors::load(states(&state).last().unwrap(), &Device::Cpu).unwrap();
         let of_best = stored.keys().filter(|name| name.starts_with("best.")).count();
         assert_eq!(4 * of_best, stored.len(), "the weights of the best check, the present ones and two moments");
         let said = succeed(&mut adapt(&workshop, name, STEPS));

@@ -15,17 +15,19 @@ use crate::support::{Workshop, digest, fail, succeed};
 const STEPS: u32 = 60;
 
 /// Makes a command that of a process of a run at this port.
-fn member(mut command: Command, port: u16, processes: usize, index: usize) -> Command {
+pub(crate) fn member(mut command: Command, port: u16, processes: usize, index: usize) -> Command {
     command.args([format!("--processes={processes}"), format!("--coordinator=127.0.0.1:{port}")]);
     command.arg("--threads=1").env("JOB_COMPLETION_INDEX", index.to_string());
     command
 }
 
+/// A port that nobody uses now.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn start(mut command: Command) -> Child {
+/// Starts a process whose log is read at its end.
+pub(crate) fn start(mut command: Command) -> Child {
     command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
 }
 

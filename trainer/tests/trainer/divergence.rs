@@ -1,16 +1,6 @@
 //! Runs that do not learn any more stop in words, and keep what was good.
 
-use std::fs;
-use std::path::Path;
-
-use crate::support::{Workshop, fail};
-
-/// The newest state of a run, by its step.
-pub(crate) fn newest(state: &Path) -> Option<u64> {
-    let entries = fs::read_dir(state).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-    names.filter_map(|name| name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()).max()
-}
+use crate::support::{Workshop, fail, newest};
 
 #[test]
 fn gradients_that_are_not_finite_are_left_out_and_then_stop_the_run() {

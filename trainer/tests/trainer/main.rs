@@ -4,9 +4,12 @@
 
 mod agreement;
 mod best;
+mod damage;
 mod data;
 mod distributed;
 mod divergence;
+mod full_disk;
+mod kills;
 mod lora;
 mod pipeline;
 mod resume;
