@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness soak bench-peers bench-concurrency bench-batches bench-training bench-collection study study-smoke table-shop table-wikisql table-smollm2 table-gsm8k golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness kills soak bench-peers bench-concurrency bench-batches bench-training bench-collection study study-smoke table-shop table-wikisql table-smollm2 table-gsm8k golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -66,6 +66,9 @@ soak: ## ten thousand requests to a server: its memory stays what it was
 
 exactness: ## fifty times as many cases of every law of the engine as `make test` tries (half an hour)
 	CLLM_CASES=50 cargo test --release -p cllm-engine
+
+kills: ## a hundred kills of every kind of training run, where `make test` makes ten (some minutes)
+	CLLM_CASES=10 cargo test --release -p cllm-trainer --test trainer -- kills
 
 bench-peers: build ## our decoding against llama.cpp, mistral.rs, transformers on SmolLM2, into docs/benchmarks (builds llama.cpp once; 6 GB)
 	bash benchmarks/peers/run.sh

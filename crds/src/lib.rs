@@ -16,6 +16,7 @@ mod rules;
 mod serving;
 pub mod status_page;
 mod training;
+mod training_keep;
 mod training_method;
 mod training_stages;
 mod training_status;
@@ -36,6 +37,7 @@ pub use serving::{
     ServiceOptions,
 };
 pub use training::{AccessMode, CllmTraining, CllmTrainingSpec, Dataset, OutputTarget, TargetModel, Workspace};
+pub use training_keep::Keep;
 pub use training_method::{LoraOptions, TrainingMethod};
 pub use training_stages::{
     Adaptation, Consistency, Evaluation, NoiseSchedule, QualityMetric, States, TrainingOptions, TrajectoryOptions,

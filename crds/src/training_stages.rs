@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod::StagePodOptions;
 use crate::rules;
+use crate::training_keep::Keep;
 use crate::training_method::{LoraOptions, TrainingMethod};
 
 /// Supervised fine-tuning of the target.
@@ -38,6 +39,10 @@ pub struct Adaptation {
     #[schemars(length(min = 1, max = 19))]
     #[x_kube(validation = rules::decimal())]
     pub learning_rate: String,
+
+    /// Which weights become the adapted target.
+    #[serde(default)]
+    pub keep: Keep,
 
     /// Where the Pods of this stage run.
     #[serde(flatten)]
@@ -98,6 +103,10 @@ pub struct TrajectoryOptions {
     validation = rules::rule(
         "!has(self.lora) || self.method == 'LoRA'",
         "lora describes the adapters of method LoRA: set method to LoRA, or remove lora"
+    ),
+    validation = rules::rule(
+        "!has(self.maxPerplexityRise) || self.keep == 'Best'",
+        "maxPerplexityRise says which check is the best: set keep to Best, or remove maxPerplexityRise"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +152,16 @@ pub struct TrainingOptions {
     /// What teaches a state: the fixed point, or the state after it.
     #[serde(default)]
     pub consistency: Consistency,
+
+    /// Which weights become the result.
+    #[serde(default)]
+    pub keep: Keep,
+
+    /// Percent by which the perplexity of the target's answers may rise over the target's own on dataset.validationUri, a decimal as a string: of the checks within it the one with the most tokens per forward is the best; absent: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 19))]
+    #[x_kube(validation = rules::decimal())]
+    pub max_perplexity_rise: Option<String>,
 
     /// Seed of everything random in all stages.
     #[serde(default)]
@@ -328,6 +347,8 @@ impl Default for TrainingOptions {
             noise_schedule: NoiseSchedule::default(),
             states: States::default(),
             consistency: Consistency::default(),
+            keep: Keep::default(),
+            max_perplexity_rise: None,
             seed: 0,
             checkpoint_every_steps: default_checkpoint_every_steps(),
             gradient_checkpointing: false,

@@ -10,6 +10,7 @@ mkdir -p "$work"
 [ -f data/shop.sqlite ] || "$bin/text2sql-data" --output data
 "$bin/cllm-trainer" init --config=target.config.json --data=data/train.jsonl.gz --vocab-size=1024 --output="$work/init" --seed=1
 "$bin/cllm-trainer" adapt --model="$work/init" --dataset=data/train.jsonl.gz --validation=data/dev.jsonl.gz \
-  --output="$work/target" --state="$work/state" --steps=2000 --batch-size=32 --learning-rate=3e-3 --warmup-steps=100 --seed=1 --dtype=bf16
+  --output="$work/target" --state="$work/state" --steps=2000 --batch-size=32 --learning-rate=3e-3 --warmup-steps=100 --keep=Last \
+  --seed=1 --dtype=bf16
 rm -rf target
 cp -r "$work/target" target

@@ -119,6 +119,7 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
         ("/spec/training/resources", Value::Null),
         ("/spec/training/workers", json!(4)),
         ("/spec/training/gradientCheckpointing", json!(true)),
+        ("/spec/training/keep", json!("Best")),
         ("/spec/nodeSelector", json!({"disk": "hdd"})),
         ("/spec/backoffLimit", json!(0)),
         ("/spec/evaluation/minSpeedup", json!("9")),
@@ -133,8 +134,11 @@ fn job_names_change_with_what_decides_over_the_result_and_with_nothing_else() {
         ("/spec/trajectories/shards", json!(5), 1),
         ("/spec/dataset/maxExamples", json!(5), 1),
         ("/spec/training/steps", json!(5), 2),
+        ("/spec/adaptation/keep", json!("Last"), 0),
         ("/spec/training/method", json!("LoRA"), 2),
         ("/spec/training/extraArgs", json!(["--decay=Cosine"]), 2),
+        ("/spec/training/keep", json!("Last"), 2),
+        ("/spec/training/maxPerplexityRise", json!("2.5"), 2),
         ("/spec/evaluation/temperatures", json!(["0.7"]), 3),
         ("/spec/dataset/testUri", json!("pvc://data/other.jsonl"), 3),
         ("/spec/output/uri", json!("pvc://models/other"), 3),
@@ -171,6 +175,26 @@ fn extra_arguments_of_a_stage_are_its_own_and_stand_before_those_of_all() {
     let training = training::validate(&serde_json::from_value(resource).unwrap(), &images()).unwrap();
     let report = serde_json::to_value(training::report(&training).unwrap()).unwrap();
     assert!(!arguments(&report).contains(&"--seed=3".to_owned()), "reading a report knows no arguments of evaluation");
+}
+
+#[test]
+fn which_weights_are_kept_is_said_to_each_stage_that_trains() {
+    let arguments = |resource: Value, stage: &str| {
+        let objects = training_objects(resource);
+        let job = objects.iter().find(|object| object["metadata"]["labels"]["cllm.dev/stage"] == stage).unwrap();
+        let arguments = &job["spec"]["template"]["spec"]["containers"][0]["args"];
+        serde_json::from_value::<Vec<String>>(arguments.clone()).unwrap()
+    };
+    for (pointer, value, stage, expected) in [
+        ("/spec/adaptation/keep", json!("Last"), "adapt", "--keep=Last"),
+        ("/spec/training/keep", json!("Last"), "train", "--keep=Last"),
+        ("/spec/training/maxPerplexityRise", json!("2.5"), "train", "--max-perplexity-rise=2.5"),
+    ] {
+        for other in ["adapt", "train"] {
+            let arguments = arguments(with(fixture("training_full"), pointer, value.clone()), other);
+            assert_eq!(arguments.iter().any(|argument| argument == expected), other == stage, "{pointer}: {other}");
+        }
+    }
 }
 
 #[test]

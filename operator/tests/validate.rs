@@ -63,6 +63,12 @@ fn trainings() {
             "spec.training.lora.alpha: `much` is not a decimal",
         ),
         ("/spec/training", json!({"method": "LoRA", "lora": {"alpha": "0"}}), "spec.training.lora.alpha is 0"),
+        (
+            "/spec/training",
+            json!({"keep": "Last", "maxPerplexityRise": "5"}),
+            "spec.training.maxPerplexityRise says which check is the best",
+        ),
+        ("/spec/training/maxPerplexityRise", json!("much"), "spec.training.maxPerplexityRise: `much` is not a decimal"),
         ("/spec/evaluation/temperatures", json!(["0.7", "0"]), "spec.evaluation.temperatures has `0`"),
         ("/spec/evaluation/temperatures", json!(["2.1"]), "spec.evaluation.temperatures has `2.1`"),
         ("/spec/evaluation/temperatures", json!(["warm"]), "spec.evaluation.temperatures has `warm`"),

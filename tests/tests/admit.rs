@@ -157,45 +157,7 @@ const NAME: &str = "metadata.name must have at most 40 characters, start with a 
 async fn trainings() -> anyhow::Result<()> {
     let namespace = TestNamespace::create(cluster().await?, "trainings").await?;
     let api = api::<CllmTraining>(&namespace);
-    all_admitted(
-        &api,
-        &training(),
-        &[
-            ("/metadata/name", json!("a".repeat(40))),
-            ("/spec/model/uri", json!("file:///models/target")),
-            ("/spec/model/uri", json!("hf://org/name@refs/pr/1")),
-            ("/spec/model/uri", json!("hf://gpt2")),
-            ("/spec/model/uri", json!("hf://org/name/model.Q8_0.gguf@v1")),
-            ("/spec/model", json!({
-                "uri": "oci://registry.example:5000/team/model:v1", "secretRef": {"name": "registry"},
-                "endpoint": "http://mirror.svc:5000", "caBundleRef": {"name": "authorities"}, "proxy": "http://proxy:3128",
-            })),
-            ("/spec/dataset/uri", json!("s3://data/day=1/train-*.jsonl.gz")),
-            ("/spec/dataset", json!({
-                "uri": "pvc://data/a.jsonl", "testUri": "s3://data/test.jsonl", "secretRef": {"name": "store"},
-            })),
-            ("/spec/output", json!({"uri": "s3://models/text2sql", "secretRef": {"name": "store"}, "region": "eu-1"})),
-            ("/spec/dataset/uri", json!("pvc://data/day=1/train.jsonl.gz")),
-            ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
-            ("/spec/adaptation", json!({"epochs": 2})),
-            ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
-            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
-            ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
-            ("/spec/evaluation", json!({"temperatures": ["0.7", "0.000000001", "2", "2.0", "1.25"]})),
-            ("/spec/training", json!({"method": "LoRA"})),
-            ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 8, "alpha": "2.5"}})),
-            ("/spec/trajectories", json!({"concurrency": 16})),
-            ("/spec/training", json!({"workers": 8, "gradientCheckpointing": true})),
-            ("/spec/training", json!({"extraArgs": ["--decay=Cosine", "--warmup-steps=100"]})),
-            ("/spec/adaptation", json!({"steps": 100, "extraArgs": ["--method=LoRA"]})),
-            ("/spec/trajectories", json!({"extraArgs": ["--threads=4"]})),
-            ("/spec/evaluation", json!({"extraArgs": ["--threads=4"]})),
-            ("/spec/workspace", json!({"claimName": "work"})),
-            ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
-            ("/spec/suspend", json!(true)),
-        ],
-    )
-    .await?;
+    admitted_trainings(&api).await?;
     let name = json!("Text");
     let mut seen = all_refused(
         &api,
@@ -259,6 +221,52 @@ async fn trainings() -> anyhow::Result<()> {
     check_every_rule_was_hit(&definitions[1], &seen)
 }
 
+/// What trainings may be like.
+async fn admitted_trainings(api: &Api<DynamicObject>) -> anyhow::Result<()> {
+    all_admitted(
+        api,
+        &training(),
+        &[
+            ("/metadata/name", json!("a".repeat(40))),
+            ("/spec/model/uri", json!("file:///models/target")),
+            ("/spec/model/uri", json!("hf://org/name@refs/pr/1")),
+            ("/spec/model/uri", json!("hf://gpt2")),
+            ("/spec/model/uri", json!("hf://org/name/model.Q8_0.gguf@v1")),
+            ("/spec/model", json!({
+                "uri": "oci://registry.example:5000/team/model:v1", "secretRef": {"name": "registry"},
+                "endpoint": "http://mirror.svc:5000", "caBundleRef": {"name": "authorities"}, "proxy": "http://proxy:3128",
+            })),
+            ("/spec/dataset/uri", json!("s3://data/day=1/train-*.jsonl.gz")),
+            ("/spec/dataset", json!({
+                "uri": "pvc://data/a.jsonl", "testUri": "s3://data/test.jsonl", "secretRef": {"name": "store"},
+            })),
+            ("/spec/output", json!({"uri": "s3://models/text2sql", "secretRef": {"name": "store"}, "region": "eu-1"})),
+            ("/spec/dataset/uri", json!("pvc://data/day=1/train.jsonl.gz")),
+            ("/spec/dataset/validationUri", json!("pvc://data/dev.jsonl")),
+            ("/spec/adaptation", json!({"epochs": 2})),
+            ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
+            ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
+            ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
+            ("/spec/evaluation", json!({"temperatures": ["0.7", "0.000000001", "2", "2.0", "1.25"]})),
+            ("/spec/training", json!({"method": "LoRA"})),
+            ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 8, "alpha": "2.5"}})),
+            ("/spec/trajectories", json!({"concurrency": 16})),
+            ("/spec/training", json!({"workers": 8, "gradientCheckpointing": true})),
+            ("/spec/training", json!({"extraArgs": ["--decay=Cosine", "--warmup-steps=100"]})),
+            ("/spec/adaptation", json!({"steps": 100, "extraArgs": ["--method=LoRA"]})),
+            ("/spec/trajectories", json!({"extraArgs": ["--threads=4"]})),
+            ("/spec/evaluation", json!({"extraArgs": ["--threads=4"]})),
+            ("/spec/training", json!({"keep": "Last"})),
+            ("/spec/training", json!({"maxPerplexityRise": "2.5"})),
+            ("/spec/adaptation", json!({"steps": 100, "keep": "Last"})),
+            ("/spec/workspace", json!({"claimName": "work"})),
+            ("/spec/workspace", json!({"size": "5Gi", "accessModes": ["ReadWriteMany"]})),
+            ("/spec/suspend", json!(true)),
+        ],
+    )
+    .await
+}
+
 /// What training and evaluation are not like.
 async fn refused_stages(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>> {
     all_refused(
@@ -278,6 +286,13 @@ async fn refused_stages(api: &Api<DynamicObject>) -> anyhow::Result<Vec<String>>
             ("/spec/training", json!({"method": "Full", "lora": {}}), "lora describes the adapters of method LoRA"),
             ("/spec/training", json!({"method": "LoRA", "lora": {"alpha": "-1"}}), DECIMAL),
             ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 0}}), "should be greater than or equal to 1"),
+            ("/spec/training", json!({"keep": "First"}), "supported values: \"Best\", \"Last\""),
+            ("/spec/training", json!({"maxPerplexityRise": "-1"}), DECIMAL),
+            (
+                "/spec/training",
+                json!({"keep": "Last", "maxPerplexityRise": "5"}),
+                "maxPerplexityRise says which check is the best",
+            ),
             ("/spec/training", json!({"workers": 0}), "should be greater than or equal to 1"),
             ("/spec/training", json!({"workers": 9}), "should be less than or equal to 8"),
             ("/spec/training", json!({"extraArgs": [""]}), "should be at least 1 chars long"),

@@ -8,15 +8,18 @@ use cllm_engine::Checkpoint;
 use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, RowLayout, cross_entropy};
 use serde_json::{Value, json};
 
+use crate::best::{Check, Merit};
 use crate::data::{RecordArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
 use crate::distributed;
 use crate::failure::Result;
-use crate::fine_tune::{Objective, OptimizerArguments, Run, fine_tune, gradient_threads};
+use crate::fine_tune::{LOSS, Objective, OptimizerArguments, Run, gradient_threads};
 use crate::model_folder::StoredDtype;
 use crate::parallel::{Terms, split, sum_terms};
 use crate::progress::Reporter;
+use crate::run_loop::fine_tune;
 use crate::run_output::{self, file_digest};
+use crate::run_state;
 
 /// Examples of the validation file that are looked at.
 const VALIDATION_EXAMPLES: usize = 256;
@@ -42,7 +45,7 @@ pub struct AdaptArguments {
     /// Passes over the data.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub epochs: Option<u64>,
-    /// Examples on which the loss is shown now and then; nothing is learnt from them.
+    /// Examples on which the loss is measured now and then, and which so decide over the result (--keep); nothing is learnt from them.
     #[arg(long)]
     pub validation: Option<PathBuf>,
     /// How the weights of the output are stored.
@@ -67,6 +70,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
     };
     let settings = settings(arguments, steps)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
+        run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
         return distributed::tell_complete(&place, &settings, reporter);
     }
@@ -98,6 +102,7 @@ fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
     settings["dataset"] = json!(file_digest(&arguments.dataset)?);
     arguments.records.fields.note(&mut settings);
     settings["dtype"] = json!(arguments.dtype);
+    arguments.optimizer.keep.note(arguments.validation.as_deref(), &mut settings)?;
     Ok(settings)
 }
 
@@ -171,12 +176,16 @@ impl Objective for Supervised {
     }
 
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
-        vec![("loss", terms[0])]
+        vec![(LOSS, terms[0])]
     }
 
-    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {
+    fn weight(&self) -> f64 {
+        1.0
+    }
+
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>> {
         if self.validation.is_empty() || (!step.is_multiple_of(self.measure_every) && step != self.steps) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let batches = micro_batches(&self.validation.iter().collect::<Vec<_>>());
         let threads = gradient_threads(model, self.threads);
@@ -184,7 +193,8 @@ impl Objective for Supervised {
             let (_, value) = batch.loss(&model.constant_logits(batch.input())?)?;
             Ok([value, 0.0])
         })?;
-        Ok(vec![("validationLoss", sums[0])])
+        let loss = sums[0];
+        Ok(Some(Check { figures: vec![("validationLoss", loss)], merit: Merit::of_kept_quality(-loss) }))
     }
 }
 

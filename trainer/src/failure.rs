@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use cllm_engine::DeviceError;
 use thiserror::Error;
 
+use crate::divergence::Divergence;
+
 /// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Failure>;
 
@@ -14,6 +16,9 @@ pub enum Failure {
     /// Arguments, data or checkpoints that no retry makes better.
     #[error("{0}")]
     BadInput(String),
+    /// The run does not learn any more, and would not if it began again.
+    #[error(transparent)]
+    Diverged(#[from] Divergence),
     /// SIGTERM or SIGINT; nothing is lost.
     #[error("interrupted; what was done is kept: run the same command again to continue")]
     Interrupted,
@@ -51,7 +56,7 @@ impl Failure {
     /// 2: do not retry; 75: retry without counting; 1: anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::BadInput(_) => 2,
+            Self::BadInput(_) | Self::Diverged(_) => 2,
             // A Secret may be corrected before the next try.
             Self::Storage(error) if !error.retry_helps() && !error.is_about_credentials() => 2,
             Self::Interrupted | Self::Lost(_) => 75,

@@ -1,21 +1,19 @@
-//! The loop that `adapt` and `train` share: batches, gradients, updates, checkpoints, interruptions. What is learnt is the objective's.
+//! What `adapt` and `train` share: how fast and how long is learnt, and what an objective is. The loop is in `run_loop`.
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use cllm_engine::differentiable::{Activations, DifferentiableModel, ForwardInput};
 use cllm_engine::{Checkpoint, Device};
 use serde_json::{Value, json};
 
-use crate::distributed::{self, Coordinator, Group, Member, Order, Place, ProcessArguments, Worker};
-use crate::failure::{Failure, Result};
-use crate::history::History;
+use crate::best::{Check, Keep};
+use crate::distributed::{Place, ProcessArguments};
+use crate::failure::Result;
 use crate::method::MethodArguments;
 use crate::model_folder;
-use crate::optimizer::{AdamWOptions, Decay, OptimizerState, Schedule, clip};
-use crate::parallel::{Sums, Terms, sum_gradients};
-use crate::progress::Reporter;
-use crate::run_state;
+use crate::optimizer::{AdamWOptions, Decay, Schedule};
+use crate::parallel::Terms;
 
 /// What is learnt, how fast and how long.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,6 +45,13 @@ pub struct OptimizerArguments {
     /// Longest gradient; longer ones are shortened to it.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     pub clip: f64,
+    /// Steps in a row with a loss far above its lowest (more than twice, and by half a nat a token) after which the run stops as diverged; 0: it
+    /// stops only where numbers are not finite.
+    #[arg(long, default_value_t = 100)]
+    pub divergence_steps: u64,
+    /// Which weights become the result.
+    #[arg(long, value_enum, default_value_t = Keep::Best)]
+    pub keep: Keep,
     /// Decides over everything random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -100,15 +105,18 @@ impl OptimizerArguments {
         self.method.prepare(model_folder::differentiable(checkpoint, self.device)?, self.seed)
     }
 
-    fn activations(&self) -> Activations {
+    /// What becomes of the activations of a forward.
+    pub(crate) fn activations(&self) -> Activations {
         if self.gradient_checkpointing { Activations::Recompute } else { Activations::Keep }
     }
 
-    fn schedule(&self, steps: u64) -> Schedule {
+    /// The learning rate over all steps.
+    pub(crate) fn schedule(&self, steps: u64) -> Schedule {
         Schedule { peak: self.learning_rate, warmup_steps: self.warmup_steps, steps, decay: self.decay }
     }
 
-    fn adamw(&self) -> AdamWOptions {
+    /// The constants of the optimizer.
+    pub(crate) fn adamw(&self) -> AdamWOptions {
         AdamWOptions { beta_1: self.beta1, beta_2: self.beta2, epsilon: 1e-8, weight_decay: self.weight_decay }
     }
 }
@@ -134,6 +142,9 @@ fn number(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> std::res
     }
 }
 
+/// The name of the loss among the figures of a step.
+pub const LOSS: &str = "loss";
+
 /// What is learnt.
 pub trait Objective: Sync {
     /// A micro-batch.
@@ -149,11 +160,14 @@ pub trait Objective: Sync {
     /// scalar is their (weighted) sum.
     fn loss(&self, logits: &Tensor, batch: &Self::Batch) -> Result<(Tensor, Terms)>;
 
-    /// Names and values to report for the terms of a step.
+    /// Names and values to report for the terms of a step; the loss that is differentiated is called [`LOSS`].
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)>;
 
-    /// Called after every update in process 0; may measure now and then, and gives figures that stay until the next measurement.
-    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>>;
+    /// The weights of the terms in the loss, added up: the loss over them is in nats a token.
+    fn weight(&self) -> f64;
+
+    /// Called after every step in process 0; may measure now and then, always at the last one if it ever does.
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>>;
 }
 
 /// Settings of a run as the loop needs them.
@@ -173,149 +187,7 @@ pub(crate) struct Run<'a> {
     pub threads: usize,
 }
 
-/// Trains `model` to the last step, from the newest state of the run where there is one, together with the other processes of the
-/// run. Process 0, or the only one, then writes the output by `write`, which gets the figures of the whole run, and forgets the state.
-pub(crate) fn fine_tune<O: Objective>(
-    model: &DifferentiableModel,
-    objective: &mut O,
-    run: &Run<'_>,
-    reporter: &mut Reporter,
-    write: impl FnOnce(&History) -> Result<()>,
-) -> Result<()> {
-    let variables = model.variables();
-    let variables: Vec<&Var> = variables.iter().map(|(_, variable)| *variable).collect();
-    let state = OptimizerState::new(&variables)?;
-    let mut training = Training { model, variables: &variables, objective, run, state };
-    let mut history = if run.place.leads() { training.resume(reporter)? } else { History::default() };
-    match distributed::join(run.place, run.settings, run.output, reporter)? {
-        Group::Coordinator(mut coordinator) => {
-            lead(&mut training, &mut history, &mut coordinator, reporter)?;
-            write(&history)?;
-            remove_states(&run.arguments.state)?;
-            coordinator.finish(run.place, run.settings, reporter)
-        }
-        Group::Worker(mut worker) => follow(&mut training, &mut worker),
-        Group::Complete => Ok(()),
-    }
-}
-
-struct Training<'a, O> {
-    model: &'a DifferentiableModel,
-    variables: &'a [&'a Var],
-    objective: &'a mut O,
-    run: &'a Run<'a>,
-    state: OptimizerState,
-}
-
-/// A run that is interrupted, or has lost a process, keeps what it has done.
-fn lead<O: Objective>(
-    training: &mut Training<'_, O>,
-    history: &mut History,
-    coordinator: &mut Coordinator,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    let outcome = lead_to_the_end(training, history, coordinator, reporter);
-    if let Err(failure) = &outcome {
-        if matches!(failure, Failure::Interrupted | Failure::Lost(_)) {
-            training.save(history)?;
-        }
-        coordinator.stop(failure);
-    }
-    outcome
-}
-
-fn lead_to_the_end<O: Objective>(
-    training: &mut Training<'_, O>,
-    history: &mut History,
-    coordinator: &mut Coordinator,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    let (steps, checkpoint_every) = (training.run.steps, training.run.arguments.checkpoint_every_steps);
-    coordinator.share_state(&training.state)?;
-    while training.state.step < steps {
-        if reporter.is_interrupted() || coordinator.is_interrupted() {
-            return Err(Failure::Interrupted);
-        }
-        coordinator.begin_step()?;
-        let terms = training.step(coordinator)?;
-        let step = training.state.step;
-        let measured = training.objective.measure(training.model, step)?;
-        history.add(step, steps, training.objective.figures(terms), measured);
-        reporter.update(step, steps, &history.shown(step));
-        if step == steps || step.is_multiple_of(checkpoint_every) {
-            coordinator.verify(&training.state.weights)?;
-        }
-        if step < steps && step.is_multiple_of(checkpoint_every) {
-            training.save(history)?;
-        }
-    }
-    Ok(())
-}
-
-fn follow<O: Objective>(training: &mut Training<'_, O>, worker: &mut Worker) -> Result<()> {
-    worker.receive_state(&mut training.state)?;
-    training.state.write_weights(training.variables)?;
-    loop {
-        match worker.next_order()? {
-            Order::Step => training.step(worker).map(|_| ())?,
-            Order::Verify => worker.tell_checksum(&training.state.weights)?,
-            Order::Finish => return Ok(()),
-        }
-    }
-}
-
-impl<O: Objective> Training<'_, O> {
-    /// From the newest state of the run where there is one.
-    fn resume(&mut self, reporter: &Reporter) -> Result<History> {
-        let run = self.run;
-        let Some((state, history)) = run_state::load(&run.arguments.state, self.model, run.settings)? else {
-            return Ok(History::default());
-        };
-        reporter.note(&format!("continuing after step {} of {}", state.step, run.steps));
-        state.write_weights(self.variables)?;
-        self.state = state;
-        Ok(history)
-    }
-
-    fn save(&self, history: &History) -> Result<()> {
-        run_state::save(&self.run.arguments.state, self.model, &self.state, history, self.run.settings)
-    }
-
-    fn step(&mut self, member: &mut impl Member) -> Result<Terms> {
-        let (model, objective, run, state) = (self.model, &mut *self.objective, self.run, &mut self.state);
-        let arguments = run.arguments;
-        let batches = objective.batches(state.step)?;
-        let threads = gradient_threads(model, run.threads);
-        let differentiate = |batch: &O::Batch| {
-            model.gradients(objective.input(batch), arguments.activations(), |logits| objective.loss(logits, batch))
-        };
-        let own = sum_gradients(&batches, &member.share(), self.variables, threads, differentiate)?;
-        let Sums { mut gradients, terms } = member.exchange(own)?;
-        let norm = clip(&mut gradients, arguments.clip);
-        if !norm.is_finite() || !terms.iter().all(|term| term.is_finite()) {
-            return Err(Failure::BadInput(format!(
-                "the loss or its gradient is not a finite number at step {}; lower --learning-rate, or check the data near this step",
-                state.step
-            )));
-        }
-        let rate = arguments.schedule(run.steps).rate(state.step);
-        state.update(self.variables, &gradients, rate, arguments.adamw(), run.threads)?;
-        Ok(terms)
-    }
-}
-
 /// Micro-batches at a time: a GPU takes one after the other, and would only hold the activations of several.
 pub(crate) fn gradient_threads(model: &DifferentiableModel, threads: usize) -> usize {
     if model.device().is_cpu() { threads } else { 1 }
-}
-
-/// Forgets a finished run. Its output must be complete.
-fn remove_states(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Failure::read(folder))? {
-        let path = entry.map_err(Failure::read(folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            std::fs::remove_file(&path).map_err(Failure::write(&path))?;
-        }
-    }
-    Ok(())
 }

@@ -1,11 +1,14 @@
 //! Checkpoints as folders that transformers and the engine load: from weights on disk to variables, and back.
 
 use std::collections::HashMap;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use cllm_engine::Checkpoint;
 use cllm_engine::differentiable::DifferentiableModel;
+use cllm_engine::{Checkpoint, CheckpointError};
+use indicatif::HumanBytes;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, View};
 use serde_json::Value;
 
@@ -76,8 +79,11 @@ pub fn write(
     more: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     storage::write_folder(output, |folder| {
-        // it was read before: what fails now is the disk
-        from.write_description(folder, dtype.torch_name()).map_err(Failure::engine)?;
+        from.write_description(folder, dtype.torch_name()).map_err(|error| match error {
+            // it was read before: what fails now is the disk
+            CheckpointError::Access { source, .. } => Failure::write(output)(source),
+            other => Failure::engine(other),
+        })?;
         more(folder)?;
         write_weights(&folder.join("model.safetensors"), &model.export()?, dtype)
     })
@@ -102,9 +108,23 @@ pub fn write_weights(path: &Path, weights: &[(String, Tensor)], dtype: StoredDty
 /// A safetensors file with one entry of metadata (several would come in a random order), whole or not at all.
 pub fn write_safetensors(path: &Path, tensors: Vec<(String, Stored)>, key: &str, value: String) -> Result<()> {
     let metadata = HashMap::from([(key.to_owned(), value)]);
+    let size: u64 = tensors.iter().map(|(_, stored)| stored.bytes.len() as u64).sum();
     storage::write_file(path, |temporary| {
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(std::io::Error::other)
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| disk_error(error, size))
     })
+}
+
+/// What the system said, and where room is missing, how much is needed.
+fn disk_error(error: SafeTensorError, size: u64) -> Error {
+    match error {
+        SafeTensorError::IoError(error) => match error.kind() {
+            kind @ (ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+                Error::new(kind, format!("{error}, and the file takes {}", HumanBytes(size)))
+            }
+            _ => error,
+        },
+        other => Error::other(other),
+    }
 }
 
 /// A tensor as bytes.

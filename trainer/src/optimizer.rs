@@ -1,6 +1,6 @@
 //! `AdamW` with its state in the open, gradient clipping and the learning-rate schedule. Plain arithmetic on slices; no files.
 
-use candle_core::{Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
 
 use crate::failure::Result;
 
@@ -23,7 +23,7 @@ pub(crate) struct AdamWOptions {
 /// Weights and moments in f32; the variables of the model follow the weights.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OptimizerState {
-    /// Updates done.
+    /// Updates done, and those that were left out.
     pub step: u64,
     /// The weights.
     pub weights: Values,
@@ -44,10 +44,7 @@ impl OptimizerState {
 
     /// Puts the weights into the variables.
     pub(crate) fn write_weights(&self, variables: &[&Var]) -> Result<()> {
-        for (variable, weights) in variables.iter().zip(&self.weights) {
-            variable.set(&Tensor::from_slice(weights, variable.shape(), variable.device())?)?;
-        }
-        Ok(())
+        write_values(&self.weights, variables)
     }
 
     /// One update of the weights, the variables of the model included. Each value depends on its own history only, so that the
@@ -78,6 +75,37 @@ impl OptimizerState {
             }
         });
         self.write_weights(variables)
+    }
+}
+
+/// Puts values into variables, into the memory that they have.
+pub(crate) fn write_values(values: &Values, variables: &[&Var]) -> Result<()> {
+    for (variable, values) in variables.iter().zip(values) {
+        if variable.device().is_cpu() {
+            variable.inplace_op1(&Assign(values))?;
+        } else {
+            variable.set(&Tensor::from_slice(values, variable.shape(), variable.device())?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Values instead of those that a tensor has.
+struct Assign<'a>(&'a [f32]);
+
+impl InplaceOp1 for Assign<'_> {
+    fn name(&self) -> &'static str {
+        "assign"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        match (storage, layout.contiguous_offsets()) {
+            (CpuStorage::F32(values), Some((start, end))) if end - start == self.0.len() => {
+                values[start..end].copy_from_slice(self.0);
+                Ok(())
+            }
+            _ => candle_core::bail!("{} values go into as many f32 that lie one after the other", self.0.len()),
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Files and folders that are there completely or not at all, and the lock of a folder. No formats.
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Result};
+
+/// Ends the name of what is not complete; a dot begins it.
+const UNFINISHED: &str = ".partial";
 
 /// Held as long as this process writes into a folder.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ impl FolderLock {
 
     /// A lock beside others in the same folder: for writers of different files.
     pub(crate) fn take_named(folder: &Path, name: &str) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Failure::write(folder))?;
+        make_folder(folder)?;
         let path = folder.join(name);
         let file = File::options().create(true).append(true).open(&path).map_err(Failure::write(&path))?;
         match file.try_lock() {
@@ -32,16 +35,19 @@ impl FolderLock {
     }
 }
 
-/// Writes a file under a temporary name, syncs it and renames it.
+/// Writes a file, syncs it and renames it into place. Until then it lies in a folder of its own, because a writer may make others beside
+/// the one it was asked for, as safetensors does. What a killed writer left of this file is removed.
 pub(crate) fn write_file(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
-    let temporary = sibling(path, ".partial");
-    let outcome = write(&temporary).and_then(|()| seal(&temporary));
-    if let Err(source) = outcome {
-        // best effort: the error that is reported is the first one
-        let _ = fs::remove_file(&temporary);
-        return Err(Failure::Write { path: path.to_owned(), source });
-    }
-    fs::rename(&temporary, path).map_err(Failure::write(path))?;
+    let folder = unfinished(path);
+    remove(&folder)?;
+    let temporary = folder.join(path.file_name().unwrap_or_default());
+    let outcome = fs::create_dir(&folder)
+        .and_then(|()| write(&temporary))
+        .and_then(|()| seal(&temporary))
+        .and_then(|()| fs::rename(&temporary, path));
+    // best effort: the error that is reported is the first one
+    let _ = fs::remove_dir_all(&folder);
+    outcome.map_err(Failure::write(path))?;
     sync_folder(parent(path))
 }
 
@@ -52,9 +58,9 @@ pub(crate) fn write_bytes(path: &Path, content: &[u8]) -> Result<()> {
 
 /// Fills a folder under a temporary name, syncs it and renames it. The folder must not exist.
 pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    fs::create_dir_all(parent(path)).map_err(Failure::write(path))?;
-    let temporary = sibling(path, ".partial");
-    remove_folder(&temporary)?;
+    make_folder(parent(path))?;
+    let temporary = unfinished(path);
+    remove(&temporary)?;
     fs::create_dir(&temporary).map_err(Failure::write(&temporary))?;
     let outcome = fill(&temporary).and_then(|()| sync_files(&temporary));
     if let Err(failure) = outcome {
@@ -65,9 +71,41 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     sync_folder(parent(path))
 }
 
-/// Removes a folder where there is one.
-pub(crate) fn remove_folder(path: &Path) -> Result<()> {
-    if path.exists() { fs::remove_dir_all(path).map_err(Failure::write(path)) } else { Ok(()) }
+/// Removes what killed writers have left of files whose names begin with `prefix`. Nobody may be writing them.
+pub(crate) fn remove_unfinished(folder: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Failure::write(folder))? {
+        let path = entry.map_err(Failure::write(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let of = name.strip_prefix('.').and_then(|name| name.strip_suffix(UNFINISHED));
+        if of.is_some_and(|name| name.starts_with(prefix)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file or a folder where there is one.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(Failure::write(path))
+}
+
+/// Makes a folder where it is missing, and those above it. It is on the disk before anything in it is.
+fn make_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    make_folder(parent(folder))?;
+    match fs::create_dir(folder) {
+        // another process may make it at the same time
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(Failure::write(folder)(error)),
+        _ => sync_folder(parent(folder)),
+    }
 }
 
 fn sync_files(folder: &Path) -> Result<()> {
@@ -96,10 +134,11 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
+/// The name of a file or folder until it is complete.
+fn unfinished(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(suffix);
+    name.push(UNFINISHED);
     path.with_file_name(name)
 }
 
@@ -119,6 +158,41 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("make room"));
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let leave = |name: &str| {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join(".tmpAbc"), b"half").unwrap();
+        };
+        let names = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        leave(".step-1.partial");
+        write_bytes(&folder.path().join("step-1"), b"whole").unwrap();
+        assert_eq!(names(), ["step-1"], "by whoever writes the file again");
+        leave(".step-2.partial");
+        leave(".other.partial");
+        fs::write(folder.path().join(".step-3.partial"), b"half").unwrap();
+        remove_unfinished(folder.path(), "step-").unwrap();
+        assert_eq!(names(), [".other.partial", "step-1"], "or by whoever owns the folder");
+    }
+
+    #[test]
+    fn folders_are_made_with_those_above() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c");
+        drop(FolderLock::take(&path).unwrap());
+        drop(FolderLock::take(&path).unwrap());
+        assert!(path.join(".lock").is_file());
+        fs::write(folder.path().join("file"), b"x").unwrap();
+        let problem = FolderLock::take(&folder.path().join("file/state")).unwrap_err().to_string();
+        assert!(problem.contains("cannot write") && problem.contains("file/state"), "{problem}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cllm_crds::status_page::JobStage;
-use cllm_crds::{Evaluation, PodOptions, StagePodOptions, TrainingMethod, TrainingOptions};
+use cllm_crds::{Evaluation, Keep, PodOptions, StagePodOptions, TrainingMethod, TrainingOptions};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use sha2::{Digest, Sha256};
@@ -157,7 +157,8 @@ fn adapt(training: &ValidTraining) -> Option<Stage<'_>> {
         .with("batch-size", options.batch_size)
         .with("learning-rate", &options.learning_rate)
         .with("seed", training.spec.training.seed)
-        .with_optional("validation", training.validation.as_ref().map(Location::argument));
+        .with_optional("validation", training.validation.as_ref().map(Location::argument))
+        .with_optional("keep", chosen(options.keep));
     let arguments = with_records(arguments, training).and(&options.pod.extra_args);
     Some(Stage {
         kind: JobStage::Adapting,
@@ -212,7 +213,9 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         .with("consistency", options.consistency.as_str())
         .with("seed", options.seed)
         .with("checkpoint-every-steps", options.checkpoint_every_steps)
-        .with_optional("validation", training.validation.as_ref().map(Location::argument));
+        .with_optional("validation", training.validation.as_ref().map(Location::argument))
+        .with_optional("keep", chosen(options.keep))
+        .with_optional("max-perplexity-rise", options.max_perplexity_rise.as_ref());
     let arguments = with_method(with_records(arguments, training), options).and(&options.pod.extra_args);
     let recompute = options.gradient_checkpointing.then_some(true);
     Stage {
@@ -224,6 +227,11 @@ fn train(training: &ValidTraining) -> Stage<'_> {
         pod: &options.pod,
         division: Division::of_workers(options.workers),
     }
+}
+
+/// Nothing where it is as usual, for the same reason as in [`with_method`].
+fn chosen(keep: Keep) -> Option<&'static str> {
+    (keep != Keep::default()).then(|| keep.as_str())
 }
 
 /// Nothing where all weights are learnt: the Jobs of trainings that began before there was a choice keep their names.

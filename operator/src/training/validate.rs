@@ -4,8 +4,8 @@
 
 use cllm_crds::conditions::types;
 use cllm_crds::{
-    Access, AccessMode, CllmTraining, CllmTrainingSpec, JobSummary, NAME_MAX_LENGTH, QualityMetric, TrainingMethod,
-    Workspace,
+    Access, AccessMode, CllmTraining, CllmTrainingSpec, JobSummary, Keep, NAME_MAX_LENGTH, QualityMetric,
+    TrainingMethod, Workspace,
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
@@ -113,6 +113,11 @@ pub enum ValidationError {
         "spec.training.lora describes the adapters of method LoRA: set spec.training.method to LoRA, or remove lora"
     )]
     Lora,
+    /// A limit for a choice that there is not.
+    #[error(
+        "spec.training.maxPerplexityRise says which check is the best: set spec.training.keep to Best, or remove maxPerplexityRise"
+    )]
+    PerplexityRise,
     /// Pods that train together and a volume for one of them.
     #[error(
         "spec.training.workers above 1 lets several Pods use the workspace at once, which ReadWriteOncePod forbids: set \
@@ -253,6 +258,10 @@ fn check_training(spec: &CllmTrainingSpec) -> Result<(), ValidationError> {
             return Err(ValidationError::Lora);
         }
         positive("spec.training.lora.alpha", &lora.alpha)?;
+    }
+    let rise = optional_decimal("spec.training.maxPerplexityRise", options.max_perplexity_rise.as_deref())?;
+    if rise.is_some() && options.keep != Keep::Best {
+        return Err(ValidationError::PerplexityRise);
     }
     let mut modes = spec.workspace.iter().flat_map(|workspace| workspace.access_modes.iter().flatten());
     let is_for_one = modes.any(|mode| *mode == AccessMode::ReadWriteOncePod);

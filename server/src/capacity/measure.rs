@@ -37,7 +37,9 @@ pub fn measure<B: Backend>(
         end_those_that_are_over(backend, &mut running, &steps);
     }
     let seconds = began.elapsed().as_secs_f64();
-    running.iter().for_each(|generation| backend.end(generation));
+    for generation in &running {
+        backend.end(generation);
+    }
     Ok(Some(tokens as f64 / seconds))
 }
 

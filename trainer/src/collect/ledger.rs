@@ -105,7 +105,9 @@ impl<'a> Ledger<'a> {
             return Ok(());
         }
         left.retain(|index| !indexes.contains(index));
-        outcomes.iter().for_each(|outcome| self.counts.note(outcome));
+        for outcome in &outcomes {
+            self.counts.note(outcome);
+        }
         self.outcomes.extend(outcomes);
         self.saved = self.outcomes.len();
         Ok(())

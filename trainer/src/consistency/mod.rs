@@ -7,6 +7,7 @@
 mod noise;
 mod objective;
 mod packing;
+mod probe;
 mod run;
 
 pub use noise::{Consistency, NoiseSchedule, States};

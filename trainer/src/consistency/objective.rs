@@ -1,21 +1,17 @@
 //! The consistency objective: forward divergence from the model's own distribution on the fixed point (or on the next state), and
 //! cross-entropy on the fixed point.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use candle_core::Tensor;
 use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, cross_entropy, forward_divergence};
-use cllm_engine::{Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate};
 
 use super::noise::Choice;
 use super::packing::{PackedBatch, PackedExample};
+use super::probe::Probe;
+use crate::best::Check;
 use crate::data_order::{DataOrder, random};
-use crate::failure::{Failure, Result};
-use crate::fine_tune::Objective;
-use crate::model_folder::{self, StoredDtype};
+use crate::failure::Result;
+use crate::fine_tune::{LOSS, Objective};
 use crate::parallel::{Terms, split};
-use crate::storage;
 use crate::trajectories::TrajectoryExample;
 
 /// What a run learns from and how.
@@ -33,7 +29,7 @@ pub(super) struct ConsistencyObjective {
     pub choice: Choice,
     /// Weight of the cross-entropy.
     pub autoregressive_weight: f64,
-    /// Measures tokens per forward now and then.
+    /// Checks speed and answers now and then.
     pub probe: Option<Probe>,
 }
 
@@ -95,65 +91,17 @@ impl Objective for ConsistencyObjective {
     fn figures(&self, terms: Terms) -> Vec<(&'static str, f64)> {
         let [divergence, supervised] = terms;
         vec![
-            ("loss", divergence + self.autoregressive_weight * supervised),
+            (LOSS, divergence + self.autoregressive_weight * supervised),
             ("consistencyLoss", divergence),
             ("autoregressiveLoss", supervised),
         ]
     }
 
-    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Vec<(&'static str, f64)>> {
-        match &self.probe {
-            Some(probe) if step.is_multiple_of(probe.every) || step == probe.last => {
-                Ok(vec![("tokensPerForward", probe.tokens_per_forward(model)?)])
-            }
-            _ => Ok(Vec::new()),
-        }
+    fn weight(&self) -> f64 {
+        1.0 + self.autoregressive_weight
     }
-}
 
-/// A few held-out prompts, decoded by the engine from the present weights.
-#[derive(Debug)]
-pub(super) struct Probe {
-    /// Steps between two measurements.
-    pub every: u64,
-    /// The last step.
-    pub last: u64,
-    /// It lends configuration and tokenizer.
-    pub model: Arc<Checkpoint>,
-    /// A folder for the present weights.
-    pub folder: PathBuf,
-    /// Held-out prompts.
-    pub prompts: Vec<Vec<u32>>,
-    /// How to decode them.
-    pub options: DecodeOptions,
-    /// Threads of the engine.
-    pub threads: usize,
-}
-
-impl Probe {
-    /// Of all prompts together.
-    fn tokens_per_forward(&self, model: &DifferentiableModel) -> Result<f64> {
-        storage::remove_folder(&self.folder)?;
-        model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, |_| Ok(()))?;
-        let engine = Model::load(
-            &Checkpoint::open(&self.folder)?,
-            ComputeOptions { threads: self.threads, ..ComputeOptions::default() },
-        )
-        .map_err(Failure::engine)?;
-        let mut workspace = Workspace::new(&engine);
-        let (mut tokens, mut forwards) = (0, 0);
-        for prompt in &self.prompts {
-            let statistics =
-                generate(&engine, &mut workspace, prompt, self.options).map_err(Failure::engine)?.statistics;
-            tokens += statistics.generated_tokens - 1;
-            forwards += statistics.decode_forwards;
-        }
-        storage::remove_folder(&self.folder)?;
-        Ok(if forwards == 0 { 1.0 } else { tokens as f64 / forwards as f64 })
+    fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>> {
+        self.probe.as_mut().filter(|probe| probe.is_due(step)).map(|probe| probe.check(model)).transpose()
     }
-}
-
-/// The engine's options for a probe at a block size.
-pub(super) fn probe_options(block_size: std::num::NonZeroUsize, max_new_tokens: usize) -> DecodeOptions {
-    DecodeOptions { strategy: Strategy::Jacobi { block_size, lookup: false }, max_new_tokens, stop_at_eos: true }
 }

@@ -4,24 +4,27 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cllm_engine::Checkpoint;
+use cllm_engine::{Checkpoint, DecodeOptions, Strategy};
 use serde_json::{Value, json};
 
 use super::noise::{Choice, Consistency, NoiseSchedule, States};
-use super::objective::{ConsistencyObjective, Probe, probe_options};
+use super::objective::ConsistencyObjective;
+use super::probe::Probe;
 use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
 use crate::distributed;
 use crate::failure::{Failure, Result};
-use crate::fine_tune::{OptimizerArguments, Run, fine_tune, not_negative};
+use crate::fine_tune::{OptimizerArguments, Run, not_negative};
 use crate::model_folder::StoredDtype;
 use crate::progress::Reporter;
+use crate::run_loop::fine_tune;
 use crate::run_output;
+use crate::run_state;
 use crate::trajectories::{ShardMetadata, read_all};
 
-/// Measurements of tokens per forward in a run.
-const MEASUREMENTS: u64 = 8;
-/// Held-out prompts of a measurement.
+/// Checks of a run.
+const CHECKS: u64 = 8;
+/// Held-out prompts of a check.
 const PROBE_PROMPTS: usize = 48;
 
 /// Arguments of `train`.
@@ -51,9 +54,14 @@ pub struct TrainArguments {
     /// What teaches them; Local needs `--states=Trajectories`, None trains by cross-entropy alone.
     #[arg(long, value_enum, default_value_t = Consistency::Global)]
     pub consistency: Consistency,
-    /// Held-out prompts (JSONL or Parquet) on which tokens per forward are shown now and then; nothing is learnt from them.
+    /// Held-out prompts (JSONL or Parquet) on which speed and answers are measured now and then, and which so decide over the result
+    /// (--keep); nothing is learnt from them.
     #[arg(long)]
     pub validation: Option<PathBuf>,
+    /// Percent by which the perplexity of the target's answers to held-out prompts may exceed that of the target itself. Of the checks within
+    /// this the one with the most tokens per forward is the best; where there is none, the one with the lowest perplexity.
+    #[arg(long, default_value_t = 5.0, value_parser = not_negative)]
+    pub max_perplexity_rise: f64,
     /// See [`RecordArguments`].
     #[command(flatten)]
     pub records: RecordArguments,
@@ -74,8 +82,9 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let (examples, shards) = read_all(&arguments.trajectories)?;
     check_origin(arguments, &digest, &shards)?;
-    let settings = settings(arguments, &digest, &shards);
+    let settings = settings(arguments, &digest, &shards)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
+        run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
         return distributed::tell_complete(&place, &settings, reporter);
     }
@@ -138,7 +147,7 @@ fn check_origin(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadat
     }
 }
 
-fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) -> Value {
+fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) -> Result<Value> {
     let mut settings = arguments.optimizer.settings(arguments.steps);
     settings["command"] = json!("train");
     settings["model"] = json!(digest);
@@ -151,7 +160,11 @@ fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) 
         // absent where it is usual: runs that began before there was a choice go on
         settings["consistency"] = json!(arguments.consistency);
     }
-    settings
+    if arguments.optimizer.keep.note(arguments.validation.as_deref(), &mut settings)? {
+        settings["max_perplexity_rise"] = json!(arguments.max_perplexity_rise);
+        arguments.records.fields.note(&mut settings);
+    }
+    Ok(settings)
 }
 
 /// A number that the collection was made with.
@@ -176,14 +189,24 @@ fn probe(
         prompts.push(checkpoint.tokenizer().encode(&example.prompt).map_err(Failure::engine)?);
     }
     prompts.retain(|prompt| !prompt.is_empty() && prompt.len() < context);
+    if prompts.is_empty() {
+        let path = path.display();
+        return Err(Failure::BadInput(format!("no prompt of {path} fits the context of {context} tokens")));
+    }
     let block_size = NonZeroUsize::new(setting(shards, "block_size")?).unwrap_or(NonZeroUsize::MIN);
     Ok(Some(Probe {
-        every: arguments.steps.div_ceil(MEASUREMENTS).max(1),
+        every: arguments.steps.div_ceil(CHECKS).max(1),
         last: arguments.steps,
         model: Arc::clone(checkpoint),
         folder: arguments.optimizer.state.join("probe"),
         prompts,
-        options: probe_options(block_size, setting(shards, "max_new_tokens")?),
+        options: DecodeOptions {
+            strategy: Strategy::Jacobi { block_size, lookup: false },
+            max_new_tokens: setting(shards, "max_new_tokens")?,
+            stop_at_eos: true,
+        },
+        max_perplexity_rise: arguments.max_perplexity_rise,
         threads,
+        target: None,
     }))
 }

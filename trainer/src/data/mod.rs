@@ -40,17 +40,21 @@ pub struct RecordArguments {
     pub max_bad_records: usize,
 }
 
+const PROMPT: &str = "prompt";
+const COMPLETION: &str = "completion";
+const MESSAGES: &str = "messages";
+
 /// What the fields of a record are called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, clap::Args)]
 pub struct Fields {
     /// The field with the prompt.
-    #[arg(long, default_value = "prompt")]
+    #[arg(long, default_value = PROMPT)]
     pub prompt_field: String,
     /// The field with the completion.
-    #[arg(long, default_value = "completion")]
+    #[arg(long, default_value = COMPLETION)]
     pub completion_field: String,
     /// The field with the messages of a chat, where there is no prompt.
-    #[arg(long, default_value = "messages")]
+    #[arg(long, default_value = MESSAGES)]
     pub messages_field: String,
 }
 
@@ -65,7 +69,7 @@ impl Fields {
 
 impl Default for Fields {
     fn default() -> Self {
-        let [prompt_field, completion_field, messages_field] = ["prompt", "completion", "messages"].map(str::to_owned);
+        let [prompt_field, completion_field, messages_field] = [PROMPT, COMPLETION, MESSAGES].map(str::to_owned);
         Self { prompt_field, completion_field, messages_field }
     }
 }

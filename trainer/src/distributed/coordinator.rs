@@ -72,6 +72,7 @@ impl Coordinator {
         let message = match failure {
             Failure::Interrupted => Message::Interrupted,
             Failure::Lost(reason) => Message::Stopped { reason: reason.clone() },
+            Failure::BadInput(_) | Failure::Diverged(_) => Message::Failed { reason: failure.to_string() },
             other => Message::Stopped { reason: other.to_string() },
         };
         for worker in &self.workers {

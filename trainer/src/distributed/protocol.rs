@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Of the protocol; processes of different versions refuse each other.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const GREETING: [u8; 8] = *b"cllm-run";
 const ALIVE: u8 = 0;
 const MESSAGE: u8 = 1;
@@ -74,6 +74,11 @@ pub(super) enum Message {
     Interrupted,
     /// The run ends for another reason.
     Stopped {
+        /// A sentence for people.
+        reason: String,
+    },
+    /// The run ends, and would end in the same way if it were started again.
+    Failed {
         /// A sentence for people.
         reason: String,
     },
@@ -250,6 +255,7 @@ mod tests {
             Message::Goodbye,
             Message::Interrupted,
             Message::Stopped { reason: String::new() },
+            Message::Failed { reason: "a".to_owned() },
         ]
     }
 

@@ -209,6 +209,7 @@ fn end(message: &Message) -> Failure {
     match message {
         Message::Interrupted => Failure::Interrupted,
         Message::Stopped { reason } => Failure::Lost(format!("process 0 has stopped: {reason}")),
+        Message::Failed { reason } => Failure::BadInput(format!("process 0 has ended the run: {reason}")),
         other => lost(0, &protocol::out_of_turn(other)),
     }
 }

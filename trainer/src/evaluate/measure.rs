@@ -1,25 +1,22 @@
 //! What an evaluation measures, and in which order.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
 use cllm_crds::report::{
     ArmCheckpoint, BlockSizePoint, CheckpointSummary, Conditions, Convergence, ForwardCost, Perplexity, PromptResult,
     REPORT_VERSION, Report,
 };
 use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Sampling, Workspace, forward_cost};
-use rand::seq::SliceRandom;
 
 use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, kinds, prompt_arm, ratio};
 use super::convergence::BlockSums;
 use super::metric::{Judge, Reference};
 use super::pass::Pass;
 use super::perplexity::{Surprise, perplexity, surprise};
+use super::prompts::{Prompt, choose};
 use super::report::{quality, speedup};
 use super::run::EvaluateArguments;
 use super::temperatures::{GREEDY, sampling};
-use crate::data::{self, Example};
-use crate::data_order::random;
 use crate::failure::{Failure, Result};
 use crate::progress::{Reporter, now};
 
@@ -39,8 +36,7 @@ pub(super) struct Evaluation<'a> {
     cllm: Checkpoint,
     contestants: Contestants,
     judge: Judge,
-    /// Lines and examples.
-    examples: Vec<(u32, Example)>,
+    prompts: Vec<Prompt>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -52,8 +48,8 @@ impl<'a> Evaluation<'a> {
         let contestants =
             Contestants { target: load(&target)?, cllm: load(&cllm)?, max_new_tokens: arguments.max_new_tokens.get() };
         let judge = Judge::new(arguments.metric, arguments.database.as_deref())?;
-        let examples = choose(arguments, &target)?;
-        Ok(Self { arguments, target, cllm, contestants, judge, examples })
+        let prompts = choose(arguments, &target)?;
+        Ok(Self { arguments, target, cllm, contestants, judge, prompts })
     }
 
     /// Measures everything.
@@ -102,14 +98,13 @@ impl<'a> Evaluation<'a> {
         let sizes = BLOCK_SIZES.iter().filter_map(|&size| NonZeroUsize::new(size));
         kinds.extend(sizes.map(|size| ArmKind::jacobi(ArmCheckpoint::Cllm, size)));
         let (mut totals, greedy) = (vec![Totals::default(); kinds.len()], Sampling::default());
-        for (turn, (_, example)) in (0..).zip(self.examples.iter().take(FEW_PROMPTS)) {
+        for (turn, Prompt { tokens, .. }) in (0..).zip(self.prompts.iter().take(FEW_PROMPTS)) {
             reporter.check_interruption()?;
-            let prompt = self.encode(example)?;
             if turn == 0 {
                 // touches all memory once before anything is timed
-                self.contestants.decode(&kinds, &prompt, &greedy, 0, workspace)?;
+                self.contestants.decode(&kinds, tokens, &greedy, 0, workspace)?;
             }
-            let generations = self.contestants.decode(&kinds, &prompt, &greedy, turn, workspace)?;
+            let generations = self.contestants.decode(&kinds, tokens, &greedy, turn, workspace)?;
             for (totals, generation) in totals.iter_mut().zip(&generations) {
                 totals.add(generation, 0.0, false);
             }
@@ -124,18 +119,17 @@ impl<'a> Evaluation<'a> {
         let kinds =
             [ArmCheckpoint::Target, ArmCheckpoint::Cllm].map(|checkpoint| ArmKind::jacobi(checkpoint, block_size));
         let mut sums = [BlockSums::default(); 2];
-        for (_, example) in self.examples.iter().take(FEW_PROMPTS) {
+        for prompt in self.prompts.iter().take(FEW_PROMPTS) {
             reporter.check_interruption()?;
-            let prompt = self.encode(example)?;
             for (kind, of_kind) in kinds.iter().zip(&mut sums) {
-                let blocks = self.contestants.trajectories(*kind, &prompt, workspace)?;
+                let blocks = self.contestants.trajectories(*kind, &prompt.tokens, workspace)?;
                 for block in &blocks {
                     of_kind.add(block);
                 }
             }
         }
         let [target, cllm] = sums.each_ref().map(BlockSums::means);
-        let prompts = self.examples.len().min(FEW_PROMPTS) as u64;
+        let prompts = self.prompts.len().min(FEW_PROMPTS) as u64;
         Ok(Convergence { prompts, block_size: block_size.get() as u32, target, cllm })
     }
 
@@ -148,18 +142,14 @@ impl<'a> Evaluation<'a> {
         workspace: &mut Workspace,
         reporter: &mut Reporter,
     ) -> Result<Pass> {
-        let prompts = self.examples.len() as u64;
+        let prompts = self.prompts.len() as u64;
         let all = prompts * (1 + self.arguments.temperatures.sampled().len() as u64);
         let mut pass = Pass::new(kinds);
-        for (turn, (index, example)) in (0..).zip(&self.examples) {
+        for (turn, prompt) in (0..).zip(&self.prompts) {
             reporter.check_interruption()?;
-            let begun = Instant::now();
-            let prompt = self.encode(example)?;
-            let encode_seconds = begun.elapsed().as_secs_f64();
-            let sampling = sampling(temperature, self.arguments.seed, *index);
-            let generations = self.contestants.decode(kinds, &prompt, &sampling, turn, workspace)?;
-            let result = self.judged(u64::from(*index), example, kinds, &generations);
-            pass.add(result, &generations, encode_seconds);
+            let sampling = sampling(temperature, self.arguments.seed, prompt.index);
+            let generations = self.contestants.decode(kinds, &prompt.tokens, &sampling, turn, workspace)?;
+            pass.add(self.judged(prompt, kinds, &generations), &generations, prompt.encode_seconds);
             reporter.update(passes * prompts + turn + 1, all, &self.figures(&pass.arms));
         }
         Ok(pass)
@@ -173,22 +163,17 @@ impl<'a> Evaluation<'a> {
         reporter: &mut Reporter,
     ) -> Result<Perplexity> {
         let mut surprises = Vec::with_capacity(answers.len());
-        for ((_, example), answer) in self.examples.iter().zip(answers) {
+        for (prompt, answer) in self.prompts.iter().zip(answers) {
             reporter.check_interruption()?;
-            let prompt = self.encode(example)?;
-            let mut of = |checkpoint| surprise(self.contestants.model(checkpoint), workspace, &prompt, answer);
+            let mut of = |checkpoint| surprise(self.contestants.model(checkpoint), workspace, &prompt.tokens, answer);
             let (target, cllm) = (of(ArmCheckpoint::Target)?, of(ArmCheckpoint::Cllm)?);
             surprises.push(Surprise { tokens: answer.len(), target, cllm });
         }
         Ok(perplexity(&surprises, self.arguments.seed))
     }
 
-    fn encode(&self, example: &Example) -> Result<Vec<u32>> {
-        self.target.tokenizer().encode(&example.prompt).map_err(Failure::engine)
-    }
-
-    fn judged(&self, index: u64, example: &Example, kinds: &[ArmKind], generations: &[Generation]) -> PromptResult {
-        let reference = self.judge.reference(&example.completion);
+    fn judged(&self, prompt: &Prompt, kinds: &[ArmKind], generations: &[Generation]) -> PromptResult {
+        let reference = self.judge.reference(&prompt.reference);
         let tokens = |checkpoint| {
             let found = kinds.iter().zip(generations).find(|(kind, _)| kind.checkpoint == checkpoint);
             found.map_or(&[][..], |(_, generation)| &generation.tokens)
@@ -199,7 +184,7 @@ impl<'a> Evaluation<'a> {
         let cllm_correct =
             if agrees_with_target { target_correct } else { self.is_correct(cllm, &self.cllm, &reference) };
         PromptResult {
-            index,
+            index: u64::from(prompt.index),
             agrees_with_target,
             target_correct,
             cllm_correct,
@@ -239,36 +224,10 @@ impl<'a> Evaluation<'a> {
             block_size: self.arguments.block_size.get() as u32,
             max_new_tokens: self.arguments.max_new_tokens.get() as u32,
             dataset: self.arguments.dataset.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            prompts: self.examples.len() as u64,
+            prompts: self.prompts.len() as u64,
             sampling: "greedy".to_owned(),
             seed: self.arguments.seed,
         }
-    }
-}
-
-/// Examples chosen by the seed, in a random order; those that do not fit the context are left out.
-fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<(u32, Example)>> {
-    let mut examples = data::read(&arguments.dataset, target.tokenizer(), &arguments.records, None)?;
-    examples.shuffle(&mut random(arguments.seed, "evaluate", 0));
-    examples.truncate(arguments.prompts.get());
-    let context = target.config().max_position_embeddings;
-    let total = examples.len();
-    examples.retain(|(_, example)| {
-        target.tokenizer().encode(&example.prompt).is_ok_and(|prompt| !prompt.is_empty() && prompt.len() < context)
-    });
-    match examples.len() {
-        0 => Err(Failure::BadInput(format!(
-            "no prompt of {} fits the context of {context} tokens",
-            arguments.dataset.display()
-        ))),
-        kept if kept < total => {
-            tracing::warn!(
-                "{} of {total} prompts exceed the context of {context} tokens and are left out",
-                total - kept
-            );
-            Ok(examples)
-        }
-        _ => Ok(examples),
     }
 }
 

@@ -8,6 +8,7 @@ mod metric;
 mod page;
 mod pass;
 mod perplexity;
+mod prompts;
 mod report;
 mod run;
 mod sql;
@@ -15,6 +16,7 @@ mod stored;
 mod temperatures;
 
 pub use metric::Metric;
+pub(crate) use perplexity::surprise;
 pub use run::{EvaluateArguments, run};
 pub use stored::{Evaluated, ReportArguments, stored};
 pub(crate) use stored::{REPORT, read_report};

@@ -22,7 +22,7 @@ pub(super) struct Surprise {
 }
 
 /// The sum of −ln p of every token of `answer` after the prompt and the tokens before it.
-pub(super) fn surprise(model: &Model, workspace: &mut Workspace, prompt: &[u32], answer: &[u32]) -> Result<f64> {
+pub(crate) fn surprise(model: &Model, workspace: &mut Workspace, prompt: &[u32], answer: &[u32]) -> Result<f64> {
     let Some((first, rest)) = answer.split_first() else { return Ok(0.0) };
     let mut cache = KvCache::new(model, prompt.len() + answer.len());
     let logits = model.forward_last(workspace, &mut cache, prompt).map_err(Failure::engine)?;

@@ -15,27 +15,29 @@ use crate::support::{Workshop, digest, fail, succeed};
 const STEPS: u32 = 60;
 
 /// Makes a command that of a process of a run at this port.
-fn member(mut command: Command, port: u16, processes: usize, index: usize) -> Command {
+pub(crate) fn member(mut command: Command, port: u16, processes: usize, index: usize) -> Command {
     command.args([format!("--processes={processes}"), format!("--coordinator=127.0.0.1:{port}")]);
     command.arg("--threads=1").env("JOB_COMPLETION_INDEX", index.to_string());
     command
 }
 
-fn free_port() -> u16 {
+/// A port that nobody uses now.
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn start(mut command: Command) -> Child {
+/// Starts a process whose log is read at its end.
+pub(crate) fn start(mut command: Command) -> Child {
     command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// Starts all processes of a run.
-fn start_all(command: impl Fn() -> Command, port: u16, processes: usize) -> Vec<Child> {
+pub(crate) fn start_all(command: impl Fn() -> Command, port: u16, processes: usize) -> Vec<Child> {
     (0..processes).map(|index| start(member(command(), port, processes, index))).collect()
 }
 
 /// Waits for processes; all must end with this exit code. Gives what each said.
-fn end_all(children: Vec<Child>, code: i32) -> Vec<String> {
+pub(crate) fn end_all(children: Vec<Child>, code: i32) -> Vec<String> {
     let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     let said: Vec<_> = outputs.iter().map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).collect();
     assert!(outputs.iter().all(|output| output.status.code() == Some(code)), "not all ended with {code}: {said:#?}");
@@ -112,6 +114,19 @@ fn a_run_without_process_0_ends_and_goes_on_with_any_number() {
     let said = succeed(&mut command());
     assert!(said.contains("continuing after step"), "{said}");
     assert_eq!(digest(&workshop.path("target")), digest(&workshop.path("whole")));
+}
+
+#[test]
+fn a_run_that_does_not_learn_any_more_ends_for_all_its_processes() {
+    let workshop = Workshop::new();
+    workshop.init();
+    let command = || {
+        let mut command = workshop.adapt_command("target", "state", 40);
+        command.arg("--learning-rate=1e30");
+        command
+    };
+    let said = end_all(start_all(command, free_port(), 2), 2);
+    assert!(said[1].contains("process 0 has ended the run") && said[1].contains("not a finite number"), "{}", said[1]);
 }
 
 #[test]

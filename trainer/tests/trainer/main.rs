@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that cannot go on should say where")]
 
 mod agreement;
+mod best;
 mod collect;
 mod control;
+mod damage;
 mod data;
 mod distributed;
+mod divergence;
+mod full_disk;
+mod kills;
 mod lora;
 mod pipeline;
 mod resume;

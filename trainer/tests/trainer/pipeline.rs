@@ -60,6 +60,8 @@ fn check_page(result: &Path, report: &Report) {
         "Cost of a forward",
         "Forwards by the tokens",
         "Tokens per forward over training",
+        "Perplexity of the answers of the target over training",
+        "the best check on the validation prompts",
         "How blocks become right",
         "perplexity of the target",
         "At temperature 0.7",

@@ -1,5 +1,6 @@
 //! A tiny task, and the trainer's binary run on it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -117,11 +118,68 @@ pub(crate) fn fail(command: &mut Command, code: i32) -> String {
     said(&output)
 }
 
-fn said(output: &Output) -> String {
+/// What a process wrote into its log.
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The digest of a checkpoint folder.
 pub(crate) fn digest(path: &Path) -> String {
     cllm_engine::checkpoint::digest(path).unwrap()
+}
+
+/// The checkpoints in the state folder of a run, oldest first.
+pub(crate) fn states(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut states: Vec<_> = paths.filter(|path| name(path).starts_with("step-")).collect();
+    states.sort();
+    states
+}
+
+/// The step of a checkpoint.
+pub(crate) fn step_of(state: &Path) -> u64 {
+    name(state).trim_start_matches("step-").trim_end_matches(".safetensors").parse().unwrap()
+}
+
+/// The step of the newest checkpoint in the state folder of a run; none where there is none.
+pub(crate) fn newest(folder: &Path) -> Option<u64> {
+    states(folder).last().map(|state| step_of(state))
+}
+
+/// The last part of a path.
+pub(crate) fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+/// After which step a process went on; none where it did not come so far as to say it.
+pub(crate) fn began_after(said: &str) -> Option<u64> {
+    if said.contains("starting at the beginning") {
+        return Some(0);
+    }
+    let (_, rest) = said.split_once("continuing after step ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+/// All files of a folder and of those in it.
+pub(crate) fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            let inside = PathBuf::from(name(&path));
+            found.extend(contents(&path).into_iter().map(|(path, bytes)| (inside.join(path), bytes)));
+        } else {
+            found.insert(PathBuf::from(name(&path)), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// The folders hold the same, byte for byte.
+pub(crate) fn assert_same(found: &Path, expected: &Path) {
+    let [found, expected] = [(found, contents(found)), (expected, contents(expected))];
+    let names = |contents: &BTreeMap<PathBuf, Vec<u8>>| contents.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&found.1), names(&expected.1), "files of {} and {}", found.0.display(), expected.0.display());
+    for (name, bytes) in &expected.1 {
+        assert!(found.1[name] == *bytes, "{} of {} differs", name.display(), found.0.display());
+    }
 }

@@ -158,7 +158,7 @@ fn a_text_gets_rows_while_it_repeats_itself() {
         }
         pace.judged(&mut text, Verdict { basis: Basis::ShortMatch, right: 0 });
     }
-    let mut rows = |text: &mut TextPace, basis| pace.rows(&mut [turn(text, basis)])[0];
+    let rows = |text: &mut TextPace, basis| pace.rows(&mut [turn(text, basis)])[0];
     assert_eq!(rows(&mut text, Basis::LongMatch), 16);
     assert_eq!(rows(&mut text, Basis::ShortMatch), 1);
     assert_eq!(rows(&mut TextPace::default(), Basis::LongMatch), 16, "what one text taught serves the next");

@@ -47,9 +47,15 @@ pub(super) fn page(report: &Report, history: &[Point]) -> Result<String> {
         figures => Serde(all),
         sections => Serde(sections),
         agreement => agreement(report),
+        kept => Serde(kept(history)),
         plots,
     };
     template.render(context).map_err(Failure::engine)
+}
+
+/// Which of how many steps the weights are from, where the training had a choice.
+fn kept(history: &[Point]) -> Option<(u64, u64)> {
+    Some((history.iter().find(|point| point.kept)?.step, history.last()?.step))
 }
 
 fn figures(speedup: &Speedup, quality: &Quality, intervals: Option<&Intervals>) -> Vec<Figure> {

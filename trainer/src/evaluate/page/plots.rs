@@ -43,7 +43,16 @@ pub(super) fn all(report: &Report, history: &[Point]) -> Result<Vec<String>> {
             &[Series { name: "t(n)/t(1)", points: cost }],
         ),
         bars("Forwards by the tokens they gave (Jacobi without lookup)", "tokens of a forward", &accepted(report)),
-        lines("Tokens per forward over training (held-out prompts)", "step", &measured(history, "tokensPerForward")),
+        lines(
+            "Tokens per forward over training (held-out prompts)",
+            "step",
+            &measured(history, "tokensPerForward", "tokens per forward"),
+        ),
+        lines(
+            "Perplexity of the answers of the target over training (held-out prompts)",
+            "step",
+            &measured(history, "perplexityOverTarget", "over that of the target"),
+        ),
         lines("Tokens per forward by the length of the answer", "tokens of the answer", &by_length(report)),
     ];
     plots.into_iter().filter_map(Result::transpose).collect()
@@ -58,10 +67,11 @@ fn accepted(report: &Report) -> Vec<Counts<'_>> {
     sides.into_iter().filter(|side| !side.of_one.is_empty()).collect()
 }
 
-fn measured(history: &[Point], name: &'static str) -> Vec<Series> {
-    let value = |point: &Point| point.measured.iter().find(|(found, _)| found == name).map(|(_, value)| *value);
+/// A figure of the training by its name in the history.
+fn measured(history: &[Point], figure: &str, name: &'static str) -> Vec<Series> {
+    let value = |point: &Point| point.measured.iter().find(|(found, _)| found == figure).map(|(_, value)| *value);
     let points = history.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect();
-    vec![Series { name: "tokens per forward", points }]
+    vec![Series { name, points }]
 }
 
 /// Mean tokens per forward of answers of about the same length: trained checkpoint, Jacobi without lookup.
