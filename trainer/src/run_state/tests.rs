@@ -55,7 +55,9 @@ fn write(folder: &Path, model: &DifferentiableModel, step: u64) {
 /// A folder with the states of these steps.
 fn folder(model: &DifferentiableModel, steps: &[u64]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    steps.iter().for_each(|step| write(folder.path(), model, *step));
+    for step in steps {
+        write(folder.path(), model, *step);
+    }
     folder
 }
 

@@ -12,8 +12,11 @@ use crate::support::{Workshop, assert_same, began_after, contents, fail, name, s
 
 const STEPS: u32 = 40;
 
+/// What becomes of the bytes of a file.
+type Damage = fn(&mut Vec<u8>);
+
 /// What can happen to a file on a disk.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 8] = [
+const DAMAGES: [(&str, Damage); 8] = [
     ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
     ("cut by a byte", |bytes| bytes.truncate(bytes.len() - 1)),
     ("empty", Vec::clear),
@@ -116,7 +119,9 @@ fn a_run_without_a_sound_checkpoint_ends_in_words() {
     let interrupted = Interrupted::new();
     for (run, apply) in DAMAGES {
         let both = interrupted.copy(run);
-        both.iter().for_each(|path| damage(path, apply));
+        for path in &both {
+            damage(path, apply);
+        }
         let before = contents(&interrupted.state(run));
         let message = interrupted.workshop.flag("termination-message", "message");
         let said = fail(interrupted.command(run).arg(message), 2);

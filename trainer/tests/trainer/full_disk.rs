@@ -23,8 +23,8 @@ fn with_volume(path: &Path, work: impl FnOnce() + Send) {
         Ok(Ok(())) => {}
         // past the harness, which shows nothing of a test that passes
         Ok(Err(problem)) => {
-            writeln!(std::io::stderr(), "SKIPPED a test of full disks: no file system of its own here ({problem})")
-                .unwrap();
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "SKIPPED a test of full disks: no file system of its own here ({problem})").unwrap();
         }
         Err(panic) => std::panic::resume_unwind(panic),
     }
