@@ -166,7 +166,11 @@ async fn figures() {
         assert!((found - expected).abs() < 1e-9, "{name}: {found}");
     }
     let mut status = server.status().await;
-    let throughput = status.as_object_mut().unwrap().remove("throughput").unwrap();
+    let mut taken = |name: &str| status.as_object_mut().unwrap().remove(name).unwrap();
+    let throughput = taken("throughput");
+    for name in ["capacityTokensPerSecond", "utilizationPercent"] {
+        assert!(taken(name).as_f64().unwrap() > 0.0, "{name}");
+    }
     assert_eq!(throughput["tokensPerForward"], 3.0);
     assert!(throughput["measuredAt"].as_str().unwrap().ends_with('Z'), "{throughput}");
     let expected = json!({

@@ -8,7 +8,7 @@ const HALF_LIFE: f64 = 320.0;
 const OF_A_LARGER_SIZE: f64 = 0.25;
 /// Forwards that what is typical counts for.
 const PRIOR: f64 = 8.0;
-/// Forwards that gain nothing, of which what is typical consists at the start: a few lucky guesses are no reason to pay for many.
+/// Forwards without a gain that [`Gains::doubtful`] begin with.
 const DOUBT: f64 = 4.0;
 
 /// Tokens emitted per forward with each of [`SIZES`], recent forwards first.
@@ -32,6 +32,11 @@ impl Gain {
 }
 
 impl Gains {
+    /// As if no guess had ever been right, a few times: then one lucky guess is no reason to pay for many.
+    pub fn doubtful() -> Self {
+        Self { sizes: [Gain { mean: 1.0, weight: DOUBT }; SIZES.len()] }
+    }
+
     /// Counts a forward with `rows` rows that emitted so many tokens. Rows that are no size count as the next smaller one. Smaller
     /// sizes learn from it too, a little: they would have emitted as much, cut at their size, had they had guesses as good.
     pub fn record(&mut self, rows: usize, emitted: usize) {
@@ -66,10 +71,9 @@ impl Gains {
         (own.mean * own.weight + prior * PRIOR) / (own.weight + PRIOR)
     }
 
-    /// The mean of a size, or of the nearest smaller one that was ever used; less where it was used little.
+    /// The mean of a size, or of the nearest smaller one that was ever used.
     fn known(&self, step: usize) -> f64 {
-        let used = (0..=step).rev().map(|step| self.sizes[step]).find(|gain| gain.weight > 0.0);
-        used.map_or(1.0, |gain| (gain.mean * gain.weight + DOUBT) / (gain.weight + DOUBT))
+        (0..=step).rev().map(|step| self.sizes[step]).find(|gain| gain.weight > 0.0).map_or(1.0, |gain| gain.mean)
     }
 
     /// Index in [`SIZES`].

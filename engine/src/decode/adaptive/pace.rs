@@ -45,7 +45,7 @@ pub struct Turn<'a> {
 impl Pace {
     /// For a model whose forwards cost so much.
     pub fn new(cost: CostCurve) -> Self {
-        Self { cost, typical: Default::default() }
+        Self { cost, typical: [Gains::default(), Gains::doubtful(), Gains::doubtful()] }
     }
 
     /// For a model whose forwards of up to `most` rows are timed now: about two seconds at most, much less for a small model. None where
