@@ -57,8 +57,8 @@ pub struct RunArgs {
     pub host_name: String,
 
     /// The MutatingWebhookConfiguration through which the API server asks about Pods that want a sidecar; without it none gets one.
-    #[arg(long, env = "CLLM_WEBHOOK_CONFIGURATION", value_name = "NAME")]
-    pub webhook_configuration: Option<String>,
+    #[arg(long, env = "CLLM_INJECTION_WEBHOOK", value_name = "NAME")]
+    pub injection_webhook: Option<String>,
 
     /// The image of replicas whose spec names none [default: cllm-server of this version].
     #[arg(long, env = "CLLM_SERVER_IMAGE", value_name = "IMAGE")]

@@ -161,7 +161,7 @@ fn injection() -> Vec<Variant> {
             .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/1/values/0", json!("kube-system"))
             .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/1/values/1", json!("NAMESPACE"))
             .found("ClusterRole/-injection", "/rules/0/resourceNames", json!(["cllm-operator"]))
-            .in_pod("/spec/template/spec/containers/0/args/7", json!("--webhook-configuration=cllm-operator")),
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--injection-webhook=cllm-operator")),
     ]
 }
 

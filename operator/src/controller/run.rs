@@ -48,13 +48,13 @@ pub struct Settings {
     /// Of several operators only the leader acts; absent: there is only this one.
     pub leader_election: Option<LeaderElection>,
     /// The MutatingWebhookConfiguration through which the API server asks about sidecars; absent: nobody asks.
-    pub webhook_configuration: Option<String>,
+    pub injection_webhook: Option<String>,
 }
 
 /// Runs until `stop` is cancelled, or leadership is lost: the controllers, and `/livez`, `/readyz` and `/metrics` on the listener.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot make the metrics")?;
-    let injection = settings.webhook_configuration.as_deref().map(|name| Injection::new(name, &settings));
+    let injection = settings.injection_webhook.as_deref().map(|name| Injection::new(name, &settings));
     let (injector, registration) =
         injection.as_ref().map(|all| (all.injector.clone(), all.registration.clone())).unzip();
     let readiness = Readiness::waiting_for(CONTROLLERS, injector);
@@ -128,7 +128,7 @@ async fn run_controllers(
     let trainings = run_trainings(settings, context.clone(), readiness, stop.clone());
     let missed = Box::pin(run_missed(settings, context, readiness, stop.clone()));
     let key = async {
-        if let (Some(name), Some(registration)) = (&settings.webhook_configuration, registration) {
+        if let (Some(name), Some(registration)) = (&settings.injection_webhook, registration) {
             stop.run_until_cancelled(give_key(settings.client.clone(), name, registration.clone())).await;
         }
     };

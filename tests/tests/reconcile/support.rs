@@ -77,7 +77,7 @@ impl Operator {
         client: Client,
         namespace: &TestNamespace,
         leader_election: Option<LeaderElection>,
-        webhook_configuration: Option<String>,
+        injection_webhook: Option<String>,
     ) -> anyhow::Result<Self> {
         let writes = Arc::new(AtomicUsize::new(0));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -88,7 +88,7 @@ impl Operator {
             namespace: Some(namespace.name().to_owned()),
             images: Images::of_version("registry.example/", "test"),
             leader_election,
-            webhook_configuration,
+            injection_webhook,
         };
         let task = tokio::spawn(run(settings, listener, stop.clone()));
         let operator = Self { writes, metrics, stop, task };
