@@ -1,7 +1,7 @@
 //! The sidecar: a Pod that asks for a CllmModel of its namespace gets a server of it beside its own containers, on loopback.
 //!
-//! [`inject`] decides purely what changes about a Pod, `review` what the API server is told, [`missed`] which Pods nobody saw made. The
-//! [`router`] is asked by the API server through a MutatingWebhookConfiguration; it answers on every operator, whoever leads.
+//! [`inject()`] decides purely what changes about a Pod, [`answer`] what the API server is told, [`missed()`] which Pods lack their sidecar. The
+//! [`router()`] is asked by the API server through a MutatingWebhookConfiguration; it answers on every operator, whoever leads.
 
 mod inject;
 mod key;
