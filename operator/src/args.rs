@@ -56,6 +56,10 @@ pub struct RunArgs {
     #[arg(long, env = "HOSTNAME", default_value = "cllm-operator", value_name = "NAME")]
     pub host_name: String,
 
+    /// The MutatingWebhookConfiguration through which the API server asks about Pods that want a sidecar; without it none gets one.
+    #[arg(long, env = "CLLM_INJECTION_WEBHOOK", value_name = "NAME")]
+    pub injection_webhook: Option<String>,
+
     /// The image of replicas whose spec names none [default: cllm-server of this version].
     #[arg(long, env = "CLLM_SERVER_IMAGE", value_name = "IMAGE")]
     pub server_image: Option<String>,

@@ -13,6 +13,7 @@ pub mod election;
 pub mod events;
 pub mod failure;
 pub mod images;
+pub mod injection;
 pub mod location;
 pub mod model;
 pub mod naming;

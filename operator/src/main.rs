@@ -32,7 +32,8 @@ async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
     let images = arguments.images();
     let leader_election = arguments.leader_election(client.default_namespace());
     tracing::info!(%address, ?images, namespace = ?arguments.namespace, ?leader_election, "running");
-    run(Settings { client, namespace: arguments.namespace, images, leader_election }, listener, stop).await
+    let (namespace, injection_webhook) = (arguments.namespace, arguments.injection_webhook);
+    run(Settings { client, namespace, images, leader_election, injection_webhook }, listener, stop).await
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {

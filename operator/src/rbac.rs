@@ -1,7 +1,7 @@
 //! The rights that the operator needs, and no more: what the chart grants and what the tests run it with.
 //!
 //! In one namespace all of [`rules`] fit into a Role; for all namespaces they are a ClusterRole. [`lease_rules`] are a Role in the
-//! namespace of the Lease. Nothing is read of Secrets, ConfigMaps or Nodes.
+//! namespace of the Lease, [`injection_rules`] a ClusterRole for one object. Nothing is read of Secrets, ConfigMaps or Nodes.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
@@ -33,6 +33,11 @@ pub fn rules() -> Vec<PolicyRule> {
 /// What leader election takes.
 pub fn lease_rules() -> Vec<PolicyRule> {
     vec![rule("coordination.k8s.io", &["leases"], &["get", "create", "update"])]
+}
+
+/// What the webhook for sidecars takes, of its own configuration alone: the chart names it.
+pub fn injection_rules() -> Vec<PolicyRule> {
+    vec![rule("admissionregistration.k8s.io", &["mutatingwebhookconfigurations"], &["list", "watch", "patch"])]
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {

@@ -11,14 +11,17 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(30);
 
 /// What the chart makes of its defaults: `kind/name`, `cllm-operator` left out of the names.
-const OF_DEFAULTS: [&str; 14] = [
+const OF_DEFAULTS: [&str; 17] = [
     "ClusterRole/",
     "ClusterRole/-edit",
+    "ClusterRole/-injection",
     "ClusterRole/-view",
     "ClusterRoleBinding/",
+    "ClusterRoleBinding/-injection",
     "CustomResourceDefinition/cllmmodels.cllm.dev",
     "CustomResourceDefinition/cllmtrainings.cllm.dev",
     "Deployment/",
+    "MutatingWebhookConfiguration/",
     "NetworkPolicy/",
     "Pod/-test",
     "PodDisruptionBudget/",
@@ -29,9 +32,17 @@ const OF_DEFAULTS: [&str; 14] = [
 ];
 const DEFINITIONS: [&str; 2] =
     ["CustomResourceDefinition/cllmmodels.cllm.dev", "CustomResourceDefinition/cllmtrainings.cllm.dev"];
-const CLUSTER_ROLES: [&str; 4] = ["ClusterRole/", "ClusterRole/-edit", "ClusterRole/-view", "ClusterRoleBinding/"];
+const CLUSTER_ROLES: [&str; 6] = [
+    "ClusterRole/",
+    "ClusterRole/-edit",
+    "ClusterRole/-injection",
+    "ClusterRole/-view",
+    "ClusterRoleBinding/",
+    "ClusterRoleBinding/-injection",
+];
+const WEBHOOK: &str = "MutatingWebhookConfiguration/";
 
-/// Values, what the chart makes more and less for them, and a place (`kind/name`, JSON pointer) where they must be found.
+/// Values, what the chart makes more and less for them, and places (`kind/name`, JSON pointer) where they must be found, or nothing (null).
 struct Variant {
     values: Value,
     more: Vec<&'static str>,
@@ -64,7 +75,7 @@ impl Variant {
 }
 
 fn variants() -> Vec<Variant> {
-    [scopes(), parts(), images(), pods(), names()].into_iter().flatten().collect()
+    [scopes(), parts(), injection(), images(), pods(), names()].into_iter().flatten().collect()
 }
 
 fn scopes() -> Vec<Variant> {
@@ -74,13 +85,13 @@ fn scopes() -> Vec<Variant> {
         variant(json!({})).in_pod("/spec/replicas", json!(2)),
         variant(json!({"scope": "Namespace"}))
             .with(&["Role/", "RoleBinding/"])
-            .without(&CLUSTER_ROLES)
+            .without(&[&CLUSTER_ROLES[..], &[WEBHOOK]].concat())
             .in_pod("/spec/template/spec/containers/0/args/4", argument("NAMESPACE")),
         variant(json!({"scope": "Namespace", "crds": {"install": false}}))
             .with(&["Role/", "RoleBinding/"])
-            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS].concat()),
+            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS, &[WEBHOOK]].concat()),
         variant(json!({"scope": "Namespace", "crds": {"install": false}, "rbac": {"create": false}}))
-            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS, &["Role/-leader", "RoleBinding/-leader"]].concat()),
+            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS, &[WEBHOOK, "Role/-leader", "RoleBinding/-leader"]].concat()),
     ]
 }
 
@@ -134,6 +145,26 @@ fn parts() -> Vec<Variant> {
     ]
 }
 
+fn injection() -> Vec<Variant> {
+    vec![
+        variant(json!({"injection": {"enabled": false}}))
+            .without(&["ClusterRole/-injection", "ClusterRoleBinding/-injection", WEBHOOK])
+            .in_pod("/spec/template/spec/containers/0/args/7", Value::Null),
+        variant(json!({"injection": {"timeoutSeconds": 5}}))
+            .found(WEBHOOK, "/webhooks/0/timeoutSeconds", json!(5))
+            .found(WEBHOOK, "/webhooks/0/failurePolicy", json!("Ignore"))
+            .found(WEBHOOK, "/webhooks/0/clientConfig/service/namespace", json!("NAMESPACE"))
+            // What the operator writes.
+            .found(WEBHOOK, "/webhooks/0/clientConfig/service/path", Value::Null)
+            .found(WEBHOOK, "/webhooks/0/clientConfig/caBundle", Value::Null)
+            .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/0/values", json!(["enabled"]))
+            .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/1/values/0", json!("kube-system"))
+            .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/1/values/1", json!("NAMESPACE"))
+            .found("ClusterRole/-injection", "/rules/0/resourceNames", json!(["cllm-operator"]))
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--injection-webhook=cllm-operator")),
+    ]
+}
+
 fn images() -> Vec<Variant> {
     let registry = json!({"registry": "registry.example:5000/team/", "tag": "1.2.3"});
     let references = json!({
@@ -182,7 +213,7 @@ fn pods() -> Vec<Variant> {
         variant(json!({"logLevel": "cllm_operator=debug,info"}))
             .in_pod("/spec/template/spec/containers/0/env/0/value", json!("cllm_operator=debug,info")),
         variant(json!({"extraArgs": ["--leader-election-name=other"], "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]}))
-            .in_pod("/spec/template/spec/containers/0/args/7", json!("--leader-election-name=other"))
+            .in_pod("/spec/template/spec/containers/0/args/8", json!("--leader-election-name=other"))
             .in_pod("/spec/template/spec/containers/0/env/1/name", json!("HTTPS_PROXY")),
         variant(json!({
             "nodeSelector": {"infra": "true"}, "tolerations": [toleration], "affinity": affinity,
@@ -216,9 +247,12 @@ fn names() -> Vec<Variant> {
     let other = [
         "ClusterRole/other",
         "ClusterRole/other-edit",
+        "ClusterRole/other-injection",
         "ClusterRole/other-view",
         "ClusterRoleBinding/other",
+        "ClusterRoleBinding/other-injection",
         "Deployment/other",
+        "MutatingWebhookConfiguration/other",
         "NetworkPolicy/other",
         "Pod/other-test",
         "PodDisruptionBudget/other",
@@ -269,8 +303,8 @@ async fn check(cluster: &ControlPlane, namespace: &TestNamespace, variant: &Vari
             Some(text) => json!(text.replace("NAMESPACE", namespace.name())),
             None => value.clone(),
         };
-        let found = objects.get(*object).and_then(|object| object.pointer(pointer));
-        ensure!(found == Some(&value), "{object} {pointer} is {found:?}, not {value}");
+        let found = objects.get(*object).and_then(|object| object.pointer(pointer)).unwrap_or(&Value::Null);
+        ensure!(*found == value, "{object} {pointer} is {found}, not {value}");
     }
     let labels = variant.values["commonLabels"]["team"].as_str().map(|team| ("team", team));
     for (name, object) in &objects {

@@ -14,6 +14,11 @@
 {{- if ne .Values.scope "Definitions" -}}yes{{- end -}}
 {{- end -}}
 
+{{/* A webhook is of the whole cluster: who may look at one namespace only has none. */}}
+{{- define "cllm.injects" -}}
+{{- if and .Values.injection.enabled (eq .Values.scope "Cluster") -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "cllm.selectorLabels" -}}
 app.kubernetes.io/name: cllm-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

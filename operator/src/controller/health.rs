@@ -11,18 +11,21 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::controller::metrics::Metrics;
+use crate::injection::Injector;
 
-/// How many controllers have yet to read the resources that exist; one that stands by for the leader is ready too.
+/// How many controllers have yet to read the resources that exist; one that stands by for the leader is ready too. Whether it leads or
+/// not, it must be able to answer for sidecars, where it is asked.
 #[derive(Clone, Debug)]
 pub(super) struct Readiness {
     waiting: Arc<AtomicUsize>,
     stands_by: Arc<AtomicBool>,
+    injector: Option<Injector>,
 }
 
 impl Readiness {
     /// That many controllers.
-    pub(super) fn waiting_for(controllers: usize) -> Self {
-        Self { waiting: Arc::new(AtomicUsize::new(controllers)), stands_by: Arc::default() }
+    pub(super) fn waiting_for(controllers: usize, injector: Option<Injector>) -> Self {
+        Self { waiting: Arc::new(AtomicUsize::new(controllers)), stands_by: Arc::default(), injector }
     }
 
     /// One controller has read its resources.
@@ -36,7 +39,8 @@ impl Readiness {
     }
 
     fn is_ready(&self) -> bool {
-        self.stands_by.load(Ordering::Acquire) || self.waiting.load(Ordering::Acquire) == 0
+        self.injector.as_ref().is_none_or(Injector::is_ready)
+            && (self.stands_by.load(Ordering::Acquire) || self.waiting.load(Ordering::Acquire) == 0)
     }
 }
 

@@ -108,7 +108,8 @@ pub(super) async fn failures(
     Ok(refusals.chain(failure::failures(pods, &events, now)).collect())
 }
 
-async fn events_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Event>, Error> {
+/// The Events about an object.
+pub(super) async fn events_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Event>, Error> {
     let api = Api::<Event>::namespaced(client.clone(), namespace);
     let parameters = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
     Ok(api.list(&parameters).await.map_err(Error::api("list", "events"))?.items)

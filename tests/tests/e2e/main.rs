@@ -8,6 +8,7 @@ mod operator;
 mod scenario;
 mod secrets;
 mod serving;
+mod sidecar;
 mod sources;
 mod storage;
 mod training;

@@ -69,6 +69,16 @@ impl Operator {
         namespace: &TestNamespace,
         leader_election: Option<LeaderElection>,
     ) -> anyhow::Result<Self> {
+        Self::start_asked(client, namespace, leader_election, None).await
+    }
+
+    /// One that is asked about sidecars through that MutatingWebhookConfiguration.
+    pub(crate) async fn start_asked(
+        client: Client,
+        namespace: &TestNamespace,
+        leader_election: Option<LeaderElection>,
+        injection_webhook: Option<String>,
+    ) -> anyhow::Result<Self> {
         let writes = Arc::new(AtomicUsize::new(0));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let metrics = format!("http://{}", listener.local_addr()?);
@@ -78,6 +88,7 @@ impl Operator {
             namespace: Some(namespace.name().to_owned()),
             images: Images::of_version("registry.example/", "test"),
             leader_election,
+            injection_webhook,
         };
         let task = tokio::spawn(run(settings, listener, stop.clone()));
         let operator = Self { writes, metrics, stop, task };

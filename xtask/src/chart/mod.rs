@@ -24,7 +24,11 @@ pub(crate) fn artifacts(definitions: &[Artifact]) -> anyhow::Result<Vec<Artifact
         Artifact::new("charts/cllm/values.schema.json", serde_json::to_string_pretty(&schema)? + "\n"),
         Artifact::new("charts/cllm/README.md", README.replace("@VALUES@\n", &table)),
     ];
-    for (file, rules) in [("resources", cllm_operator::rbac::rules()), ("leader", cllm_operator::rbac::lease_rules())] {
+    for (file, rules) in [
+        ("resources", cllm_operator::rbac::rules()),
+        ("leader", cllm_operator::rbac::lease_rules()),
+        ("injection", cllm_operator::rbac::injection_rules()),
+    ] {
         let yaml = serde_saphyr::to_string(&rules).with_context(|| format!("cannot write the rules of {file}"))?;
         artifacts.push(Artifact::new(format!("charts/cllm/files/rbac/{file}.yaml"), yaml));
     }

@@ -28,6 +28,8 @@ pub(super) struct Values {
     crds: Crds,
     /// The rights of the operator.
     rbac: Rbac,
+    /// Sidecars for Pods that ask for a model, in namespaces with the label `cllm.dev/injection: enabled`; only with scope `Cluster`.
+    injection: Injection,
     /// The service account of the operator.
     service_account: ServiceAccount,
     /// Resources of the operator's container.
@@ -114,6 +116,17 @@ struct Rbac {
     aggregate: bool,
 }
 
+/// Sidecars for Pods that ask for a model.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Injection {
+    /// Makes the webhook. Where no operator answers, Pods are made without a sidecar.
+    enabled: bool,
+    /// How long the API server waits for an operator.
+    #[schemars(range(min = 1, max = 5))]
+    timeout_seconds: u32,
+}
+
 /// The service account of the operator.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -174,6 +187,7 @@ impl Default for Values {
             },
             crds: Crds { install: true },
             rbac: Rbac { create: true, aggregate: true },
+            injection: Injection { enabled: true, timeout_seconds: 3 },
             service_account: ServiceAccount { create: true, name: String::new(), annotations: Labels::new() },
             resources: BTreeMap::from([
                 ("requests".to_owned(), serde_json::json!({"cpu": "50m", "memory": "64Mi"})),
