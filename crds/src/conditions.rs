@@ -75,6 +75,12 @@ pub mod reasons {
     pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
     /// The autoscaler has no metrics; the message is its own.
     pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
+    /// The autoscaler has no metrics, and this operator offers none; turn `metricsAdapter.enabled` of the chart on, or let another provider
+    /// offer them.
+    pub const ADAPTER_DISABLED: &str = "AdapterDisabled";
+    /// The autoscaler has no metrics, and another provider has `custom.metrics.k8s.io`; the message names it. Make it offer them, or delete
+    /// its APIService.
+    pub const ANOTHER_ADAPTER: &str = "AnotherAdapter";
 
     /// An image cannot be pulled; correct `spec.image`, or name credentials in `spec.imagePullSecrets`.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";

@@ -32,11 +32,13 @@ const fn watched(type_: &'static str, status: &'static str, reason: Option<&'sta
     Watched { type_, status, reason, is_warning }
 }
 
-const WATCHED: [Watched; 13] = [
+const WATCHED: [Watched; 15] = [
     watched(types::DEGRADED, "True", None, true),
     watched(types::STALLED, "True", None, true),
     watched(types::FAILED, "True", None, true),
     watched(types::STORAGE_SHARED, "False", None, true),
+    watched(types::SCALING_ACTIVE, "False", Some(reasons::ADAPTER_DISABLED), true),
+    watched(types::SCALING_ACTIVE, "False", Some(reasons::ANOTHER_ADAPTER), true),
     watched(types::COMPLETE, "True", None, false),
     watched(types::MODEL_LOADED, "True", None, false),
     watched(types::TRAJECTORIES_COLLECTED, "True", None, false),

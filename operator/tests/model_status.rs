@@ -6,6 +6,8 @@ mod common;
 
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
 use cllm_crds::{ArtifactProgress, CllmModel, CllmModelStatus, CllmTraining};
+use cllm_operator::adapter::{MetricsApi, WhyDisabled};
+use cllm_operator::conditions::find;
 use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, validate};
 use common::{at, fixture, images, with};
 use serde_json::{Value, json};
@@ -213,6 +215,36 @@ fn the_autoscaler_speaks_for_itself() {
     assert_eq!(scaling(own("False")), "False/MetricsUnavailable");
     assert_eq!(scaling(json!([])), "Unknown/Progressing");
     assert_eq!(word(&derive(fixture("model_minimal"), &Observed::default()), "ScalingActive"), "");
+}
+
+#[test]
+fn an_autoscaler_without_metrics_is_told_who_offers_them() {
+    let told = |metrics_api: MetricsApi, reason: &str| {
+        let own = json!([{"type": "ScalingActive", "status": "False", "reason": reason, "message": "no metrics"}]);
+        let autoscaler = json!({
+            "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
+            "status": {"desiredReplicas": 1, "conditions": own},
+        });
+        let autoscaler = Some(serde_json::from_value(autoscaler).unwrap());
+        let status = derive(fixture("model_autoscaled"), &Observed { autoscaler, metrics_api, ..Observed::default() });
+        let condition = find(&status.conditions, "ScalingActive").unwrap().clone();
+        assert!(condition.message.ends_with("no metrics"), "{condition:?}");
+        (condition.reason, condition.message)
+    };
+    let foreign = MetricsApi::Foreign { provider: "Service monitoring/prometheus-adapter".to_owned() };
+    let unreachable = MetricsApi::Unreachable { message: "connection refused".to_owned() };
+    for (metrics_api, reason, words) in [
+        (MetricsApi::Ours, "MetricsUnavailable", "no metrics"),
+        (MetricsApi::Disabled(WhyDisabled::OneNamespace), "AdapterDisabled", "looks after one namespace"),
+        (MetricsApi::Disabled(WhyDisabled::TurnedOff), "AdapterDisabled", "metricsAdapter.enabled is false"),
+        (foreign.clone(), "AnotherAdapter", "monitoring/prometheus-adapter has custom.metrics.k8s.io"),
+        (unreachable, "MetricsUnavailable", "connection refused"),
+    ] {
+        let (found, message) = told(metrics_api, "FailedGetPodsMetric");
+        assert!(found == reason && message.contains(words), "{found}: {message}");
+    }
+    // Without replicas nobody looks for metrics.
+    assert_eq!(told(foreign, "ScalingDisabled").0, "MetricsUnavailable");
 }
 
 #[test]

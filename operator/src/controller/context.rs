@@ -7,7 +7,9 @@ use std::time::Duration;
 use kube::Client;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
+use tokio::sync::watch;
 
+use crate::adapter::MetricsApi;
 use crate::controller::error::{Error, Handling};
 use crate::controller::metrics::Metrics;
 use crate::images::Images;
@@ -27,15 +29,27 @@ pub(super) struct Context {
     pub recorder: Recorder,
     /// Counters and durations.
     pub metrics: Metrics,
+    metrics_api: watch::Receiver<MetricsApi>,
     failures: Mutex<HashMap<String, u32>>,
 }
 
 impl Context {
     /// With no failure counted yet.
-    pub(super) fn new(client: Client, pages: reqwest::Client, images: Images, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        client: Client,
+        pages: reqwest::Client,
+        images: Images,
+        metrics: Metrics,
+        metrics_api: watch::Receiver<MetricsApi>,
+    ) -> Self {
         let reporter = Reporter { controller: "cllm.dev/operator".to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, pages, images, recorder, metrics, failures: Mutex::default() }
+        Self { client, pages, images, recorder, metrics, metrics_api, failures: Mutex::default() }
+    }
+
+    /// Who offers metrics to autoscalers at the moment.
+    pub(super) fn metrics_api(&self) -> MetricsApi {
+        self.metrics_api.borrow().clone()
     }
 
     /// Forgets the failures of a resource (`Kind namespace/name`).

@@ -12,17 +12,23 @@ use tokio::net::TcpListener;
 
 use crate::controller::metrics::Metrics;
 
-/// How many controllers have yet to read the resources that exist; one that stands by for the leader is ready too.
+/// How many controllers have yet to read the resources that exist; one that stands by for the leader is ready too. Neither is while it has
+/// nothing to serve over HTTPS that it should: the API server would be sent to it.
 #[derive(Clone, Debug)]
 pub(super) struct Readiness {
     waiting: Arc<AtomicUsize>,
     stands_by: Arc<AtomicBool>,
+    serves: Arc<AtomicBool>,
 }
 
 impl Readiness {
-    /// That many controllers.
-    pub(super) fn waiting_for(controllers: usize) -> Self {
-        Self { waiting: Arc::new(AtomicUsize::new(controllers)), stands_by: Arc::default() }
+    /// That many controllers, and what is served over HTTPS, if anything is.
+    pub(super) fn waiting_for(controllers: usize, https: bool) -> Self {
+        Self {
+            waiting: Arc::new(AtomicUsize::new(controllers)),
+            stands_by: Arc::default(),
+            serves: Arc::new(AtomicBool::new(!https)),
+        }
     }
 
     /// One controller has read its resources.
@@ -35,8 +41,19 @@ impl Readiness {
         self.stands_by.store(true, Ordering::Release);
     }
 
-    fn is_ready(&self) -> bool {
-        self.stands_by.load(Ordering::Acquire) || self.waiting.load(Ordering::Acquire) == 0
+    /// There is a certificate to serve, and it is known whom to trust.
+    pub(super) fn serves(&self) {
+        self.serves.store(true, Ordering::Release);
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        if !self.stands_by.load(Ordering::Acquire) && self.waiting.load(Ordering::Acquire) > 0 {
+            Some("the resources are not read yet")
+        } else if !self.serves.load(Ordering::Acquire) {
+            Some("there is no certificate to serve yet, or it is not known whom to trust")
+        } else {
+            None
+        }
     }
 }
 
@@ -56,10 +73,9 @@ pub(super) async fn serve(
 }
 
 async fn ready(State((_, readiness)): State<(Metrics, Readiness)>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the resources are not read yet")
+    match readiness.missing() {
+        None => (StatusCode::OK, "ok"),
+        Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing),
     }
 }
 

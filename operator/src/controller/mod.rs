@@ -9,10 +9,12 @@ mod leader;
 mod metrics;
 mod model;
 mod pods;
+mod replica;
 mod run;
 mod status;
 mod telemetry;
 mod training;
+mod upkeep;
 
 pub use diff::DECLARATION_ANNOTATION;
 pub use error::{Error, Handling};

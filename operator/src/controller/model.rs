@@ -96,6 +96,7 @@ async fn steps(
     let failures = pods::failures(&context.client, namespace, &pods, &[], Timestamp::now()).await?;
     let decision = decide(&valid, &trainings, &replicas);
     let observed = Box::pin(act(&applier, model, &valid, &decision, (replicas, failures))).await?;
+    let observed = Observed { metrics_api: context.metrics_api(), ..observed };
     let next = crate::model::status(&valid, &decision, &observed, previous, Timestamp::now());
     let next = telemetry::settle_model(next, previous);
     status::write(api, model, (previous, &next), events::of_model, context).await?;
@@ -119,12 +120,13 @@ async fn act(
             replicas,
             failures,
             claims: applier.claims(&[replicated(valid, checkpoint)]).await?,
+            ..Observed::default()
         }),
         Resolution::Resolved(checkpoint) => {
             let applied = Box::pin(applier.model(render(valid, checkpoint))).await?;
             let (deployment, autoscaler) = (Some(applied.deployment), applied.autoscaler);
             let claims = applier.claims(&[replicated(valid, checkpoint)]).await?;
-            Ok(Observed { deployment, autoscaler, replicas, failures, claims })
+            Ok(Observed { deployment, autoscaler, replicas, failures, claims, ..Observed::default() })
         }
     }
 }

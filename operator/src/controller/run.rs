@@ -1,4 +1,5 @@
-//! Starts the controllers of both kinds and the operator's own pages, and stops them together.
+//! Starts the controllers of both kinds, the operator's own pages and what it serves over HTTPS, and stops them together. The controllers
+//! and the upkeep of certificates run where the Lease is held, everything else on every replica.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,13 +21,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::{MetricsApi, Mode, WhyDisabled};
 use crate::controller::context::Context;
 use crate::controller::health::{Readiness, serve};
 use crate::controller::leader::{Elector, Fence, LeaderElection};
 use crate::controller::metrics::Metrics;
-use crate::controller::{model, pods, training};
+use crate::controller::upkeep::Upkeep;
+use crate::controller::{model, replica, training};
+use crate::https::HttpsSettings;
 use crate::images::Images;
 use crate::naming::{FIELD_MANAGER, MODEL_LABEL, TRAINING_LABEL};
+use crate::pages;
 
 /// Resources reconciled at once; one that waits for its Pods' pages does not hold up the others.
 const CONCURRENCY: u16 = 16;
@@ -42,24 +47,33 @@ pub struct Settings {
     pub images: Images,
     /// Of several operators only the leader acts; absent: there is only this one.
     pub leader_election: Option<LeaderElection>,
+    /// What is served over HTTPS; absent: nothing is.
+    pub https: Option<HttpsSettings>,
 }
 
-/// Runs until `stop` is cancelled, or leadership is lost: both controllers, and `/livez`, `/readyz` and `/metrics` on the listener.
+/// Runs until `stop` is cancelled, or leadership is lost: both controllers, `/livez`, `/readyz` and `/metrics` on the listener, and what is
+/// served over HTTPS.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot make the metrics")?;
-    let readiness = Readiness::waiting_for(2);
+    let readiness = Readiness::waiting_for(2, settings.https.is_some());
     let health = async {
         let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
         served.context("cannot serve /livez, /readyz and /metrics")
     };
+    let https = async {
+        match &settings.https {
+            Some(https) => replica::serve(&settings.client, https, &readiness, &stop).await,
+            None => Ok(()),
+        }
+    };
     match &settings.leader_election {
         None => {
             metrics.leads(true);
-            tokio::try_join!(health, run_controllers(&settings, &metrics, &readiness, &stop))?;
+            tokio::try_join!(health, https, run_controllers(&settings, &metrics, &readiness, &stop))?;
         }
         Some(election) => {
             let lead = lead(election, &settings, &metrics, &readiness, &stop);
-            tokio::try_join!(health, lead)?;
+            tokio::try_join!(health, https, lead)?;
         }
     }
     Ok(())
@@ -102,12 +116,29 @@ async fn run_controllers(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let pages = pods::page_client().context("cannot make the HTTP client")?;
-    let context = Arc::new(Context::new(settings.client.clone(), pages, settings.images.clone(), metrics.clone()));
+    let pages = pages::client().context("cannot make the HTTP client")?;
+    let (told, metrics_api) = watch::channel(metrics_api(settings));
+    let (client, images) = (settings.client.clone(), settings.images.clone());
+    let context = Arc::new(Context::new(client.clone(), pages, images, metrics.clone(), metrics_api));
     let models = run_models(settings, context.clone(), readiness, stop.clone());
     let trainings = run_trainings(settings, context, readiness, stop.clone());
-    tokio::join!(models, trainings);
+    let upkeep = async {
+        if let Some(https) = &settings.https {
+            Upkeep::new(client, https.clone(), told).run(stop.clone()).await;
+        }
+    };
+    tokio::join!(models, trainings, upkeep);
     Ok(())
+}
+
+/// What is known of who offers metrics before anything was looked at.
+fn metrics_api(settings: &Settings) -> MetricsApi {
+    let mode = settings.https.as_ref().map_or(Mode::False, |https| https.adapter);
+    match (&settings.namespace, mode) {
+        (Some(_), _) => MetricsApi::Disabled(WhyDisabled::OneNamespace),
+        (None, Mode::False) => MetricsApi::Disabled(WhyDisabled::TurnedOff),
+        (None, Mode::Auto | Mode::True) => MetricsApi::Unknown,
+    }
 }
 
 async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Readiness, stop: CancellationToken) {

@@ -19,6 +19,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
+use crate::adapter::MetricsApi;
 use crate::failure::PodFailure;
 
 pub use deployment::{replicated, template_hash};
@@ -35,6 +36,8 @@ pub struct Observed {
     pub deployment: Option<Deployment>,
     /// What sets their number, if the spec asks for it.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Who offers metrics to it.
+    pub metrics_api: MetricsApi,
     /// The replicas' own words, from before it acted.
     pub replicas: Vec<Replica>,
     /// What goes wrong with the Pods of the replicas.

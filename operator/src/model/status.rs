@@ -6,9 +6,9 @@ use cllm_crds::{
     ArtifactProgress, CheckpointReference, CllmModelStatus, ModelSummary, Rejection, ServedModel, Throughput,
 };
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::adapter::MetricsApi;
 use crate::conditions::{Conditions, Truth};
 use crate::failure::{self, PodFailure};
 use crate::model::downtime::{downtime, is_rolling};
@@ -52,7 +52,7 @@ pub fn status(
     let failures = failures(observed);
     let mut conditions = Conditions::from_previous(&previous.conditions, model.generation, now);
     set_loaded(&mut conditions, resolution, loaded, &replicas);
-    set_scaling(&mut conditions, model, observed.autoscaler.as_ref());
+    set_scaling(&mut conditions, model, observed);
     speedup::set_verified(&mut conditions, model, speedup.as_ref());
     set_degraded(&mut conditions, standing, &failures);
     let replicated =
@@ -376,11 +376,13 @@ fn is_rolled_out(status: &DeploymentStatus) -> bool {
     ready > 0 && updated == total
 }
 
-fn set_scaling(conditions: &mut Conditions, model: &ValidModel, autoscaler: Option<&HorizontalPodAutoscaler>) {
+fn set_scaling(conditions: &mut Conditions, model: &ValidModel, observed: &Observed) {
     if model.spec.autoscaling.is_none() {
         return conditions.remove(types::SCALING_ACTIVE);
     }
-    let mut list = autoscaler
+    let mut list = observed
+        .autoscaler
+        .as_ref()
         .and_then(|autoscaler| autoscaler.status.as_ref())
         .and_then(|status| status.conditions.as_ref())
         .into_iter()
@@ -395,8 +397,12 @@ fn set_scaling(conditions: &mut Conditions, model: &ValidModel, autoscaler: Opti
             );
         }
         Some(own) => {
-            let message = own.message.clone().unwrap_or_default();
-            conditions.set(types::SCALING_ACTIVE, false, reasons::METRICS_UNAVAILABLE, message);
+            let words = own.message.as_deref().unwrap_or_default();
+            // Without replicas it looks for no metrics.
+            let is_idle = own.reason.as_deref() == Some("ScalingDisabled");
+            let metrics_api = if is_idle { &MetricsApi::Ours } else { &observed.metrics_api };
+            let (reason, message) = metrics_api.explain(words);
+            conditions.set(types::SCALING_ACTIVE, false, reason, message);
         }
         None => {
             let message = "The autoscaler has not looked at its metrics yet.";

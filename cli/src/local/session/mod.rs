@@ -218,6 +218,7 @@ impl Session {
                 replicas: vec![replica],
                 failures: Vec::new(),
                 claims: Vec::new(),
+                ..model::Observed::default()
             };
             let previous = model.resource.status.clone().unwrap_or_default();
             let mut status = model::status(&model.valid, &decision, &observed, &previous, Timestamp::now());
