@@ -1,9 +1,12 @@
 //! The rights that the operator needs, and no more: what the chart grants and what the tests run it with.
 //!
 //! In one namespace all of [`rules`] fit into a Role; for all namespaces they are a ClusterRole. [`lease_rules`] are a Role in the
-//! namespace of the Lease. Nothing is read of Secrets, ConfigMaps or Nodes.
+//! namespace of the Lease. What is served over HTTPS takes the rest, and the right to delegate: `system:auth-delegator` in the cluster and
+//! `extension-apiserver-authentication-reader` in kube-system. Of Secrets only the operator's own is read; nothing is read of Nodes.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use crate::adapter::{API_SERVICE, GROUP};
 
 const APPLIED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
@@ -31,6 +34,44 @@ pub fn rules() -> Vec<PolicyRule> {
 /// What leader election takes.
 pub fn lease_rules() -> Vec<PolicyRule> {
     vec![rule("coordination.k8s.io", &["leases"], &["get", "create", "update"])]
+}
+
+/// What registering with the API server takes, for the whole cluster. The webhook configuration has the name `webhook`, what owns the
+/// registration the name `owner`. Everything is for one object: `create` too, which server-side apply asks for by name.
+pub fn registration_rules(webhook: &str, owner: &str) -> Vec<PolicyRule> {
+    let named = |rule: PolicyRule, name: &str| PolicyRule { resource_names: Some(vec![name.to_owned()]), ..rule };
+    vec![
+        named(
+            rule("apiregistration.k8s.io", &["apiservices"], &["get", "list", "watch", "create", "patch"]),
+            API_SERVICE,
+        ),
+        named(
+            rule(
+                "admissionregistration.k8s.io",
+                &["mutatingwebhookconfigurations"],
+                &["get", "list", "watch", "patch"],
+            ),
+            webhook,
+        ),
+        named(rule("rbac.authorization.k8s.io", &["clusterroles"], &["get"]), owner),
+    ]
+}
+
+/// What keeping the certificates takes, in the namespace of their Secret.
+pub fn certificate_rules(secret: &str) -> Vec<PolicyRule> {
+    let rule = rule("", &["secrets"], &["get", "list", "watch", "create", "patch"]);
+    vec![PolicyRule { resource_names: Some(vec![secret.to_owned()]), ..rule }]
+}
+
+/// What reading the certificates takes that somebody else keeps.
+pub fn given_certificate_rules(secret: &str) -> Vec<PolicyRule> {
+    let rule = rule("", &["secrets"], &["get", "list", "watch"]);
+    vec![PolicyRule { resource_names: Some(vec![secret.to_owned()]), ..rule }]
+}
+
+/// What reading metrics takes: for those who scale.
+pub fn metrics_rules() -> Vec<PolicyRule> {
+    vec![rule(GROUP, &["*"], &["get", "list", "watch"])]
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {

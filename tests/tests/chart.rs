@@ -11,25 +11,42 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(30);
 
 /// What the chart makes of its defaults: `kind/name`, `cllm-operator` left out of the names.
-const OF_DEFAULTS: [&str; 14] = [
+const OF_DEFAULTS: [&str; 21] = [
     "ClusterRole/",
     "ClusterRole/-edit",
+    "ClusterRole/-metrics",
     "ClusterRole/-view",
     "ClusterRoleBinding/",
+    "ClusterRoleBinding/-delegator",
+    "ClusterRoleBinding/-metrics",
     "CustomResourceDefinition/cllmmodels.cllm.dev",
     "CustomResourceDefinition/cllmtrainings.cllm.dev",
     "Deployment/",
     "NetworkPolicy/",
     "Pod/-test",
     "PodDisruptionBudget/",
+    "Role/-certificates",
     "Role/-leader",
+    "RoleBinding/-authentication-reader",
+    "RoleBinding/-certificates",
     "RoleBinding/-leader",
+    "Secret/-certificates",
     "Service/",
     "ServiceAccount/",
 ];
 const DEFINITIONS: [&str; 2] =
     ["CustomResourceDefinition/cllmmodels.cllm.dev", "CustomResourceDefinition/cllmtrainings.cllm.dev"];
 const CLUSTER_ROLES: [&str; 4] = ["ClusterRole/", "ClusterRole/-edit", "ClusterRole/-view", "ClusterRoleBinding/"];
+/// For metrics for autoscalers.
+const ADAPTER: [&str; 7] = [
+    "ClusterRole/-metrics",
+    "ClusterRoleBinding/-delegator",
+    "ClusterRoleBinding/-metrics",
+    "Role/-certificates",
+    "RoleBinding/-authentication-reader",
+    "RoleBinding/-certificates",
+    "Secret/-certificates",
+];
 
 /// Values, what the chart makes more and less for them, and a place (`kind/name`, JSON pointer) where they must be found.
 struct Variant {
@@ -64,7 +81,7 @@ impl Variant {
 }
 
 fn variants() -> Vec<Variant> {
-    [scopes(), parts(), images(), pods(), names()].into_iter().flatten().collect()
+    [scopes(), parts(), adapter(), images(), pods(), names()].into_iter().flatten().collect()
 }
 
 fn scopes() -> Vec<Variant> {
@@ -74,13 +91,13 @@ fn scopes() -> Vec<Variant> {
         variant(json!({})).in_pod("/spec/replicas", json!(2)),
         variant(json!({"scope": "Namespace"}))
             .with(&["Role/", "RoleBinding/"])
-            .without(&CLUSTER_ROLES)
+            .without(&[&CLUSTER_ROLES[..], &ADAPTER].concat())
             .in_pod("/spec/template/spec/containers/0/args/4", argument("NAMESPACE")),
         variant(json!({"scope": "Namespace", "crds": {"install": false}}))
             .with(&["Role/", "RoleBinding/"])
-            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS].concat()),
+            .without(&[&CLUSTER_ROLES[..], &ADAPTER, &DEFINITIONS].concat()),
         variant(json!({"scope": "Namespace", "crds": {"install": false}, "rbac": {"create": false}}))
-            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS, &["Role/-leader", "RoleBinding/-leader"]].concat()),
+            .without(&[&CLUSTER_ROLES[..], &ADAPTER, &DEFINITIONS, &["Role/-leader", "RoleBinding/-leader"]].concat()),
     ]
 }
 
@@ -97,10 +114,13 @@ fn parts() -> Vec<Variant> {
     let peers = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
     vec![
         variant(json!({"replicas": 1})).in_pod("/spec/replicas", json!(1)),
-        variant(json!({"replicas": 0})).in_pod("/spec/replicas", json!(0)),
+        // What owns the registration of the adapter goes with the last operator.
+        variant(json!({"replicas": 0}))
+            .without(&["ClusterRole/-metrics", "ClusterRoleBinding/-metrics"])
+            .in_pod("/spec/replicas", json!(0)),
         variant(json!({"crds": {"install": false}})).without(&DEFINITIONS),
         variant(json!({"rbac": {"create": false}}))
-            .without(&[&CLUSTER_ROLES[..], &["Role/-leader", "RoleBinding/-leader"]].concat()),
+            .without(&[&CLUSTER_ROLES[..], &ADAPTER, &["Role/-leader", "RoleBinding/-leader"]].concat()),
         variant(json!({"rbac": {"aggregate": false}})).without(&["ClusterRole/-edit", "ClusterRole/-view"]),
         variant(json!({"serviceAccount": {"create": false, "name": "default"}}))
             .without(&["ServiceAccount/"])
@@ -131,6 +151,38 @@ fn parts() -> Vec<Variant> {
             .with(&["ServiceMonitor/"])
             .found("ServiceMonitor/", "/spec/endpoints/0/interval", json!("1m"))
             .found("ServiceMonitor/", "/metadata/labels/release", json!("prometheus")),
+    ]
+}
+
+fn adapter() -> Vec<Variant> {
+    let secret = "/rules/0/resourceNames/0";
+    vec![
+        variant(json!({}))
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--metrics-adapter=auto"))
+            .in_pod("/spec/template/spec/containers/0/args/8", json!("--service-name=cllm-operator"))
+            .in_pod("/spec/template/spec/containers/0/args/9", json!("--service-namespace=NAMESPACE"))
+            .in_pod("/spec/template/spec/containers/0/args/10", json!("--owner-cluster-role=cllm-operator-metrics"))
+            .in_pod(
+                "/spec/template/spec/containers/0/args/11",
+                json!("--certificate-secret=cllm-operator-certificates"),
+            )
+            .in_pod("/spec/template/spec/containers/0/ports/1/name", json!("https"))
+            .found("Service/", "/spec/ports/1/targetPort", json!("https"))
+            .found("NetworkPolicy/", "/spec/ingress/1/ports/0/port", json!("https"))
+            .found("ClusterRoleBinding/-metrics", "/subjects/0/name", json!("horizontal-pod-autoscaler"))
+            .found("RoleBinding/-authentication-reader", "/metadata/namespace", json!("kube-system"))
+            .found("Role/-certificates", secret, json!("cllm-operator-certificates")),
+        variant(json!({"metricsAdapter": {"enabled": false}})).without(&ADAPTER),
+        // Who makes the roles themselves says so.
+        variant(json!({"metricsAdapter": {"enabled": true}, "rbac": {"create": false}}))
+            .without(&[&CLUSTER_ROLES[..], &ADAPTER[..6], &["Role/-leader", "RoleBinding/-leader"]].concat())
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--metrics-adapter=true")),
+        variant(json!({"certificates": {"existingSecret": "by-cert-manager"}}))
+            .without(&["Secret/-certificates"])
+            .in_pod("/spec/template/spec/containers/0/args/11", json!("--certificate-secret=by-cert-manager"))
+            .in_pod("/spec/template/spec/containers/0/args/12", json!("--certificates-given"))
+            .found("Role/-certificates", secret, json!("by-cert-manager"))
+            .found("Role/-certificates", "/rules/0/verbs", json!(["get", "list", "watch"])),
     ]
 }
 
@@ -182,7 +234,7 @@ fn pods() -> Vec<Variant> {
         variant(json!({"logLevel": "cllm_operator=debug,info"}))
             .in_pod("/spec/template/spec/containers/0/env/0/value", json!("cllm_operator=debug,info")),
         variant(json!({"extraArgs": ["--leader-election-name=other"], "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]}))
-            .in_pod("/spec/template/spec/containers/0/args/7", json!("--leader-election-name=other"))
+            .in_pod("/spec/template/spec/containers/0/args/12", json!("--leader-election-name=other"))
             .in_pod("/spec/template/spec/containers/0/env/1/name", json!("HTTPS_PROXY")),
         variant(json!({
             "nodeSelector": {"infra": "true"}, "tolerations": [toleration], "affinity": affinity,
@@ -216,14 +268,21 @@ fn names() -> Vec<Variant> {
     let other = [
         "ClusterRole/other",
         "ClusterRole/other-edit",
+        "ClusterRole/other-metrics",
         "ClusterRole/other-view",
         "ClusterRoleBinding/other",
+        "ClusterRoleBinding/other-delegator",
+        "ClusterRoleBinding/other-metrics",
         "Deployment/other",
         "NetworkPolicy/other",
         "Pod/other-test",
         "PodDisruptionBudget/other",
+        "Role/other-certificates",
         "Role/other-leader",
+        "RoleBinding/other-authentication-reader",
+        "RoleBinding/other-certificates",
         "RoleBinding/other-leader",
+        "Secret/other-certificates",
         "Service/other",
         "ServiceAccount/other",
     ];
