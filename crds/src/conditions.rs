@@ -78,9 +78,11 @@ pub mod reasons {
     pub const TARGET_ABOVE_CAPACITY: &str = "TargetAboveCapacity";
     /// The autoscaler has no metrics; wait for a replica that answers, or read its own words in the message.
     pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
-    /// The operator does not serve the autoscaler's metrics, and nobody else does: turn its adapter on, or serve them from Prometheus.
+    /// The operator does not serve the autoscaler's metrics, and nobody else does: turn `metricsAdapter.enabled` of the chart on, or serve them
+    /// from Prometheus.
     pub const ADAPTER_DISABLED: &str = "AdapterDisabled";
-    /// Another adapter owns `custom.metrics.k8s.io` and does not serve these metrics: teach it to, or let the operator serve them.
+    /// Another adapter owns `custom.metrics.k8s.io` and does not serve these metrics; the message names it: teach it to, or delete its
+    /// APIService, so that the operator serves them.
     pub const FOREIGN_ADAPTER: &str = "ForeignAdapter";
     /// The autoscaler cannot read or write the number of replicas; the message is its own.
     pub const NOT_ABLE_TO_SCALE: &str = "NotAbleToScale";

@@ -95,7 +95,11 @@ impl<'a> Product<'a> {
         eventually("nothing but the definitions to be left", SOON, async || {
             let names = self.cluster.control_plane().kubectl(&["get", kinds, "-o", "name"]).await;
             let names = names.map_err(|error| error.to_string())?;
-            let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).collect();
+            // That of the metrics is ours alone, and was not made by helm.
+            let services = self.cluster.control_plane().kubectl(&["get", "apiservices", "-o", "name"]).await;
+            let services = services.map_err(|error| error.to_string())?;
+            let metrics = services.stdout.lines().filter(|name| name.ends_with(".custom.metrics.k8s.io"));
+            let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).chain(metrics).collect();
             if ours == wanted { Ok(()) } else { Err(ours.join(", ")) }
         })
         .await?;

@@ -23,7 +23,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a MutatingWebhookConfiguration is asked through, and what keeps it up to date.
 pub(super) struct Injection {
-    /// Answers reviews: its router is for the listener with TLS.
+    /// Answers reviews; its router is served over HTTPS.
     pub(super) injector: Injector,
     /// Never ends.
     pub(super) work: BoxFuture<'static, ()>,
@@ -32,13 +32,14 @@ pub(super) struct Injection {
 }
 
 impl Injection {
-    /// For the configuration of that name.
-    pub(super) fn new(name: &str, settings: &Settings) -> Self {
+    /// For the configuration that is named; nothing where none is.
+    pub(super) fn of(settings: &Settings) -> Option<Self> {
+        let name = settings.https.as_ref()?.injection_webhook.clone()?;
         let (sender, registration) = watch::channel(Registration::default());
         let (models, reads) = Models::follow(api(settings));
         let injector = Injector::new(models, settings.images.clone(), registration.clone());
-        let follows = follow(settings.client.clone(), name.to_owned(), sender);
-        Self { injector, work: future::join(reads, follows).map(|_| ()).boxed(), registration }
+        let follows = follow(settings.client.clone(), name, sender);
+        Some(Self { injector, work: future::join(reads, follows).map(|_| ()).boxed(), registration })
     }
 }
 

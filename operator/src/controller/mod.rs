@@ -11,10 +11,12 @@ mod metrics;
 mod missed;
 mod model;
 mod pods;
+mod replica;
 mod run;
 mod status;
 mod telemetry;
 mod training;
+mod upkeep;
 
 pub use diff::DECLARATION_ANNOTATION;
 pub use error::{Error, Handling};

@@ -1,4 +1,5 @@
-//! Starts the controllers, what is asked about sidecars and the operator's own pages, and stops them together.
+//! Starts the controllers, the operator's own pages and what it serves over HTTPS, and stops them together. The controllers and what the API
+//! server is told run where the Lease is held, everything else on every replica.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,17 +21,21 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::Mode;
 use crate::controller::context::Context;
 use crate::controller::health::{Readiness, serve};
 use crate::controller::injection::{Injection, give_key};
 use crate::controller::leader::{Elector, Fence, LeaderElection};
 use crate::controller::metrics::Metrics;
 use crate::controller::missed::MissedContext;
-use crate::controller::{missed, model, pods, training};
+use crate::controller::upkeep::Upkeep;
+use crate::controller::{missed, model, replica, training};
+use crate::https::HttpsSettings;
 use crate::images::Images;
 use crate::injection::Registration;
-use crate::model::MetricsApi;
+use crate::model::{MetricsApi, WhyDisabled};
 use crate::naming::{FIELD_MANAGER, INJECT_LABEL, MODEL_LABEL, TRAINING_LABEL};
+use crate::pages;
 
 /// Resources reconciled at once; one that waits for its Pods' pages does not hold up the others.
 const CONCURRENCY: u16 = 16;
@@ -48,37 +53,38 @@ pub struct Settings {
     pub images: Images,
     /// Of several operators only the leader acts; absent: there is only this one.
     pub leader_election: Option<LeaderElection>,
-    /// The MutatingWebhookConfiguration through which the API server asks about sidecars; absent: nobody asks.
-    pub injection_webhook: Option<String>,
+    /// What is served over HTTPS; absent: nothing is.
+    pub https: Option<HttpsSettings>,
 }
 
-/// Runs until `stop` is cancelled, or leadership is lost: the controllers, and `/livez`, `/readyz` and `/metrics` on the listener.
+/// Runs until `stop` is cancelled, or leadership is lost: the controllers, `/livez`, `/readyz` and `/metrics` on the listener, and what is
+/// served over HTTPS.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot make the metrics")?;
-    let injection = settings.injection_webhook.as_deref().map(|name| Injection::new(name, &settings));
+    let injection = Injection::of(&settings);
     let (injector, registration) =
         injection.as_ref().map(|all| (all.injector.clone(), all.registration.clone())).unzip();
-    let readiness = Readiness::waiting_for(CONTROLLERS, injector);
+    let readiness = Readiness::waiting_for(CONTROLLERS, settings.https.is_some(), injector);
     let health = async {
         let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
         served.context("cannot serve /livez, /readyz and /metrics")
     };
-    let injects = async {
-        if let Some(Injection { work, .. }) = injection {
-            stop.run_until_cancelled(work).await;
+    let https = Box::pin(async {
+        match &settings.https {
+            Some(https) => replica::serve(&settings.client, https, injection, &readiness, &stop).await,
+            None => Ok(()),
         }
-        anyhow::Ok(())
-    };
+    });
     let registration = registration.as_ref();
     match &settings.leader_election {
         None => {
             metrics.leads(true);
             let controllers = run_controllers(&settings, &metrics, &readiness, registration, &stop);
-            tokio::try_join!(health, injects, controllers)?;
+            tokio::try_join!(health, https, controllers)?;
         }
         Some(election) => {
             let lead = lead(election, &settings, &metrics, &readiness, registration, &stop);
-            tokio::try_join!(health, injects, lead)?;
+            tokio::try_join!(health, https, lead)?;
         }
     }
     Ok(())
@@ -123,21 +129,44 @@ async fn run_controllers(
     registration: Option<&watch::Receiver<Registration>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let pages = pods::page_client().context("cannot make the HTTP client")?;
-    // Whoever serves the metrics that models are scaled on says so here.
-    let (_, metrics_api) = watch::channel(MetricsApi::default());
+    readiness.leads();
+    let pages = pages::client().context("cannot make the HTTP client")?;
+    let (told, metrics_api) = watch::channel(metrics_api(settings));
     let context = Context::new(settings.client.clone(), pages, settings.images.clone(), metrics_api, metrics.clone());
     let context = Arc::new(context);
     let models = run_models(settings, context.clone(), readiness, stop.clone());
     let trainings = run_trainings(settings, context.clone(), readiness, stop.clone());
     let missed = Box::pin(run_missed(settings, context, readiness, stop.clone()));
+    let told_to_the_api_server = Box::pin(tell_the_api_server(settings, told, registration, stop));
+    tokio::join!(models, trainings, missed, told_to_the_api_server);
+    Ok(())
+}
+
+/// Where what is served over HTTPS is and whom to trust there, and with which key sidecars are asked for.
+async fn tell_the_api_server(
+    settings: &Settings,
+    told: watch::Sender<MetricsApi>,
+    registration: Option<&watch::Receiver<Registration>>,
+    stop: &CancellationToken,
+) {
+    let Some(https) = &settings.https else { return };
+    let upkeep = Upkeep::new(settings.client.clone(), https.clone(), told).run(stop.clone());
     let key = async {
-        if let (Some(name), Some(registration)) = (&settings.injection_webhook, registration) {
+        if let (Some(name), Some(registration)) = (&https.injection_webhook, registration) {
             stop.run_until_cancelled(give_key(settings.client.clone(), name, registration.clone())).await;
         }
     };
-    tokio::join!(models, trainings, missed, key);
-    Ok(())
+    tokio::join!(upkeep, key);
+}
+
+/// What is known of who offers metrics before anything was looked at.
+fn metrics_api(settings: &Settings) -> MetricsApi {
+    let mode = settings.https.as_ref().map_or(Mode::False, |https| https.adapter);
+    match (&settings.namespace, mode) {
+        (Some(_), _) => MetricsApi::Disabled(WhyDisabled::OneNamespace),
+        (None, Mode::False) => MetricsApi::Disabled(WhyDisabled::TurnedOff),
+        (None, Mode::Auto | Mode::True) => MetricsApi::Unknown,
+    }
 }
 
 async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Readiness, stop: CancellationToken) {

@@ -11,16 +11,32 @@ use crate::model::{Observed, ValidModel};
 /// Who answers when the autoscaler asks for its metrics (`custom.metrics.k8s.io`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MetricsApi {
-    /// The operator.
+    /// It has not been looked at yet.
     #[default]
+    Unknown,
+    /// This operator.
     Served,
-    /// Nobody that the operator knows of: its own adapter is off.
-    Disabled,
+    /// This operator, and the API server does not reach it.
+    Unreachable {
+        /// What the API server says.
+        message: String,
+    },
+    /// Nobody that this operator knows of: it does not itself.
+    Disabled(WhyDisabled),
     /// The adapter of somebody else, to whom the group belongs.
     Foreign {
-        /// Where it is, as a person looks for it.
-        owner: String,
+        /// Who it is, as a person looks for it.
+        provider: String,
     },
+}
+
+/// Why this operator serves no metrics to autoscalers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyDisabled {
+    /// It looks after one namespace, and the metrics are a matter of the whole cluster.
+    OneNamespace,
+    /// It was told not to.
+    TurnedOff,
 }
 
 /// From this share of the capacity on a target is told to be too high. Above [`REACHED`] no load reaches it, but what is measured varies.
@@ -79,27 +95,41 @@ fn verdict(model: &ValidModel, options: &Autoscaling, observed: &Observed) -> Ve
 /// Why there are none; what the autoscaler says of it itself comes last.
 fn no_metrics(metrics_api: &MetricsApi, has_ready_replica: bool, own: &str) -> Verdict {
     let (reason, why) = match metrics_api {
-        MetricsApi::Disabled => (
-            reasons::ADAPTER_DISABLED,
-            "The operator does not serve the metrics that the autoscaler reads, and nobody else does: turn its adapter on, or serve them \
-             from Prometheus."
-                .to_owned(),
-        ),
-        MetricsApi::Foreign { owner } => (
+        MetricsApi::Disabled(why) => (reasons::ADAPTER_DISABLED, disabled(*why).to_owned()),
+        MetricsApi::Foreign { provider } => (
             reasons::FOREIGN_ADAPTER,
             format!(
-                "custom.metrics.k8s.io belongs to {owner}, which does not serve the metrics that the autoscaler reads: teach it to, or let \
-                 the operator serve them."
+                "custom.metrics.k8s.io belongs to {provider}, which does not serve the metrics that the autoscaler reads: teach it to, or \
+                 delete APIService v1beta2.custom.metrics.k8s.io, so that the operator serves them."
             ),
         ),
-        MetricsApi::Served if !has_ready_replica => (
+        MetricsApi::Unreachable { message } => (
+            reasons::METRICS_UNAVAILABLE,
+            format!("The API server does not reach the metrics of this operator: {message}."),
+        ),
+        MetricsApi::Served | MetricsApi::Unknown if !has_ready_replica => (
             reasons::METRICS_UNAVAILABLE,
             "No replica answers, so there is nothing to scale on, and the number of replicas stays.".to_owned(),
         ),
-        MetricsApi::Served => (reasons::METRICS_UNAVAILABLE, "The autoscaler cannot read its metrics.".to_owned()),
+        MetricsApi::Served | MetricsApi::Unknown => {
+            (reasons::METRICS_UNAVAILABLE, "The autoscaler cannot read its metrics.".to_owned())
+        }
     };
     let message = if own.is_empty() { why } else { format!("{why} It says: {own}") };
     Verdict::new(false, reason, message)
+}
+
+fn disabled(why: WhyDisabled) -> &'static str {
+    match why {
+        WhyDisabled::OneNamespace => {
+            "This operator looks after one namespace, and the metrics that the autoscaler reads are a matter of the whole cluster: let an \
+             operator for all namespaces serve them, or another adapter."
+        }
+        WhyDisabled::TurnedOff => {
+            "The operator does not serve the metrics that the autoscaler reads, and nobody else does: turn its adapter on \
+             (metricsAdapter.enabled of the chart), or serve them from Prometheus."
+        }
+    }
 }
 
 /// What an autoscaler with metrics does.

@@ -84,7 +84,7 @@ async fn a_release_is_upgraded_and_rolled_back_and_nothing_that_serves_notices()
     create_model(&namespace, json!({})).await?;
     model_is_ready(&namespace).await?;
     let (installed, serving) = (declared(&cluster, &product).await?, replicas(&namespace).await?);
-    ensure!(installed.len() == 16 && serving.len() == 1, "{installed:#?} {serving:?}");
+    ensure!(installed.len() == 21 && serving.len() == 1, "{installed:#?} {serving:?}");
 
     product
         .upgrade(&[
@@ -101,7 +101,7 @@ async fn a_release_is_upgraded_and_rolled_back_and_nothing_that_serves_notices()
         .await?;
     an_operator_works(&cluster, &namespace).await?;
     let upgraded = declared(&cluster, &product).await?;
-    ensure!(upgraded.len() == 12, "{upgraded:#?}");
+    ensure!(upgraded.len() == 17, "{upgraded:#?}");
     let unchanged: Vec<_> = upgraded.iter().filter(|object| installed.contains(object)).collect();
     ensure!(unchanged.is_empty(), "not upgraded: {unchanged:#?}");
 

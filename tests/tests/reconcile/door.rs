@@ -1,13 +1,20 @@
 //! The door at which the API server asks about sidecars, over plain HTTP: what it tells whom, and its key.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cllm_operator::Images;
+use cllm_operator::adapter::{Mode, ServiceAddress};
+use cllm_operator::certificates::{Rules, Source, Stored};
+use cllm_operator::https::HttpsSettings;
 use cllm_operator::injection::{Injector, Key, Models, Registration, WEBHOOK, registration, router};
-use cllm_operator::rbac::{injection_rules, rules};
+use cllm_operator::rbac::{certificate_rules, injection_rules, rules};
 use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -18,6 +25,8 @@ use tokio::sync::watch;
 use crate::injection::of_chart;
 use crate::rights::account;
 use crate::support::{Operator, SOON, cluster, create, model_resource};
+
+const SECRET: &str = "cllm-operator-certificates";
 
 /// The address of a door with that key.
 async fn open(models: Models, key: &Key) -> anyhow::Result<(String, Injector)> {
@@ -104,8 +113,7 @@ async fn before_the_models_are_read_pods_are_made_without_a_sidecar() -> anyhow:
 /// Lets the account of the operator change this webhook, and no other.
 async fn allow(cluster: &ControlPlane, namespace: &TestNamespace) -> anyhow::Result<()> {
     let name = namespace.name();
-    let mut rules = injection_rules();
-    rules.iter_mut().for_each(|rule| rule.resource_names = Some(vec![name.to_owned()]));
+    let rules = injection_rules(name);
     let role: ClusterRole = serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules}))?;
     let binding: ClusterRoleBinding = serde_json::from_value(json!({
         "metadata": {"name": name},
@@ -120,46 +128,87 @@ async fn allow(cluster: &ControlPlane, namespace: &TestNamespace) -> anyhow::Res
 /// Applies what the chart makes, as Helm and others do.
 async fn apply(cluster: &ControlPlane, name: &str, stage: &str) -> anyhow::Result<()> {
     let values = json!({"fullnameOverride": name, "commonLabels": {"stage": stage}});
-    let manifest = of_chart(cluster, &values).await?.to_string();
+    let manifest = of_chart(cluster, name, &values).await?.to_string();
     cluster.kubectl_with_input(&["apply", "--server-side", "--field-manager=helm", "-f", "-"], &manifest).await?;
     Ok(())
 }
 
-/// Waits for a key, which is not to be that one.
-async fn key(webhooks: &Api<MutatingWebhookConfiguration>, name: &str, but: Option<&Key>) -> anyhow::Result<Key> {
-    let another = |found: &MutatingWebhookConfiguration| match registration(Some(found)) {
-        Registration::Known(key) if Some(&key) != but => Some(key),
-        Registration::Known(_) | Registration::Keyless | Registration::Absent => None,
+/// Sidecars alone, for the webhook, the Service and the namespace of that name.
+async fn https(name: &str) -> anyhow::Result<HttpsSettings> {
+    let service = ServiceAddress {
+        namespace: name.to_owned(),
+        name: name.to_owned(),
+        port: 8443,
+        cluster_domain: "cluster.local".to_owned(),
     };
-    Ok(eventually_object(webhooks, name, "the webhook to have a key", SOON, another).await?)
+    let hour = Duration::from_secs(3600);
+    let rules = Rules {
+        names: service.host_names().into(),
+        authority_lifetime: 10 * hour,
+        serving_lifetime: hour,
+        overlap: Duration::from_secs(5),
+    };
+    Ok(HttpsSettings {
+        listener: Arc::new(TcpListener::bind("127.0.0.1:0").await?),
+        service,
+        secret: SECRET.to_owned(),
+        certificates: Source::Own(rules),
+        adapter: Mode::False,
+        injection_webhook: Some(name.to_owned()),
+        owner: None,
+    })
+}
+
+/// What the operator writes: a key and the authorities to trust.
+#[derive(Debug, PartialEq)]
+struct Written {
+    key: Key,
+    authorities: Vec<u8>,
+}
+
+/// Waits until both are there, and the key is not that one.
+async fn written(
+    webhooks: &Api<MutatingWebhookConfiguration>,
+    name: &str,
+    but: Option<&Key>,
+) -> anyhow::Result<Written> {
+    let both = |found: &MutatingWebhookConfiguration| {
+        let Registration::Known(key) = registration(Some(found)) else { return None };
+        let authorities = found.webhooks.as_ref()?.first()?.client_config.ca_bundle.clone()?.0;
+        (Some(&key) != but).then_some(Written { key, authorities })
+    };
+    Ok(eventually_object(webhooks, name, "the webhook to have a key and authorities", SOON, both).await?)
 }
 
 #[tokio::test]
-async fn the_leader_gives_the_webhook_a_key_and_no_upgrade_takes_it_or_the_authority_away() -> anyhow::Result<()> {
+async fn the_leader_gives_the_webhook_a_key_and_its_authorities_and_no_upgrade_takes_them_away() -> anyhow::Result<()> {
     let cluster = cluster().await?;
     let namespace = TestNamespace::create(cluster, "key").await?;
     let (name, webhooks) = (namespace.name(), Api::<MutatingWebhookConfiguration>::all(cluster.client()?));
-    let client = account(cluster, &namespace, rules()).await?;
+    let client = account(cluster, &namespace, [rules(), certificate_rules(SECRET)].concat()).await?;
     allow(cluster, &namespace).await?;
     apply(cluster, name, "first").await?;
-    let operator = Operator::start_asked(client, &namespace, None, Some(name.to_owned())).await?;
-    let first = key(&webhooks, name, None).await?;
+    let operator = Operator::start_serving(client, &namespace, None, Some(https(name).await?)).await?;
+    let first = written(&webhooks, name, None).await?;
+    let secret = namespace.api::<Secret>().get(SECRET).await?.data.unwrap_or_default();
+    let stored = Stored::read(&secret)?.context("no certificates")?;
+    ensure!(first.authorities == stored.bundle(), "other authorities than those of the Secret");
 
-    let change = async |client_config: Value| {
-        let patch = json!({"webhooks": [{"name": WEBHOOK, "clientConfig": client_config}]});
-        webhooks.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await
-    };
-    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()])?.cert.pem();
-    change(json!({"caBundle": STANDARD.encode(&authority)})).await?;
     apply(cluster, name, "second").await?;
     let upgraded = webhooks.get(name).await?;
     let stage = upgraded.metadata.labels.as_ref().and_then(|labels| labels.get("stage"));
     ensure!(stage.is_some_and(|stage| stage == "second"), "not upgraded: {upgraded:?}");
-    ensure!(registration(Some(&upgraded)) == Registration::Known(first.clone()), "{upgraded:?}");
-    let bundle = upgraded.webhooks.and_then(|webhooks| webhooks.into_iter().next()?.client_config.ca_bundle);
-    ensure!(bundle.context("no caBundle")?.0 == authority.as_bytes(), "another caBundle");
+    ensure!(written(&webhooks, name, None).await? == first, "{upgraded:?}");
 
-    change(json!({"service": {"path": null}})).await?;
-    key(&webhooks, name, Some(&first)).await?;
+    // Each of the two is written again without the other.
+    let forget = async |client_config: Value| {
+        let patch = json!({"webhooks": [{"name": WEBHOOK, "clientConfig": client_config}]});
+        webhooks.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await
+    };
+    forget(json!({"caBundle": null})).await?;
+    ensure!(written(&webhooks, name, None).await? == first, "another key or other authorities");
+    forget(json!({"service": {"path": null}})).await?;
+    let second = written(&webhooks, name, Some(&first.key)).await?;
+    ensure!(second.authorities == first.authorities, "other authorities");
     operator.stop().await
 }

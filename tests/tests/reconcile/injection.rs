@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use crate::support::{SOON, cluster, create, model_resource};
 
-/// What the chart registers, for a release of that name in `cllm-system`.
-pub(crate) async fn of_chart(cluster: &ControlPlane, values: &Value) -> anyhow::Result<Value> {
+/// What the chart registers, for a release in that namespace.
+pub(crate) async fn of_chart(cluster: &ControlPlane, namespace: &str, values: &Value) -> anyhow::Result<Value> {
     let arguments =
-        ["template", RELEASE, &chart(), "-n", "cllm-system", "--show-only", "templates/injection.yaml", "-f", "-"];
+        ["template", RELEASE, &chart(), "-n", namespace, "--show-only", "templates/injection.yaml", "-f", "-"];
     let manifest = cluster.helm_with_input(&arguments, &values.to_string()).await?.stdout;
     serde_saphyr::from_multiple(&manifest)?.into_iter().next().context("no webhook")
 }
@@ -34,7 +34,7 @@ async fn register(cluster: &ControlPlane, namespaces: &[&TestNamespace]) -> anyh
     eventually("the models to be read", SOON, async || if injector.is_ready() { Ok(()) } else { Err("not yet") })
         .await?;
     let (address, certificate) = serve_encrypted(router(injector)).await;
-    let mut configuration = of_chart(cluster, &json!({})).await?;
+    let mut configuration = of_chart(cluster, "cllm-system", &json!({})).await?;
     let names: Vec<_> = namespaces.iter().map(|namespace| namespace.name()).collect();
     configuration["metadata"]["name"] = json!(names[0]);
     let webhook = &mut configuration["webhooks"][0];

@@ -38,7 +38,11 @@ pub(super) struct Values {
     log_level: String,
     /// How many operators a drain of nodes may take at once.
     pod_disruption_budget: PodDisruptionBudget,
-    /// Who may reach the operator's metrics port.
+    /// Metrics for autoscalers (`custom.metrics.k8s.io`); only with scope `Cluster`.
+    metrics_adapter: MetricsAdapter,
+    /// The certificate of what is served over HTTPS.
+    certificates: Certificates,
+    /// Who may reach the operator.
     network_policy: NetworkPolicy,
     /// Makes a ServiceMonitor of the Prometheus operator.
     service_monitor: ServiceMonitor,
@@ -149,13 +153,33 @@ struct PodDisruptionBudget {
     max_unavailable: u32,
 }
 
-/// Who may reach the operator's metrics port.
+/// Metrics for autoscalers.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MetricsAdapter {
+    /// `auto`: offers them where no other provider does; `true`: also without `rbac.create`, and reports another provider as an error; `false`:
+    /// does not. Another provider is left alone in any case.
+    #[schemars(extend("enum" = ["auto", true, false]))]
+    enabled: Value,
+}
+
+/// The certificate of what is served over HTTPS.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Certificates {
+    /// A Secret that somebody else keeps, as cert-manager does (`tls.crt`, `tls.key`, `ca.crt`; for the host names of the operator's Service);
+    /// empty: the operator makes and renews them itself.
+    existing_secret: String,
+}
+
+/// Who may reach the operator.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NetworkPolicy {
     /// Makes the policy.
     enabled: bool,
-    /// Peers as in NetworkPolicy, beside `helm test`; empty: everyone.
+    /// Peers as in NetworkPolicy that may reach the metrics port, beside `helm test`; empty: everyone. HTTPS, which asks who is there, is open
+    /// to everyone: no policy can name the API server.
     ingress_from: Vec<Fields>,
 }
 
@@ -195,6 +219,8 @@ impl Default for Values {
             ]),
             log_level: "info".to_owned(),
             pod_disruption_budget: PodDisruptionBudget { enabled: true, max_unavailable: 1 },
+            metrics_adapter: MetricsAdapter { enabled: serde_json::json!("auto") },
+            certificates: Certificates { existing_secret: String::new() },
             network_policy: NetworkPolicy { enabled: true, ingress_from: Vec::new() },
             service_monitor: ServiceMonitor { enabled: false, interval: "30s".to_owned(), labels: Labels::new() },
             extra_args: Vec::new(),
