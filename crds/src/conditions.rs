@@ -45,6 +45,8 @@ pub mod reasons {
     pub const PROGRESSING: &str = "Progressing";
     /// Some replicas answer, others do not yet; look at the Pods if it stays so.
     pub const REPLICAS_NOT_READY: &str = "ReplicasNotReady";
+    /// Enough replicas answer, and the autoscaler has added others; wait.
+    pub const SCALING: &str = "Scaling";
     /// The Deployment made no progress in time; look at the Pods named in the message.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// `spec.replicas` is 0; raise it to serve.
@@ -75,12 +77,10 @@ pub mod reasons {
     pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
     /// The autoscaler has no metrics; the message is its own.
     pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
-    /// The autoscaler has no metrics, and this operator offers none; turn `metricsAdapter.enabled` of the chart on, or let another provider
-    /// offer them.
+    /// The operator does not serve the autoscaler's metrics, and nobody else does: turn its adapter on, or serve them from Prometheus.
     pub const ADAPTER_DISABLED: &str = "AdapterDisabled";
-    /// The autoscaler has no metrics, and another provider has `custom.metrics.k8s.io`; the message names it. Make it offer them, or delete
-    /// its APIService.
-    pub const ANOTHER_ADAPTER: &str = "AnotherAdapter";
+    /// Another adapter owns `custom.metrics.k8s.io` and does not serve these metrics: teach it to, or let the operator serve them.
+    pub const FOREIGN_ADAPTER: &str = "ForeignAdapter";
 
     /// An image cannot be pulled; correct `spec.image`, or name credentials in `spec.imagePullSecrets`.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";

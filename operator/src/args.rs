@@ -62,6 +62,10 @@ pub struct RunArgs {
     #[arg(long, env = "HOSTNAME", default_value = "cllm-operator", value_name = "NAME")]
     pub host_name: String,
 
+    /// The MutatingWebhookConfiguration through which the API server asks about Pods that want a sidecar; without it none gets one.
+    #[arg(long, env = "CLLM_INJECTION_WEBHOOK", value_name = "NAME")]
+    pub injection_webhook: Option<String>,
+
     /// The image of replicas whose spec names none [default: cllm-server of this version].
     #[arg(long, env = "CLLM_SERVER_IMAGE", value_name = "IMAGE")]
     pub server_image: Option<String>,
@@ -83,10 +87,6 @@ pub struct HttpsArgs {
     /// and reported), or not at all.
     #[arg(long, env = "CLLM_METRICS_ADAPTER", value_enum, default_value = "false", value_name = "WHEN")]
     pub metrics_adapter: Mode,
-
-    /// The MutatingWebhookConfiguration whose webhooks lead here: it is told which authorities to trust [default: there is none].
-    #[arg(long, env = "CLLM_INJECTION_WEBHOOK", value_name = "NAME")]
-    pub injection_webhook: Option<String>,
 
     /// The address of HTTPS.
     #[arg(long, env = "CLLM_HTTPS_ADDRESS", default_value = "0.0.0.0:8443", value_name = "ADDRESS")]
@@ -142,11 +142,6 @@ fn lifetime(text: &str) -> Result<u64, String> {
 }
 
 impl HttpsArgs {
-    /// Whether anything is served over HTTPS by an operator for that namespace, or for all.
-    pub fn serves(&self, namespace: Option<&str>) -> bool {
-        namespace.is_none() && (self.metrics_adapter != Mode::False || self.injection_webhook.is_some())
-    }
-
     /// What to serve on that listener; `namespace` is that of this Pod.
     pub fn settings(&self, listener: TcpListener, namespace: &str) -> HttpsSettings {
         let service = ServiceAddress {
@@ -167,13 +162,18 @@ impl HttpsArgs {
             secret: self.certificate_secret.clone(),
             certificates: if self.certificates_given { Source::Given } else { Source::Own(rules) },
             adapter: self.metrics_adapter,
-            injection_webhook: self.injection_webhook.clone(),
             owner: self.owner_cluster_role.clone(),
         }
     }
 }
 
 impl RunArgs {
+    /// Whether anything is served over HTTPS.
+    pub fn serves_https(&self) -> bool {
+        let is_asked = self.https.metrics_adapter != Mode::False || self.injection_webhook.is_some();
+        self.namespace.is_none() && is_asked
+    }
+
     /// Which Lease to compete for, if any; `namespace` is that of this Pod.
     pub fn leader_election(&self, namespace: &str) -> Option<LeaderElection> {
         self.leader_election.then(|| LeaderElection {

@@ -38,7 +38,7 @@ const WATCHED: [Watched; 15] = [
     watched(types::FAILED, "True", None, true),
     watched(types::STORAGE_SHARED, "False", None, true),
     watched(types::SCALING_ACTIVE, "False", Some(reasons::ADAPTER_DISABLED), true),
-    watched(types::SCALING_ACTIVE, "False", Some(reasons::ANOTHER_ADAPTER), true),
+    watched(types::SCALING_ACTIVE, "False", Some(reasons::FOREIGN_ADAPTER), true),
     watched(types::COMPLETE, "True", None, false),
     watched(types::MODEL_LOADED, "True", None, false),
     watched(types::TRAJECTORIES_COLLECTED, "True", None, false),

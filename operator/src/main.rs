@@ -34,19 +34,19 @@ async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
     let images = arguments.images();
     let leader_election = arguments.leader_election(client.default_namespace());
     tracing::info!(%address, ?images, namespace = ?arguments.namespace, ?leader_election, ?https, "running");
-    run(Settings { client, namespace: arguments.namespace, images, leader_election, https }, listener, stop).await
+    let (namespace, injection_webhook) = (arguments.namespace, arguments.injection_webhook);
+    run(Settings { client, namespace, images, leader_election, injection_webhook, https }, listener, stop).await
 }
 
 /// What to serve over HTTPS; `namespace` is that of this Pod.
 async fn https(arguments: &RunArgs, namespace: &str) -> anyhow::Result<Option<HttpsSettings>> {
-    let wanted = &arguments.https;
-    if !wanted.serves(arguments.namespace.as_deref()) {
+    if !arguments.serves_https() {
         return Ok(None);
     }
-    let address = wanted.https_address;
+    let address = arguments.https.https_address;
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: use --https-address"))?;
-    Ok(Some(wanted.settings(listener, namespace)))
+    Ok(Some(arguments.https.settings(listener, namespace)))
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {

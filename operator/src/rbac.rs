@@ -36,22 +36,14 @@ pub fn lease_rules() -> Vec<PolicyRule> {
     vec![rule("coordination.k8s.io", &["leases"], &["get", "create", "update"])]
 }
 
-/// What registering with the API server takes, for the whole cluster. The webhook configuration has the name `webhook`, what owns the
-/// registration the name `owner`. Everything is for one object: `create` too, which server-side apply asks for by name.
-pub fn registration_rules(webhook: &str, owner: &str) -> Vec<PolicyRule> {
+/// What registering with the API server takes, for the whole cluster; what owns the registration has the name `owner`. Everything is for one
+/// object: `create` too, which server-side apply asks for by name.
+pub fn registration_rules(owner: &str) -> Vec<PolicyRule> {
     let named = |rule: PolicyRule, name: &str| PolicyRule { resource_names: Some(vec![name.to_owned()]), ..rule };
     vec![
         named(
             rule("apiregistration.k8s.io", &["apiservices"], &["get", "list", "watch", "create", "patch"]),
             API_SERVICE,
-        ),
-        named(
-            rule(
-                "admissionregistration.k8s.io",
-                &["mutatingwebhookconfigurations"],
-                &["get", "list", "watch", "patch"],
-            ),
-            webhook,
         ),
         named(rule("rbac.authorization.k8s.io", &["clusterroles"], &["get"]), owner),
     ]

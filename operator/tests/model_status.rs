@@ -6,9 +6,8 @@ mod common;
 
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
 use cllm_crds::{ArtifactProgress, CllmModel, CllmModelStatus, CllmTraining};
-use cllm_operator::adapter::{MetricsApi, WhyDisabled};
 use cllm_operator::conditions::find;
-use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, validate};
+use cllm_operator::model::{MetricsApi, Observed, Replica, Resolution, decide, refused, resolve, status, validate};
 use common::{at, fixture, images, with};
 use serde_json::{Value, json};
 
@@ -218,33 +217,43 @@ fn the_autoscaler_speaks_for_itself() {
 }
 
 #[test]
-fn an_autoscaler_without_metrics_is_told_who_offers_them() {
-    let told = |metrics_api: MetricsApi, reason: &str| {
-        let own = json!([{"type": "ScalingActive", "status": "False", "reason": reason, "message": "no metrics"}]);
+fn an_autoscaler_without_metrics_is_told_who_should_serve_them() {
+    let foreign = MetricsApi::Foreign { owner: "Service monitoring/prometheus-adapter".to_owned() };
+    for (metrics_api, reason, words) in [
+        (MetricsApi::Served, "MetricsUnavailable", "no metrics"),
+        (MetricsApi::Disabled, "AdapterDisabled", "turn its adapter on"),
+        (foreign, "ForeignAdapter", "belongs to Service monitoring/prometheus-adapter"),
+    ] {
+        let own = json!([{"type": "ScalingActive", "status": "False", "message": "no metrics"}]);
         let autoscaler = json!({
             "metadata": {}, "spec": {"maxReplicas": 8, "scaleTargetRef": {"kind": "CllmModel", "name": "text2sql"}},
             "status": {"desiredReplicas": 1, "conditions": own},
         });
         let autoscaler = Some(serde_json::from_value(autoscaler).unwrap());
         let status = derive(fixture("model_autoscaled"), &Observed { autoscaler, metrics_api, ..Observed::default() });
-        let condition = find(&status.conditions, "ScalingActive").unwrap().clone();
-        assert!(condition.message.ends_with("no metrics"), "{condition:?}");
-        (condition.reason, condition.message)
-    };
-    let foreign = MetricsApi::Foreign { provider: "Service monitoring/prometheus-adapter".to_owned() };
-    let unreachable = MetricsApi::Unreachable { message: "connection refused".to_owned() };
-    for (metrics_api, reason, words) in [
-        (MetricsApi::Ours, "MetricsUnavailable", "no metrics"),
-        (MetricsApi::Disabled(WhyDisabled::OneNamespace), "AdapterDisabled", "looks after one namespace"),
-        (MetricsApi::Disabled(WhyDisabled::TurnedOff), "AdapterDisabled", "metricsAdapter.enabled is false"),
-        (foreign.clone(), "AnotherAdapter", "monitoring/prometheus-adapter has custom.metrics.k8s.io"),
-        (unreachable, "MetricsUnavailable", "connection refused"),
-    ] {
-        let (found, message) = told(metrics_api, "FailedGetPodsMetric");
-        assert!(found == reason && message.contains(words), "{found}: {message}");
+        let condition = find(&status.conditions, "ScalingActive").unwrap();
+        assert_eq!(condition.reason, reason);
+        assert!(condition.message.contains(words) && condition.message.ends_with("no metrics"), "{condition:?}");
     }
-    // Without replicas nobody looks for metrics.
-    assert_eq!(told(foreign, "ScalingDisabled").0, "MetricsUnavailable");
+}
+
+#[test]
+fn a_model_stays_ready_while_its_autoscaler_adds_replicas() {
+    // Of 2 to 8 replicas five are wanted.
+    let resource = || with(fixture("model_autoscaled"), "/spec/replicas", json!(5));
+    for (total, updated, ready, expected) in [
+        (2, 2, 2, "True/Scaling"),
+        (5, 5, 2, "True/Scaling"),
+        (5, 5, 5, "True/AsDeclared"),
+        (5, 5, 1, "False/ReplicasNotReady"),
+        (5, 4, 4, "False/Progressing"),
+        (0, 0, 0, "False/Progressing"),
+    ] {
+        let replicas =
+            json!({"observedGeneration": 2, "replicas": total, "updatedReplicas": updated, "readyReplicas": ready});
+        let found = word(&derive(resource(), &deployment(&replicas)), "Ready");
+        assert_eq!(found, expected, "{total} {updated} {ready}");
+    }
 }
 
 #[test]

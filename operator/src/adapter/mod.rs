@@ -23,9 +23,7 @@ pub use discovery::{api_group, api_groups, api_resources};
 pub use figures::{Figure, Figures, Reading};
 pub use metric::{Metric, Total};
 pub use page::read_page;
-pub use registration::{
-    API_SERVICE, MetricsApi, Mode, OwnerGone, Registration, ServiceAddress, WhyDisabled, register,
-};
+pub use registration::{API_SERVICE, Mode, OwnerGone, Registration, ServiceAddress, register};
 pub use router::router;
 pub use selector::{SelectorError, parse_selector};
 pub use standing::{Standing, Target, standing};

@@ -1,12 +1,12 @@
 //! How the API server comes to know of the adapter: an `APIService`, which only one provider can have. Pure.
 
-use cllm_crds::conditions::reasons;
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, ServiceReference};
 use serde_json::{Value, json};
 
 use crate::adapter::{GROUP, VERSION};
+use crate::model::MetricsApi;
 use crate::naming::FIELD_MANAGER;
 
 /// The name of the `APIService`: version and group.
@@ -36,41 +36,10 @@ pub struct ServiceAddress {
     pub cluster_domain: String,
 }
 
-/// Who offers metrics to autoscalers, as far as is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum MetricsApi {
-    /// It has not been looked at yet.
-    #[default]
-    Unknown,
-    /// This operator does not.
-    Disabled(WhyDisabled),
-    /// Somebody else.
-    Foreign {
-        /// `namespace/name` of their Service.
-        provider: String,
-    },
-    /// This operator.
-    Ours,
-    /// This operator, and the API server does not reach it.
-    Unreachable {
-        /// What the API server says.
-        message: String,
-    },
-}
-
-/// Why this operator offers no metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhyDisabled {
-    /// It looks after one namespace, and metrics are offered for the whole cluster.
-    OneNamespace,
-    /// It was told not to.
-    TurnedOff,
-}
-
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
-    /// As it stands.
+    /// Who answers, as it stands.
     pub metrics_api: MetricsApi,
     /// What is to be applied, if anything.
     pub declared: Option<Value>,
@@ -108,14 +77,13 @@ pub fn register(
     let service = spec.and_then(|spec| spec.service.as_ref());
     let nothing = |metrics_api| Registration { metrics_api, declared: None };
     match (live, owner) {
-        (Some(live), _) if !leads_here(service, address) => nothing(MetricsApi::Foreign { provider: provider(live) }),
-        (Some(live), _) if live.metadata.deletion_timestamp.is_some() => nothing(MetricsApi::Unknown),
-        (live, Ok(owner)) if !bundle.is_empty() => Registration {
-            metrics_api: live.map_or(MetricsApi::Unknown, reached),
-            declared: Some(declaration(live, address, bundle, owner)),
-        },
+        (Some(live), _) if !leads_here(service, address) => nothing(MetricsApi::Foreign { owner: provider(live) }),
+        (Some(live), _) if live.metadata.deletion_timestamp.is_some() => nothing(MetricsApi::Served),
+        (live, Ok(owner)) if !bundle.is_empty() => {
+            Registration { metrics_api: MetricsApi::Served, declared: Some(declaration(live, address, bundle, owner)) }
+        }
         // Also one that has lost its owner: it is about to be collected.
-        (live, Ok(_) | Err(OwnerGone)) => nothing(live.map_or(MetricsApi::Unknown, reached)),
+        (_, Ok(_) | Err(OwnerGone)) => nothing(MetricsApi::Served),
     }
 }
 
@@ -132,16 +100,6 @@ fn provider(live: &APIService) -> String {
     match (service.namespace, service.name) {
         (Some(namespace), Some(name)) => format!("Service {namespace}/{name}"),
         _ => "the API server itself".to_owned(),
-    }
-}
-
-/// Whether the API server reaches it; it takes a moment to find out.
-fn reached(live: &APIService) -> MetricsApi {
-    let mut conditions = live.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let unavailable = conditions.find(|condition| condition.type_ == "Available" && condition.status == "False");
-    match unavailable {
-        Some(condition) => MetricsApi::Unreachable { message: condition.message.clone().unwrap_or_default() },
-        None => MetricsApi::Ours,
     }
 }
 
@@ -176,36 +134,4 @@ fn declaration(
         }
     }
     declared
-}
-
-impl MetricsApi {
-    /// Why an autoscaler has no metrics: a reason and what to do, before what it says itself.
-    pub fn explain(&self, own_words: &str) -> (&'static str, String) {
-        let (reason, explanation) = match self {
-            Self::Unknown | Self::Ours => return (reasons::METRICS_UNAVAILABLE, own_words.to_owned()),
-            Self::Disabled(WhyDisabled::OneNamespace) => (
-                reasons::ADAPTER_DISABLED,
-                "This operator looks after one namespace, and metrics for autoscalers are a matter of the whole cluster: let \
-                 prometheus-adapter or KEDA offer them."
-                    .to_owned(),
-            ),
-            Self::Disabled(WhyDisabled::TurnedOff) => (
-                reasons::ADAPTER_DISABLED,
-                "This operator offers no metrics to autoscalers (metricsAdapter.enabled is false): turn it on, or let prometheus-adapter \
-                 or KEDA offer them."
-                    .to_owned(),
-            ),
-            Self::Foreign { provider } => (
-                reasons::ANOTHER_ADAPTER,
-                format!(
-                    "{provider} has {GROUP} in this cluster and is left alone: make it offer this metric, or delete APIService {API_SERVICE}."
-                ),
-            ),
-            Self::Unreachable { message } => (
-                reasons::METRICS_UNAVAILABLE,
-                format!("The API server does not reach the metrics of this operator: {message}."),
-            ),
-        };
-        (reason, format!("{explanation} The autoscaler says: {own_words}"))
-    }
 }

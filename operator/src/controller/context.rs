@@ -9,10 +9,10 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::watch;
 
-use crate::adapter::MetricsApi;
 use crate::controller::error::{Error, Handling};
 use crate::controller::metrics::Metrics;
 use crate::images::Images;
+use crate::model::MetricsApi;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
@@ -25,11 +25,12 @@ pub(super) struct Context {
     pub pages: reqwest::Client,
     /// What runs when a spec names no image.
     pub images: Images,
+    /// Who serves the metrics that models are scaled on.
+    pub metrics_api: watch::Receiver<MetricsApi>,
     /// Tells people what happened.
     pub recorder: Recorder,
     /// Counters and durations.
     pub metrics: Metrics,
-    metrics_api: watch::Receiver<MetricsApi>,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -39,17 +40,12 @@ impl Context {
         client: Client,
         pages: reqwest::Client,
         images: Images,
-        metrics: Metrics,
         metrics_api: watch::Receiver<MetricsApi>,
+        metrics: Metrics,
     ) -> Self {
         let reporter = Reporter { controller: "cllm.dev/operator".to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, pages, images, recorder, metrics, metrics_api, failures: Mutex::default() }
-    }
-
-    /// Who offers metrics to autoscalers at the moment.
-    pub(super) fn metrics_api(&self) -> MetricsApi {
-        self.metrics_api.borrow().clone()
+        Self { client, pages, images, metrics_api, recorder, metrics, failures: Mutex::default() }
     }
 
     /// Forgets the failures of a resource (`Kind namespace/name`).

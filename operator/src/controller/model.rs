@@ -96,7 +96,7 @@ async fn steps(
     let failures = pods::failures(&context.client, namespace, &pods, &[], Timestamp::now()).await?;
     let decision = decide(&valid, &trainings, &replicas);
     let observed = Box::pin(act(&applier, model, &valid, &decision, (replicas, failures))).await?;
-    let observed = Observed { metrics_api: context.metrics_api(), ..observed };
+    let observed = Observed { metrics_api: context.metrics_api.borrow().clone(), ..observed };
     let next = crate::model::status(&valid, &decision, &observed, previous, Timestamp::now());
     let next = telemetry::settle_model(next, previous);
     status::write(api, model, (previous, &next), events::of_model, context).await?;

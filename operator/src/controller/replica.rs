@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Router;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,18 +14,17 @@ use crate::certificates::{self, Served};
 use crate::controller::health::Readiness;
 use crate::https::{self, HttpsSettings};
 
-/// Serves until `stop` is cancelled.
+/// Serves until `stop` is cancelled; `injection` is the router of the webhook for sidecars, where there is one.
 pub(super) async fn serve(
     client: &Client,
     settings: &HttpsSettings,
+    injection: Option<Router>,
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (certificate, served) = Served::channel();
     let (configuration, known) = watch::channel(None);
     let adapter = adapter_of(client, settings, known.clone()).context("cannot make the HTTP client of the adapter")?;
-    // The router of the injection is merged here: `injection::router(…)`, where there is a webhook for it.
-    let injection = None;
     let tls = https::configuration(Arc::new(served.clone()))?;
     let answers = https::serve(&settings.listener, Arc::new(tls), https::routes(adapter, injection), stop.clone());
     let certificate = certificates::follow(client.clone(), &settings.service.namespace, &settings.secret, &certificate);
@@ -40,7 +40,7 @@ fn adapter_of(
     client: &Client,
     settings: &HttpsSettings,
     known: watch::Receiver<Option<Arc<Configuration>>>,
-) -> reqwest::Result<Option<axum::Router>> {
+) -> reqwest::Result<Option<Router>> {
     match settings.adapter {
         Mode::False => Ok(None),
         Mode::Auto | Mode::True => adapter::router(client.clone(), Gate::new(client.clone(), known)).map(Some),

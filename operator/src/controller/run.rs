@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::{MetricsApi, Mode, WhyDisabled};
+use crate::adapter::Mode;
 use crate::controller::context::Context;
 use crate::controller::health::{Readiness, serve};
 use crate::controller::leader::{Elector, Fence, LeaderElection};
@@ -30,6 +30,7 @@ use crate::controller::upkeep::Upkeep;
 use crate::controller::{model, replica, training};
 use crate::https::HttpsSettings;
 use crate::images::Images;
+use crate::model::MetricsApi;
 use crate::naming::{FIELD_MANAGER, MODEL_LABEL, TRAINING_LABEL};
 use crate::pages;
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub images: Images,
     /// Of several operators only the leader acts; absent: there is only this one.
     pub leader_election: Option<LeaderElection>,
+    /// The MutatingWebhookConfiguration through which the API server asks about sidecars; absent: nobody asks.
+    pub injection_webhook: Option<String>,
     /// What is served over HTTPS; absent: nothing is.
     pub https: Option<HttpsSettings>,
 }
@@ -60,9 +63,11 @@ pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationTo
         let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
         served.context("cannot serve /livez, /readyz and /metrics")
     };
+    // The router of the injection comes here: `injection::router(injector)`.
+    let injection = None;
     let https = async {
         match &settings.https {
-            Some(https) => replica::serve(&settings.client, https, &readiness, &stop).await,
+            Some(https) => replica::serve(&settings.client, https, injection, &readiness, &stop).await,
             None => Ok(()),
         }
     };
@@ -119,25 +124,24 @@ async fn run_controllers(
     let pages = pages::client().context("cannot make the HTTP client")?;
     let (told, metrics_api) = watch::channel(metrics_api(settings));
     let (client, images) = (settings.client.clone(), settings.images.clone());
-    let context = Arc::new(Context::new(client.clone(), pages, images, metrics.clone(), metrics_api));
+    let context = Arc::new(Context::new(client.clone(), pages, images, metrics_api, metrics.clone()));
     let models = run_models(settings, context.clone(), readiness, stop.clone());
     let trainings = run_trainings(settings, context, readiness, stop.clone());
     let upkeep = async {
         if let Some(https) = &settings.https {
-            Upkeep::new(client, https.clone(), told).run(stop.clone()).await;
+            let webhook = settings.injection_webhook.clone();
+            Upkeep::new(client, https.clone(), webhook, told).run(stop.clone()).await;
         }
     };
     tokio::join!(models, trainings, upkeep);
     Ok(())
 }
 
-/// What is known of who offers metrics before anything was looked at.
+/// Who serves metrics before anything was looked at.
 fn metrics_api(settings: &Settings) -> MetricsApi {
-    let mode = settings.https.as_ref().map_or(Mode::False, |https| https.adapter);
-    match (&settings.namespace, mode) {
-        (Some(_), _) => MetricsApi::Disabled(WhyDisabled::OneNamespace),
-        (None, Mode::False) => MetricsApi::Disabled(WhyDisabled::TurnedOff),
-        (None, Mode::Auto | Mode::True) => MetricsApi::Unknown,
+    match settings.https.as_ref().map_or(Mode::False, |https| https.adapter) {
+        Mode::False => MetricsApi::Disabled,
+        Mode::Auto | Mode::True => MetricsApi::Served,
     }
 }
 

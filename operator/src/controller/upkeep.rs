@@ -12,7 +12,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Resource};
@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::{API_SERVICE, MetricsApi, Mode, OwnerGone, ServiceAddress, register};
+use crate::adapter::{API_SERVICE, Mode, OwnerGone, ServiceAddress, register};
 use crate::certificates::{Decision, IssueError, Rules, Source, Stored, carry_out, decide, keys};
 use crate::controller::diff::covers;
 use crate::https::HttpsSettings;
+use crate::model::MetricsApi;
 use crate::naming::FIELD_MANAGER;
 use crate::resources::object;
 
@@ -54,6 +55,7 @@ struct Published {
 /// Keeps all of it until it is stopped.
 pub(super) struct Upkeep {
     settings: HttpsSettings,
+    injection_webhook: Option<String>,
     secrets: Api<Secret>,
     api_services: Api<APIService>,
     webhooks: Api<MutatingWebhookConfiguration>,
@@ -64,13 +66,19 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// Has done nothing yet. `client` writes only while this operator leads.
-    pub(super) fn new(client: Client, settings: HttpsSettings, metrics_api: watch::Sender<MetricsApi>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        settings: HttpsSettings,
+        injection_webhook: Option<String>,
+        metrics_api: watch::Sender<MetricsApi>,
+    ) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), &settings.service.namespace),
             api_services: Api::all(client.clone()),
             webhooks: Api::all(client.clone()),
             roles: Api::all(client),
             settings,
+            injection_webhook,
             published: None,
             metrics_api,
         }
@@ -102,7 +110,7 @@ impl Upkeep {
         if self.settings.adapter != Mode::False {
             changes.push(changes_of(self.api_services.clone(), API_SERVICE));
         }
-        if let Some(webhook) = &self.settings.injection_webhook {
+        if let Some(webhook) = &self.injection_webhook {
             changes.push(changes_of(self.webhooks.clone(), webhook));
         }
         Box::pin(stream::select_all(changes))
@@ -207,20 +215,22 @@ impl Upkeep {
         Ok(true)
     }
 
-    /// Says once who offers metrics.
+    /// Says once who answers for metrics.
     fn tell(&self, metrics_api: MetricsApi) {
         let is_new = *self.metrics_api.borrow() != metrics_api;
         if !is_new {
             return;
         }
         match (&metrics_api, self.settings.adapter) {
-            (MetricsApi::Foreign { provider }, Mode::True) => {
-                tracing::error!(%provider, api_service = API_SERVICE, "another provider offers metrics and is left alone");
+            (MetricsApi::Foreign { owner }, Mode::True) => {
+                tracing::error!(%owner, api_service = API_SERVICE, "another adapter serves metrics and is left alone");
             }
-            (MetricsApi::Foreign { provider }, _) => {
-                tracing::info!(%provider, api_service = API_SERVICE, "another provider offers metrics and is left alone");
+            (MetricsApi::Foreign { owner }, _) => {
+                tracing::info!(%owner, api_service = API_SERVICE, "another adapter serves metrics and is left alone");
             }
-            (other, _) => tracing::info!(metrics_api = ?other, "metrics for autoscalers"),
+            (MetricsApi::Served | MetricsApi::Disabled, _) => {
+                tracing::info!(api_service = API_SERVICE, "no other adapter serves metrics any more");
+            }
         }
         self.metrics_api.send_replace(metrics_api);
     }
@@ -235,10 +245,11 @@ impl Upkeep {
 
     /// Tells the API server whom to trust at the webhook, if there is one; answers whether anything was written.
     async fn tell_webhook(&self, bundle: &[u8]) -> Result<bool, UpkeepError> {
-        let Some(name) = &self.settings.injection_webhook else { return Ok(false) };
+        let Some(name) = &self.injection_webhook else { return Ok(false) };
         let described = || format!("MutatingWebhookConfiguration {name}");
-        let live = self.webhooks.get_opt(name).await.map_err(api_error("read", described()))?;
-        let Some(declared) = live.as_ref().and_then(|live| trusting(live, &self.settings.service, bundle)) else {
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let live = self.webhooks.list(&named).await.map_err(api_error("read", described()))?;
+        let Some(declared) = live.iter().find_map(|live| trusting(live, &self.settings.service, bundle)) else {
             return Ok(false);
         };
         tracing::info!(webhook = %name, "telling which authorities to trust");

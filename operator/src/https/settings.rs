@@ -20,8 +20,6 @@ pub struct HttpsSettings {
     pub certificates: Source,
     /// Whether metrics are offered to autoscalers.
     pub adapter: Mode,
-    /// The MutatingWebhookConfiguration that is told which authorities to trust.
-    pub injection_webhook: Option<String>,
     /// The ClusterRole that owns what is registered, so that it goes with it.
     pub owner: Option<String>,
 }

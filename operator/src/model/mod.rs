@@ -9,6 +9,7 @@ mod network_policy;
 mod promotion;
 mod render;
 mod resolve;
+mod scaling;
 mod service;
 mod speedup;
 mod status;
@@ -19,13 +20,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use crate::adapter::MetricsApi;
 use crate::failure::PodFailure;
 
 pub use deployment::{replicated, template_hash};
 pub use promotion::{Decision, Memory, Replica, decide};
 pub use render::render;
 pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
+pub use scaling::MetricsApi;
 pub use status::{delayed, refused, status};
 pub use validate::{ModelReference, ValidModel, ValidationError, validate};
 
@@ -36,7 +37,7 @@ pub struct Observed {
     pub deployment: Option<Deployment>,
     /// What sets their number, if the spec asks for it.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
-    /// Who offers metrics to it.
+    /// Who serves that its metrics.
     pub metrics_api: MetricsApi,
     /// The replicas' own words, from before it acted.
     pub replicas: Vec<Replica>,

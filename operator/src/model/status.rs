@@ -8,11 +8,11 @@ use cllm_crds::{
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::adapter::MetricsApi;
-use crate::conditions::{Conditions, Truth};
+use crate::conditions::Conditions;
 use crate::failure::{self, PodFailure};
 use crate::model::downtime::{downtime, is_rolling};
 use crate::model::promotion::{Rejected, Standing};
+use crate::model::scaling::set_scaling;
 use crate::model::service::url;
 use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, replicated, speedup, template_hash};
 use crate::naming::{model_labels, selector_labels};
@@ -227,6 +227,10 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         let message = "spec.replicas is 0; raise it to serve.".to_owned();
         return Phase::AtZero { message };
     }
+    if is_scaled_up(model, &status) {
+        let message = format!("{ready} of {wanted} replicas answer; the autoscaler has added the others.");
+        return Phase::Ready { reason: reasons::SCALING, message };
+    }
     if is_rolling(&status, model.replicas()) {
         let message = format!("{updated} of {wanted} replicas are as the spec says.");
         return Phase::Progressing { reason: reasons::PROGRESSING, message };
@@ -236,6 +240,15 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         return Phase::Progressing { reason: reasons::REPLICAS_NOT_READY, message };
     }
     Phase::Ready { reason: reasons::AS_DECLARED, message: format!("{ready} of {wanted} replicas answer.") }
+}
+
+/// All replicas are as the spec says, as many answer as the autoscaler must leave, and others are on their way.
+fn is_scaled_up(model: &ValidModel, status: &DeploymentStatus) -> bool {
+    let [total, updated, ready] =
+        [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
+    let wanted = i32::try_from(model.replicas()).unwrap_or(i32::MAX);
+    let fewest = model.spec.autoscaling.as_ref().and_then(|options| i32::try_from(options.min_replicas).ok());
+    fewest.is_some_and(|fewest| ready >= fewest && ready < wanted && total == updated)
 }
 
 /// What the Deployment says when it gave up.
@@ -374,41 +387,6 @@ fn is_rolled_out(status: &DeploymentStatus) -> bool {
     let [total, updated, ready] =
         [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
     ready > 0 && updated == total
-}
-
-fn set_scaling(conditions: &mut Conditions, model: &ValidModel, observed: &Observed) {
-    if model.spec.autoscaling.is_none() {
-        return conditions.remove(types::SCALING_ACTIVE);
-    }
-    let mut list = observed
-        .autoscaler
-        .as_ref()
-        .and_then(|autoscaler| autoscaler.status.as_ref())
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten();
-    match list.find(|condition| condition.type_ == types::SCALING_ACTIVE) {
-        Some(own) if own.status == "True" => {
-            conditions.set(
-                types::SCALING_ACTIVE,
-                true,
-                reasons::METRICS_AVAILABLE,
-                "The autoscaler reads its metrics.",
-            );
-        }
-        Some(own) => {
-            let words = own.message.as_deref().unwrap_or_default();
-            // Without replicas it looks for no metrics.
-            let is_idle = own.reason.as_deref() == Some("ScalingDisabled");
-            let metrics_api = if is_idle { &MetricsApi::Ours } else { &observed.metrics_api };
-            let (reason, message) = metrics_api.explain(words);
-            conditions.set(types::SCALING_ACTIVE, false, reason, message);
-        }
-        None => {
-            let message = "The autoscaler has not looked at its metrics yet.";
-            conditions.set(types::SCALING_ACTIVE, Truth::Unknown, reasons::PROGRESSING, message);
-        }
-    }
 }
 
 /// Reconciling, Stalled, and from them Ready.

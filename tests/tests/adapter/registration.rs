@@ -83,13 +83,13 @@ async fn another_provider_is_left_alone_and_named() -> anyhow::Result<()> {
         eventually_object(&team.api::<CllmModel>(), "text2sql", "the other provider to be named", SOON, |model| {
             let conditions = &model.status.as_ref()?.conditions;
             let scaling = conditions.iter().find(|condition| condition.type_ == "ScalingActive")?;
-            (scaling.reason == "AnotherAdapter").then(|| scaling.message.clone())
+            (scaling.reason == "ForeignAdapter").then(|| scaling.message.clone())
         })
         .await?;
-    ensure!(message.starts_with("Service default/prometheus-adapter has custom.metrics.k8s.io"), "{message}");
+    ensure!(message.starts_with("custom.metrics.k8s.io belongs to Service default/prometheus-adapter"), "{message}");
     ensure!(services.get(API_SERVICE).await?.spec == before, "it was changed");
     let events = cluster.control_plane.kubectl(&["get", "events", "-n", team.name(), "-o", "wide"]).await?.stdout;
-    ensure!(events.contains("AnotherAdapter"), "{events}");
+    ensure!(events.contains("ForeignAdapter"), "{events}");
 
     // When it goes, ours takes its place.
     services.delete(API_SERVICE, &DeleteParams::default()).await?;

@@ -106,6 +106,7 @@ impl Operator {
             namespace: None,
             images: Images::of_version("registry.example/", "test"),
             leader_election: None,
+            injection_webhook: None,
             https: Some(https(listener, namespace.name(), mode, lifetimes)),
         };
         let health = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -165,7 +166,6 @@ fn https(listener: TcpListener, namespace: &str, mode: Mode, lifetimes: [u64; 3]
         secret: SECRET.to_owned(),
         certificates: Source::Own(rules),
         adapter: mode,
-        injection_webhook: None,
         owner: Some(OWNER.to_owned()),
     }
 }
@@ -174,7 +174,7 @@ fn https(listener: TcpListener, namespace: &str, mode: Mode, lifetimes: [u64; 3]
 fn objects(namespace: &str, port: u16) -> Vec<Value> {
     let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": namespace});
     let scaler = json!({"kind": "ServiceAccount", "name": "horizontal-pod-autoscaler", "namespace": "kube-system"});
-    let cluster_rules = [rbac::rules(), rbac::registration_rules(NAME, OWNER)].concat();
+    let cluster_rules = [rbac::rules(), rbac::registration_rules(OWNER)].concat();
     vec![
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": namespace},

@@ -78,6 +78,7 @@ impl Operator {
             namespace: Some(namespace.name().to_owned()),
             images: Images::of_version("registry.example/", "test"),
             leader_election,
+            injection_webhook: None,
             https: None,
         };
         let task = tokio::spawn(run(settings, listener, stop.clone()));

@@ -10,8 +10,6 @@ use crate::artifacts::{Artifact, HEADER};
 use values::Values;
 
 const README: &str = include_str!("README.md");
-/// What the templates replace by the name of the release's objects.
-const FULL_NAME: &str = "FULLNAME";
 /// What the templates replace by the name of what owns the registration.
 const OWNER_NAME: &str = "OWNERNAME";
 /// What the templates replace by the name of the Secret with the certificate.
@@ -34,7 +32,7 @@ pub(crate) fn artifacts(definitions: &[Artifact]) -> anyhow::Result<Vec<Artifact
     let rules = [
         ("resources", rbac::rules()),
         ("leader", rbac::lease_rules()),
-        ("registration", rbac::registration_rules(FULL_NAME, OWNER_NAME)),
+        ("registration", rbac::registration_rules(OWNER_NAME)),
         ("certificates", rbac::certificate_rules(SECRET_NAME)),
         ("given-certificates", rbac::given_certificate_rules(SECRET_NAME)),
         ("metrics", rbac::metrics_rules()),

@@ -215,10 +215,10 @@ impl Session {
             let observed = model::Observed {
                 deployment: self.servers.observe(&name),
                 autoscaler: None,
+                metrics_api: model::MetricsApi::default(),
                 replicas: vec![replica],
                 failures: Vec::new(),
                 claims: Vec::new(),
-                ..model::Observed::default()
             };
             let previous = model.resource.status.clone().unwrap_or_default();
             let mut status = model::status(&model.valid, &decision, &observed, &previous, Timestamp::now());
