@@ -67,7 +67,7 @@ pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationTo
     let injection = None;
     let https = async {
         match &settings.https {
-            Some(https) => replica::serve(&settings.client, https, injection, &readiness, &stop).await,
+            Some(https) => Box::pin(replica::serve(&settings.client, https, injection, &readiness, &stop)).await,
             None => Ok(()),
         }
     };
@@ -130,7 +130,7 @@ async fn run_controllers(
     let upkeep = async {
         if let Some(https) = &settings.https {
             let webhook = settings.injection_webhook.clone();
-            Upkeep::new(client, https.clone(), webhook, told).run(stop.clone()).await;
+            Box::pin(Upkeep::new(client, https.clone(), webhook, told).run(stop.clone())).await;
         }
     };
     tokio::join!(models, trainings, upkeep);

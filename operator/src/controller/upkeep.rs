@@ -88,7 +88,7 @@ impl Upkeep {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.changes();
         loop {
-            let pause = match self.round().await {
+            let pause = match Box::pin(self.round()).await {
                 Ok(pause) => pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
                 Err(error) => {
                     tracing::warn!(%error, "certificates and registration are tried again");
