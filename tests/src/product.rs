@@ -127,6 +127,14 @@ pub fn chart() -> String {
     repository().join("charts/cllm").display().to_string()
 }
 
+/// The YAML that a page of the documentation tells people to apply.
+pub fn yaml_of_page(name: &str) -> Result<String, Error> {
+    let page =
+        fs::read_to_string(repository().join("docs").join(name)).map_err(Error::io(format!("read docs/{name}")))?;
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    Ok(blocks.collect::<Vec<_>>().join("---\n"))
+}
+
 /// The CRD of the Prometheus operator's `ServiceMonitor`, as its project publishes it.
 pub async fn service_monitor_definition() -> Result<PathBuf, Error> {
     Ok(programs::folder(&["definitions"]).await?.join("servicemonitors.yaml"))
