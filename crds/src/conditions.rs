@@ -45,6 +45,8 @@ pub mod reasons {
     pub const PROGRESSING: &str = "Progressing";
     /// Some replicas answer, others do not yet; look at the Pods if it stays so.
     pub const REPLICAS_NOT_READY: &str = "ReplicasNotReady";
+    /// Enough replicas answer, and the autoscaler has added others; wait.
+    pub const SCALING: &str = "Scaling";
     /// The Deployment made no progress in time; look at the Pods named in the message.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// `spec.replicas` is 0; raise it to serve.

@@ -190,42 +190,39 @@ fn address() -> ServiceAddress {
     }
 }
 
-fn api_service(service: Value, available: &str) -> APIService {
+fn api_service(service: Value) -> APIService {
     let value = json!({
         "metadata": {"name": API_SERVICE, "uid": "1"},
         "spec": {
             "group": "custom.metrics.k8s.io", "version": "v1beta2", "groupPriorityMinimum": 100, "versionPriority": 100,
             "service": service, "insecureSkipTLSVerify": true,
         },
-        "status": {"conditions": [{"type": "Available", "status": available, "message": "no endpoints"}]},
     });
     serde_json::from_value(value).unwrap()
 }
 
 #[test]
-fn one_provider_is_registered_and_another_one_is_left_alone() {
+fn one_adapter_is_registered_and_another_one_is_left_alone() {
     let owner = OwnerReference { name: "cllm-operator-metrics".to_owned(), ..OwnerReference::default() };
     let ours = json!({"namespace": "cllm", "name": "cllm-operator", "port": 8443});
     let theirs = json!({"namespace": "monitoring", "name": "prometheus-adapter"});
-    let unreachable = MetricsApi::Unreachable { message: "no endpoints".to_owned() };
-    let foreign = |provider: &str| MetricsApi::Foreign { provider: provider.to_owned() };
+    let foreign = |owner: &str| MetricsApi::Foreign { owner: owner.to_owned() };
     for (live, bundle, has_owner, expected, declares) in [
-        (None, "pem", true, MetricsApi::Unknown, true),
-        (None, "", true, MetricsApi::Unknown, false),
-        (None, "pem", false, MetricsApi::Unknown, false),
-        (Some(api_service(ours.clone(), "True")), "pem", true, MetricsApi::Served, true),
-        (Some(api_service(ours.clone(), "Unknown")), "pem", true, MetricsApi::Served, true),
-        (Some(api_service(ours.clone(), "False")), "pem", true, unreachable, true),
-        (Some(api_service(ours.clone(), "True")), "pem", false, MetricsApi::Served, false),
-        (Some(api_service(theirs, "True")), "pem", true, foreign("Service monitoring/prometheus-adapter"), false),
-        (Some(api_service(Value::Null, "True")), "pem", true, foreign("the API server itself"), false),
+        (None, "pem", true, MetricsApi::Served, true),
+        (None, "", true, MetricsApi::Served, false),
+        (None, "pem", false, MetricsApi::Served, false),
+        (Some(api_service(ours.clone())), "pem", true, MetricsApi::Served, true),
+        (Some(api_service(ours.clone())), "", true, MetricsApi::Served, false),
+        (Some(api_service(ours.clone())), "pem", false, MetricsApi::Served, false),
+        (Some(api_service(theirs)), "pem", true, foreign("Service monitoring/prometheus-adapter"), false),
+        (Some(api_service(Value::Null)), "pem", true, foreign("the API server itself"), false),
     ] {
         let found = if has_owner { Ok(Some(owner.clone())) } else { Err(OwnerGone) };
         let registration = register(live.as_ref(), &address(), bundle.as_bytes(), found);
         assert_eq!(registration.metrics_api, expected, "{live:?} {bundle}");
         assert_eq!(registration.declared.is_some(), declares, "{live:?} {bundle} {has_owner}");
     }
-    let live = api_service(ours, "True");
+    let live = api_service(ours);
     let declared = register(Some(&live), &address(), b"pem", Ok(Some(owner))).declared.unwrap();
     let expected = json!({
         "group": "custom.metrics.k8s.io", "version": "v1beta2", "groupPriorityMinimum": 100, "versionPriority": 200,

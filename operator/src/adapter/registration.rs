@@ -39,7 +39,7 @@ pub struct ServiceAddress {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
-    /// As it stands.
+    /// Who answers, as it stands.
     pub metrics_api: MetricsApi,
     /// What is to be applied, if anything.
     pub declared: Option<Value>,
@@ -77,14 +77,13 @@ pub fn register(
     let service = spec.and_then(|spec| spec.service.as_ref());
     let nothing = |metrics_api| Registration { metrics_api, declared: None };
     match (live, owner) {
-        (Some(live), _) if !leads_here(service, address) => nothing(MetricsApi::Foreign { provider: provider(live) }),
-        (Some(live), _) if live.metadata.deletion_timestamp.is_some() => nothing(MetricsApi::Unknown),
-        (live, Ok(owner)) if !bundle.is_empty() => Registration {
-            metrics_api: live.map_or(MetricsApi::Unknown, reached),
-            declared: Some(declaration(live, address, bundle, owner)),
-        },
+        (Some(live), _) if !leads_here(service, address) => nothing(MetricsApi::Foreign { owner: provider(live) }),
+        (Some(live), _) if live.metadata.deletion_timestamp.is_some() => nothing(MetricsApi::Served),
+        (live, Ok(owner)) if !bundle.is_empty() => {
+            Registration { metrics_api: MetricsApi::Served, declared: Some(declaration(live, address, bundle, owner)) }
+        }
         // Also one that has lost its owner: it is about to be collected.
-        (live, Ok(_) | Err(OwnerGone)) => nothing(live.map_or(MetricsApi::Unknown, reached)),
+        (_, Ok(_) | Err(OwnerGone)) => nothing(MetricsApi::Served),
     }
 }
 
@@ -101,16 +100,6 @@ fn provider(live: &APIService) -> String {
     match (service.namespace, service.name) {
         (Some(namespace), Some(name)) => format!("Service {namespace}/{name}"),
         _ => "the API server itself".to_owned(),
-    }
-}
-
-/// Whether the API server reaches it; it takes a moment to find out.
-fn reached(live: &APIService) -> MetricsApi {
-    let mut conditions = live.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let unavailable = conditions.find(|condition| condition.type_ == "Available" && condition.status == "False");
-    match unavailable {
-        Some(condition) => MetricsApi::Unreachable { message: condition.message.clone().unwrap_or_default() },
-        None => MetricsApi::Served,
     }
 }
 

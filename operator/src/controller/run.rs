@@ -33,7 +33,7 @@ use crate::controller::{missed, model, replica, training};
 use crate::https::HttpsSettings;
 use crate::images::Images;
 use crate::injection::Registration;
-use crate::model::{MetricsApi, WhyDisabled};
+use crate::model::MetricsApi;
 use crate::naming::{FIELD_MANAGER, INJECT_LABEL, MODEL_LABEL, TRAINING_LABEL};
 use crate::pages;
 
@@ -159,13 +159,11 @@ async fn tell_the_api_server(
     tokio::join!(upkeep, key);
 }
 
-/// What is known of who offers metrics before anything was looked at.
+/// Who serves metrics before anything was looked at.
 fn metrics_api(settings: &Settings) -> MetricsApi {
-    let mode = settings.https.as_ref().map_or(Mode::False, |https| https.adapter);
-    match (&settings.namespace, mode) {
-        (Some(_), _) => MetricsApi::Disabled(WhyDisabled::OneNamespace),
-        (None, Mode::False) => MetricsApi::Disabled(WhyDisabled::TurnedOff),
-        (None, Mode::Auto | Mode::True) => MetricsApi::Unknown,
+    match settings.https.as_ref().map_or(Mode::False, |https| https.adapter) {
+        Mode::False => MetricsApi::Disabled,
+        Mode::Auto | Mode::True => MetricsApi::Served,
     }
 }
 

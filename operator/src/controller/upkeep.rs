@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::{API_SERVICE, MetricsApi, Mode, OwnerGone, ServiceAddress, register};
+use crate::adapter::{API_SERVICE, Mode, OwnerGone, ServiceAddress, register};
 use crate::certificates::{Decision, IssueError, Rules, Source, Stored, carry_out, decide, keys};
 use crate::controller::diff::covers;
 use crate::https::HttpsSettings;
+use crate::model::MetricsApi;
 use crate::naming::FIELD_MANAGER;
 use crate::resources::object;
 
@@ -80,7 +81,7 @@ impl Upkeep {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.changes();
         loop {
-            let pause = match self.round().await {
+            let pause = match Box::pin(self.round()).await {
                 Ok(pause) => pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
                 Err(error) => {
                     tracing::warn!(%error, "certificates and registration are tried again");
@@ -207,20 +208,22 @@ impl Upkeep {
         Ok(true)
     }
 
-    /// Says once who offers metrics.
+    /// Says once who answers for metrics.
     fn tell(&self, metrics_api: MetricsApi) {
         let is_new = *self.metrics_api.borrow() != metrics_api;
         if !is_new {
             return;
         }
         match (&metrics_api, self.settings.adapter) {
-            (MetricsApi::Foreign { provider }, Mode::True) => {
-                tracing::error!(%provider, api_service = API_SERVICE, "another provider offers metrics and is left alone");
+            (MetricsApi::Foreign { owner }, Mode::True) => {
+                tracing::error!(%owner, api_service = API_SERVICE, "another adapter serves metrics and is left alone");
             }
-            (MetricsApi::Foreign { provider }, _) => {
-                tracing::info!(%provider, api_service = API_SERVICE, "another provider offers metrics and is left alone");
+            (MetricsApi::Foreign { owner }, _) => {
+                tracing::info!(%owner, api_service = API_SERVICE, "another adapter serves metrics and is left alone");
             }
-            (other, _) => tracing::info!(metrics_api = ?other, "metrics for autoscalers"),
+            (MetricsApi::Served | MetricsApi::Disabled, _) => {
+                tracing::info!(api_service = API_SERVICE, "no other adapter serves metrics any more");
+            }
         }
         self.metrics_api.send_replace(metrics_api);
     }

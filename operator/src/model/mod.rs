@@ -28,7 +28,7 @@ pub use deployment::{replicated, template_hash};
 pub use promotion::{Decision, Memory, Replica, decide, serving};
 pub use render::render;
 pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
-pub use scaling::{MetricsApi, WhyDisabled};
+pub use scaling::MetricsApi;
 pub use status::{delayed, refused, status};
 pub use validate::{ModelReference, ValidModel, ValidationError, validate};
 
@@ -39,7 +39,7 @@ pub struct Observed {
     pub deployment: Option<Deployment>,
     /// What sets their number, if the spec asks for it.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
-    /// Who serves it the metrics that it asks for.
+    /// Who serves that its metrics.
     pub metrics_api: MetricsApi,
     /// The replicas' own words, from before it acted.
     pub replicas: Vec<Replica>,

@@ -11,32 +11,16 @@ use crate::model::{Observed, ValidModel};
 /// Who answers when the autoscaler asks for its metrics (`custom.metrics.k8s.io`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MetricsApi {
-    /// It has not been looked at yet.
+    /// The operator.
     #[default]
-    Unknown,
-    /// This operator.
     Served,
-    /// This operator, and the API server does not reach it.
-    Unreachable {
-        /// What the API server says.
-        message: String,
-    },
-    /// Nobody that this operator knows of: it does not itself.
-    Disabled(WhyDisabled),
+    /// Nobody that the operator knows of: its own adapter is off, as it always is where it looks after one namespace.
+    Disabled,
     /// The adapter of somebody else, to whom the group belongs.
     Foreign {
-        /// Who it is, as a person looks for it.
-        provider: String,
+        /// Where it is, as a person looks for it.
+        owner: String,
     },
-}
-
-/// Why this operator serves no metrics to autoscalers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhyDisabled {
-    /// It looks after one namespace, and the metrics are a matter of the whole cluster.
-    OneNamespace,
-    /// It was told not to.
-    TurnedOff,
 }
 
 /// From this share of the capacity on a target is told to be too high. Above [`REACHED`] no load reaches it, but what is measured varies.
@@ -95,41 +79,27 @@ fn verdict(model: &ValidModel, options: &Autoscaling, observed: &Observed) -> Ve
 /// Why there are none; what the autoscaler says of it itself comes last.
 fn no_metrics(metrics_api: &MetricsApi, has_ready_replica: bool, own: &str) -> Verdict {
     let (reason, why) = match metrics_api {
-        MetricsApi::Disabled(why) => (reasons::ADAPTER_DISABLED, disabled(*why).to_owned()),
-        MetricsApi::Foreign { provider } => (
+        MetricsApi::Disabled => (
+            reasons::ADAPTER_DISABLED,
+            "The operator does not serve the metrics that the autoscaler reads, and nobody else does: turn its adapter on \
+             (metricsAdapter.enabled of a chart for the whole cluster), or serve them from Prometheus."
+                .to_owned(),
+        ),
+        MetricsApi::Foreign { owner } => (
             reasons::FOREIGN_ADAPTER,
             format!(
-                "custom.metrics.k8s.io belongs to {provider}, which does not serve the metrics that the autoscaler reads: teach it to, or \
+                "custom.metrics.k8s.io belongs to {owner}, which does not serve the metrics that the autoscaler reads: teach it to, or \
                  delete APIService v1beta2.custom.metrics.k8s.io, so that the operator serves them."
             ),
         ),
-        MetricsApi::Unreachable { message } => (
-            reasons::METRICS_UNAVAILABLE,
-            format!("The API server does not reach the metrics of this operator: {message}."),
-        ),
-        MetricsApi::Served | MetricsApi::Unknown if !has_ready_replica => (
+        MetricsApi::Served if !has_ready_replica => (
             reasons::METRICS_UNAVAILABLE,
             "No replica answers, so there is nothing to scale on, and the number of replicas stays.".to_owned(),
         ),
-        MetricsApi::Served | MetricsApi::Unknown => {
-            (reasons::METRICS_UNAVAILABLE, "The autoscaler cannot read its metrics.".to_owned())
-        }
+        MetricsApi::Served => (reasons::METRICS_UNAVAILABLE, "The autoscaler cannot read its metrics.".to_owned()),
     };
     let message = if own.is_empty() { why } else { format!("{why} It says: {own}") };
     Verdict::new(false, reason, message)
-}
-
-fn disabled(why: WhyDisabled) -> &'static str {
-    match why {
-        WhyDisabled::OneNamespace => {
-            "This operator looks after one namespace, and the metrics that the autoscaler reads are a matter of the whole cluster: let an \
-             operator for all namespaces serve them, or another adapter."
-        }
-        WhyDisabled::TurnedOff => {
-            "The operator does not serve the metrics that the autoscaler reads, and nobody else does: turn its adapter on \
-             (metricsAdapter.enabled of the chart), or serve them from Prometheus."
-        }
-    }
 }
 
 /// What an autoscaler with metrics does.

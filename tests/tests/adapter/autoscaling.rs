@@ -91,13 +91,17 @@ async fn an_autoscaler_scales_a_model_by_its_tokens_per_second() -> anyhow::Resu
     pods(&team, 3).await?;
 
     // Two that do not answer any more are left out: the autoscaler takes them for as busy as they should be. As 0 they would go.
-    idle.iter().for_each(|page| page.set(None));
+    for page in &idle {
+        page.set(None);
+    }
     busy.set(Some(figures(90.0, 20.0, 0)));
     tokio::time::sleep(A_WHILE).await;
     pods(&team, 3).await?;
 
     // All that answer and do nothing do go.
-    idle.iter().for_each(|page| page.set(Some(figures(0.0, 0.0, 0))));
+    for page in &idle {
+        page.set(Some(figures(0.0, 0.0, 0)));
+    }
     busy.set(Some(figures(0.0, 0.0, 0)));
     pods(&team, 1).await?;
     operator.stop().await

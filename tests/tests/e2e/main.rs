@@ -5,6 +5,7 @@ mod failures;
 mod gates;
 mod load;
 mod operator;
+mod scaling;
 mod scenario;
 mod secrets;
 mod serving;
