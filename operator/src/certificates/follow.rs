@@ -49,7 +49,7 @@ pub async fn follow(client: Client, namespace: &str, name: &str, served: &watch:
     while let Some(change) = changes.next().await {
         match change {
             Ok(Some(secret)) => take_up(&secret.data.unwrap_or_default(), name, served),
-            Ok(None) => tracing::warn!(secret = %name, "there is no such Secret yet: its leader makes it"),
+            Ok(None) => tracing::warn!(secret = %name, "there is no such Secret yet: the leader makes it"),
             Err(error) => tracing::warn!(secret = %name, %error, "the certificate was not read"),
         }
     }
