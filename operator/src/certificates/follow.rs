@@ -57,7 +57,7 @@ pub async fn follow(client: Client, namespace: &str, name: &str, served: &watch:
         match change {
             Ok(Some(secret)) => take_up(&secret.data.unwrap_or_default(), name, served),
             Ok(None) => {
-                tracing::warn!(secret = %name, "there is no such Secret yet: its leader makes it");
+                tracing::warn!(secret = %name, "there is no such Secret yet: the leader makes it");
                 nothing_yet(served);
             }
             Err(error) => tracing::warn!(secret = %name, %error, "the certificate was not read"),
