@@ -26,7 +26,7 @@ pub struct Gate {
 pub struct Caller(Identity);
 
 impl Gate {
-    /// With what [`crate::authentication::follow`] reads.
+    /// With what [`crate::authentication::follow()`] reads.
     pub fn new(client: Client, configuration: watch::Receiver<Option<Arc<Configuration>>>) -> Self {
         Self { configuration, reviews: Arc::new(Reviews::new(client)) }
     }

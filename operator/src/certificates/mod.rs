@@ -1,7 +1,7 @@
 //! The certificate that every replica serves over HTTPS, and the authority that the API server is told to trust.
 //!
-//! One Secret holds both. The leader makes them and renews them at two thirds of their life ([`decide`] says what is to be done,
-//! [`carry_out`] does it); all replicas read the Secret and take up what is new without a restart ([`follow`]). An authority is published
+//! One Secret holds both. The leader makes them and renews them at two thirds of their life ([`decide()`] says what is to be done,
+//! [`carry_out`] does it); all replicas read the Secret and take up what is new without a restart ([`follow()`]). An authority is published
 //! before anything that it signed is served, and stays published until nothing that it signed can be served any more: so at every moment
 //! every replica is trusted, however late it reads. Or somebody else (cert-manager) keeps the Secret, and nothing is written.
 

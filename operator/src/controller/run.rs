@@ -69,12 +69,12 @@ pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationTo
         let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
         served.context("cannot serve /livez, /readyz and /metrics")
     };
-    let https = Box::pin(async {
+    let https = async {
         match &settings.https {
-            Some(https) => replica::serve(&settings.client, https, injection, &readiness, &stop).await,
+            Some(https) => Box::pin(replica::serve(&settings.client, https, injection, &readiness, &stop)).await,
             None => Ok(()),
         }
-    });
+    };
     let registration = registration.as_ref();
     match &settings.leader_election {
         None => {

@@ -18,7 +18,7 @@ pub use tls::{TlsError, configuration};
 
 /// All that is served. Each part is absent where it is turned off.
 ///
-/// - `adapter`: [`crate::adapter::router`], below `/apis`.
+/// - `adapter`: [`crate::adapter::router()`], below `/apis`.
 /// - `injection`: [`crate::injection::router()`], at `POST /inject/KEY`.
 pub fn routes(adapter: Option<Router>, injection: Option<Router>) -> Router {
     let health = Router::new()

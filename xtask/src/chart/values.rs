@@ -114,7 +114,7 @@ struct Crds {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rbac {
-    /// Makes roles and bindings.
+    /// Makes roles and bindings; else somebody else gives the rights of `files/rbac/`.
     create: bool,
     /// Lets those who may view, edit or administrate a namespace do so with its models and trainings; not with scope `Namespace`.
     aggregate: bool,
