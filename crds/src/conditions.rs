@@ -45,6 +45,8 @@ pub mod reasons {
     pub const PROGRESSING: &str = "Progressing";
     /// Some replicas answer, others do not yet; look at the Pods if it stays so.
     pub const REPLICAS_NOT_READY: &str = "ReplicasNotReady";
+    /// Enough replicas answer, and the autoscaler has added others; wait.
+    pub const SCALING: &str = "Scaling";
     /// The Deployment made no progress in time; look at the Pods named in the message.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// `spec.replicas` is 0; raise it to serve.
@@ -78,9 +80,11 @@ pub mod reasons {
     pub const TARGET_ABOVE_CAPACITY: &str = "TargetAboveCapacity";
     /// The autoscaler has no metrics; wait for a replica that answers, or read its own words in the message.
     pub const METRICS_UNAVAILABLE: &str = "MetricsUnavailable";
-    /// The operator does not serve the autoscaler's metrics, and nobody else does: turn its adapter on, or serve them from Prometheus.
+    /// The operator does not serve the autoscaler's metrics, and nobody else does: turn `metricsAdapter.enabled` of the chart on, or serve them
+    /// from Prometheus.
     pub const ADAPTER_DISABLED: &str = "AdapterDisabled";
-    /// Another adapter owns `custom.metrics.k8s.io` and does not serve these metrics: teach it to, or let the operator serve them.
+    /// Another adapter owns `custom.metrics.k8s.io` and does not serve these metrics; the message names it: teach it to, or delete its
+    /// APIService, so that the operator serves them.
     pub const FOREIGN_ADAPTER: &str = "ForeignAdapter";
     /// The autoscaler cannot read or write the number of replicas; the message is its own.
     pub const NOT_ABLE_TO_SCALE: &str = "NotAbleToScale";

@@ -91,7 +91,8 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-fn shortened(mut message: String) -> String {
+/// Cut at 1024 bytes, which is what conditions and Events may have.
+pub(crate) fn shortened(mut message: String) -> String {
     const LIMIT: usize = 1024;
     if message.len() > LIMIT {
         let mut end = LIMIT - '…'.len_utf8();

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use cllm_operator::args::{Args, Command, RunArgs};
 use cllm_operator::controller::{Settings, run};
+use cllm_operator::https::HttpsSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,12 +28,25 @@ async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}: use --metrics-address"))?;
+    let https = https(&arguments, client.default_namespace()).await?;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     let images = arguments.images();
     let leader_election = arguments.leader_election(client.default_namespace());
-    tracing::info!(%address, ?images, namespace = ?arguments.namespace, ?leader_election, "running");
-    run(Settings { client, namespace: arguments.namespace, images, leader_election }, listener, stop).await
+    tracing::info!(%address, ?images, namespace = ?arguments.namespace, ?leader_election, ?https, "running");
+    run(Settings { client, namespace: arguments.namespace, images, leader_election, https }, listener, stop).await
+}
+
+/// What to serve over HTTPS; `namespace` is that of this Pod.
+async fn https(arguments: &RunArgs, namespace: &str) -> anyhow::Result<Option<HttpsSettings>> {
+    let wanted = &arguments.https;
+    if !wanted.serves(arguments.namespace.as_deref()) {
+        return Ok(None);
+    }
+    let address = wanted.https_address;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: use --https-address"))?;
+    Ok(Some(wanted.settings(listener, namespace)))
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {

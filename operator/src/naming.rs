@@ -17,6 +17,14 @@ pub const STAGE_LABEL: &str = "cllm.dev/stage";
 pub const DIGEST_ANNOTATION: &str = "cllm.dev/model-digest";
 /// The annotation with the hash of its template on a replica's Pod: what a replica says counts for what it was made from.
 pub const TEMPLATE_ANNOTATION: &str = "cllm.dev/template";
+/// The label with which a Pod asks for a sidecar: the name of a CllmModel of its namespace.
+pub const INJECT_LABEL: &str = "cllm.dev/inject";
+/// The label with which a namespace allows that, with the value `enabled`.
+pub const INJECTION_LABEL: &str = "cllm.dev/injection";
+/// The annotation with the port of a sidecar's API, where that is not 8000.
+pub const PORT_ANNOTATION: &str = "cllm.dev/port";
+/// The annotation that says why a Pod that asked for a sidecar got none.
+pub const REFUSAL_ANNOTATION: &str = "cllm.dev/injection-refused";
 /// The prefix of the labels that Kueue reads; they are copied to Jobs and Deployments.
 const KUEUE_PREFIX: &str = "kueue.x-k8s.io/";
 

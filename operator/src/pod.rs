@@ -23,8 +23,10 @@ pub const METRICS_PORT: i32 = 9090;
 /// Where a container writes its last words.
 pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
-/// The group that owns the files of volumes; the images run as this user.
-const FILE_GROUP: i64 = 65532;
+/// Whom the images run as.
+pub(crate) const IMAGE_USER: i64 = 65532;
+/// The group that owns the files of volumes.
+const FILE_GROUP: i64 = IMAGE_USER;
 const TEMPORARY_SPACE: &str = "1Gi";
 
 /// The arguments of a container: `--key=value`, in order.

@@ -205,6 +205,25 @@ fn a_model_that_waits_says_for_what() {
 }
 
 #[test]
+fn a_model_stays_ready_while_its_autoscaler_adds_replicas() {
+    // Of 2 to 8 replicas five are wanted.
+    let resource = || with(fixture("model_autoscaled"), "/spec/replicas", json!(5));
+    for (total, updated, ready, expected) in [
+        (2, 2, 2, "True/Scaling"),
+        (5, 5, 2, "True/Scaling"),
+        (5, 5, 5, "True/AsDeclared"),
+        (5, 5, 1, "False/ReplicasNotReady"),
+        (5, 4, 4, "False/Progressing"),
+        (0, 0, 0, "False/Progressing"),
+    ] {
+        let replicas =
+            json!({"observedGeneration": 2, "replicas": total, "updatedReplicas": updated, "readyReplicas": ready});
+        let found = word(&derive(resource(), &deployment(&replicas)), "Ready");
+        assert_eq!(found, expected, "{total} {updated} {ready}");
+    }
+}
+
+#[test]
 fn a_refused_model_keeps_what_it_served() {
     let previous = CllmModelStatus { ready_replicas: 1, ..CllmModelStatus::default() };
     let status = refused(&previous, Some(3), ("InvalidSpec", "Correct it.".to_owned()), at(0));

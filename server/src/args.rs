@@ -41,11 +41,16 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub host: IpAddr,
 
+    /// The address of /metrics, /status and the probes, where that is another one: a sidecar's API is for its own Pod, its probes are for
+    /// the kubelet [default: that of --host].
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_host: Option<IpAddr>,
+
     /// The port of the OpenAI API; 0 takes a free one.
     #[arg(long, default_value_t = 8000, value_name = "PORT")]
     pub http_port: u16,
 
-    /// The port of /metrics and /status; 0 takes a free one.
+    /// The port of /metrics, /status and the probes; 0 takes a free one.
     #[arg(long, default_value_t = 9090, value_name = "PORT")]
     pub metrics_port: u16,
 
@@ -144,6 +149,11 @@ impl StrategyName {
 }
 
 impl Args {
+    /// Where metrics and probes answer.
+    pub fn metrics_host(&self) -> IpAddr {
+        self.metrics_host.unwrap_or(self.host)
+    }
+
     /// [`Args::drain_seconds`] as a duration.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)

@@ -30,22 +30,17 @@ pub fn http(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat::create))
         .route_layer(from_fn_with_state(Arc::clone(&app), require_key))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    finish(
-        api.route("/livez", get(live))
-            .route("/startupz", get(started))
-            .route("/readyz", get(ready))
-            .route("/health", get(ready)),
-        app,
-    )
+    finish(api.merge(probes()).route("/health", get(ready)), app)
 }
 
-/// Figures for machines. Never asks for a key: the port is not for clients.
+/// Figures for machines, and the probes, for a kubelet that does not reach the API. Never asks for a key: the port is not for clients.
 pub fn metrics(app: Arc<App>) -> Router {
-    let pages = Router::new()
-        .route("/metrics", get(metrics_page))
-        .route("/status", get(status_page))
-        .route("/livez", get(live));
-    finish(pages, app)
+    let pages = Router::new().route("/metrics", get(metrics_page)).route("/status", get(status_page));
+    finish(pages.merge(probes()), app)
+}
+
+fn probes() -> Router<Arc<App>> {
+    Router::new().route("/livez", get(live)).route("/startupz", get(started)).route("/readyz", get(ready))
 }
 
 fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {

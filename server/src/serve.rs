@@ -117,7 +117,7 @@ pub fn settings(args: &Args) -> Result<Settings, KeyFileError> {
 pub struct Listeners {
     /// The OpenAI API.
     pub http: TcpListener,
-    /// `/metrics` and `/status`.
+    /// `/metrics`, `/status` and the probes.
     pub metrics: TcpListener,
 }
 
@@ -126,7 +126,7 @@ impl Listeners {
     pub async fn bind(args: &Args) -> Result<Self, ServeError> {
         Ok(Self {
             http: listen(SocketAddr::new(args.host, args.http_port)).await?,
-            metrics: listen(SocketAddr::new(args.host, args.metrics_port)).await?,
+            metrics: listen(SocketAddr::new(args.metrics_host(), args.metrics_port)).await?,
         })
     }
 }

@@ -8,8 +8,9 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config, Resource,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
+use serde_json::json;
 
 use crate::{ControlPlane, Error, eventually_object};
 
@@ -55,6 +56,14 @@ impl TestNamespace {
         let what = format!("the default service account of {}", self.name);
         let accounts = self.api::<ServiceAccount>();
         Ok(eventually_object(&accounts, "default", &what, Duration::from_secs(30), |_| Some(())).await?)
+    }
+
+    /// Sets a label of the namespace itself.
+    pub async fn label(&self, key: &str, value: &str) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {key: value}}}));
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let labelled = namespaces.patch(&self.name, &PatchParams::default(), &patch).await;
+        labelled.map(|_| ()).map_err(Error::request(format!("label the namespace {}", self.name)))
     }
 
     /// The generated name.

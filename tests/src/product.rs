@@ -95,7 +95,11 @@ impl<'a> Product<'a> {
         eventually("nothing but the definitions to be left", SOON, async || {
             let names = self.cluster.control_plane().kubectl(&["get", kinds, "-o", "name"]).await;
             let names = names.map_err(|error| error.to_string())?;
-            let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).collect();
+            // That of the metrics is ours alone, and was not made by helm.
+            let services = self.cluster.control_plane().kubectl(&["get", "apiservices", "-o", "name"]).await;
+            let services = services.map_err(|error| error.to_string())?;
+            let metrics = services.stdout.lines().filter(|name| name.ends_with(".custom.metrics.k8s.io"));
+            let ours: Vec<_> = names.stdout.lines().filter(|name| name.contains("cllm")).chain(metrics).collect();
             if ours == wanted { Ok(()) } else { Err(ours.join(", ")) }
         })
         .await?;
@@ -138,6 +142,14 @@ pub fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// The folder of the chart.
 pub fn chart() -> String {
     repository().join("charts/cllm").display().to_string()
+}
+
+/// The YAML that a page of the documentation tells people to apply.
+pub fn yaml_of_page(name: &str) -> Result<String, Error> {
+    let page =
+        fs::read_to_string(repository().join("docs").join(name)).map_err(Error::io(format!("read docs/{name}")))?;
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    Ok(blocks.collect::<Vec<_>>().join("---\n"))
 }
 
 /// The CRD of the Prometheus operator's `ServiceMonitor`, as its project publishes it.

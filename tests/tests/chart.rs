@@ -11,27 +11,51 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(30);
 
 /// What the chart makes of its defaults: `kind/name`, `cllm-operator` left out of the names.
-const OF_DEFAULTS: [&str; 14] = [
+const OF_DEFAULTS: [&str; 24] = [
     "ClusterRole/",
     "ClusterRole/-edit",
+    "ClusterRole/-injection",
+    "ClusterRole/-metrics",
     "ClusterRole/-view",
     "ClusterRoleBinding/",
+    "ClusterRoleBinding/-delegator",
+    "ClusterRoleBinding/-injection",
+    "ClusterRoleBinding/-metrics",
     "CustomResourceDefinition/cllmmodels.cllm.dev",
     "CustomResourceDefinition/cllmtrainings.cllm.dev",
     "Deployment/",
+    "MutatingWebhookConfiguration/",
     "NetworkPolicy/",
     "Pod/-test",
     "PodDisruptionBudget/",
+    "Role/-certificates",
     "Role/-leader",
+    "RoleBinding/-authentication-reader",
+    "RoleBinding/-certificates",
     "RoleBinding/-leader",
+    "Secret/-certificates",
     "Service/",
     "ServiceAccount/",
 ];
 const DEFINITIONS: [&str; 2] =
     ["CustomResourceDefinition/cllmmodels.cllm.dev", "CustomResourceDefinition/cllmtrainings.cllm.dev"];
 const CLUSTER_ROLES: [&str; 4] = ["ClusterRole/", "ClusterRole/-edit", "ClusterRole/-view", "ClusterRoleBinding/"];
+const LEADER: [&str; 2] = ["Role/-leader", "RoleBinding/-leader"];
+/// For metrics for autoscalers.
+const ADAPTER: [&str; 4] = [
+    "ClusterRole/-metrics",
+    "ClusterRoleBinding/-delegator",
+    "ClusterRoleBinding/-metrics",
+    "RoleBinding/-authentication-reader",
+];
+/// For sidecars, beside the webhook.
+const INJECTION: [&str; 2] = ["ClusterRole/-injection", "ClusterRoleBinding/-injection"];
+const WEBHOOK: &str = "MutatingWebhookConfiguration/";
+/// For what both are served with, beside the Secret.
+const CERTIFICATES: [&str; 2] = ["Role/-certificates", "RoleBinding/-certificates"];
+const SECRET: &str = "Secret/-certificates";
 
-/// Values, what the chart makes more and less for them, and a place (`kind/name`, JSON pointer) where they must be found.
+/// Values, what the chart makes more and less for them, and places (`kind/name`, JSON pointer) where they must be found, or nothing (null).
 struct Variant {
     values: Value,
     more: Vec<&'static str>,
@@ -64,7 +88,17 @@ impl Variant {
 }
 
 fn variants() -> Vec<Variant> {
-    [scopes(), parts(), images(), pods(), names()].into_iter().flatten().collect()
+    [scopes(), parts(), https(), injection(), adapter(), images(), pods(), names()].into_iter().flatten().collect()
+}
+
+/// What only an operator for all namespaces has.
+fn of_the_cluster() -> Vec<&'static str> {
+    [&CLUSTER_ROLES[..], &ADAPTER, &INJECTION, &CERTIFICATES, &[WEBHOOK, SECRET]].concat()
+}
+
+/// All roles and bindings.
+fn roles() -> Vec<&'static str> {
+    [&CLUSTER_ROLES[..], &ADAPTER, &INJECTION, &CERTIFICATES, &LEADER].concat()
 }
 
 fn scopes() -> Vec<Variant> {
@@ -74,13 +108,14 @@ fn scopes() -> Vec<Variant> {
         variant(json!({})).in_pod("/spec/replicas", json!(2)),
         variant(json!({"scope": "Namespace"}))
             .with(&["Role/", "RoleBinding/"])
-            .without(&CLUSTER_ROLES)
-            .in_pod("/spec/template/spec/containers/0/args/4", argument("NAMESPACE")),
+            .without(&of_the_cluster())
+            .in_pod("/spec/template/spec/containers/0/args/4", argument("NAMESPACE"))
+            .in_pod("/spec/template/spec/containers/0/args/8", Value::Null),
         variant(json!({"scope": "Namespace", "crds": {"install": false}}))
             .with(&["Role/", "RoleBinding/"])
-            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS].concat()),
+            .without(&[&of_the_cluster()[..], &DEFINITIONS].concat()),
         variant(json!({"scope": "Namespace", "crds": {"install": false}, "rbac": {"create": false}}))
-            .without(&[&CLUSTER_ROLES[..], &DEFINITIONS, &["Role/-leader", "RoleBinding/-leader"]].concat()),
+            .without(&[&of_the_cluster()[..], &DEFINITIONS, &LEADER].concat()),
     ]
 }
 
@@ -97,10 +132,14 @@ fn parts() -> Vec<Variant> {
     let peers = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
     vec![
         variant(json!({"replicas": 1})).in_pod("/spec/replicas", json!(1)),
-        variant(json!({"replicas": 0})).in_pod("/spec/replicas", json!(0)),
+        // What owns the registration of the adapter goes with the last operator.
+        variant(json!({"replicas": 0}))
+            .without(&["ClusterRole/-metrics", "ClusterRoleBinding/-metrics"])
+            .in_pod("/spec/replicas", json!(0)),
         variant(json!({"crds": {"install": false}})).without(&DEFINITIONS),
         variant(json!({"rbac": {"create": false}}))
-            .without(&[&CLUSTER_ROLES[..], &["Role/-leader", "RoleBinding/-leader"]].concat()),
+            .without(&roles())
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--metrics-adapter=false")),
         variant(json!({"rbac": {"aggregate": false}})).without(&["ClusterRole/-edit", "ClusterRole/-view"]),
         variant(json!({"serviceAccount": {"create": false, "name": "default"}}))
             .without(&["ServiceAccount/"])
@@ -131,6 +170,74 @@ fn parts() -> Vec<Variant> {
             .with(&["ServiceMonitor/"])
             .found("ServiceMonitor/", "/spec/endpoints/0/interval", json!("1m"))
             .found("ServiceMonitor/", "/metadata/labels/release", json!("prometheus")),
+    ]
+}
+
+/// What both are served with.
+fn https() -> Vec<Variant> {
+    let secret = "/rules/0/resourceNames/0";
+    vec![
+        variant(json!({}))
+            .in_pod("/spec/template/spec/containers/0/args/8", json!("--service-name=cllm-operator"))
+            .in_pod("/spec/template/spec/containers/0/args/9", json!("--service-namespace=NAMESPACE"))
+            .in_pod(
+                "/spec/template/spec/containers/0/args/10",
+                json!("--certificate-secret=cllm-operator-certificates"),
+            )
+            .in_pod("/spec/template/spec/containers/0/ports/1/name", json!("https"))
+            .found("Service/", "/spec/ports/1/targetPort", json!("https"))
+            .found("NetworkPolicy/", "/spec/ingress/1/ports/0/port", json!("https"))
+            .found("Role/-certificates", secret, json!("cllm-operator-certificates")),
+        variant(json!({"certificates": {"existingSecret": "by-cert-manager"}}))
+            .without(&[SECRET])
+            .in_pod("/spec/template/spec/containers/0/args/10", json!("--certificate-secret=by-cert-manager"))
+            .in_pod("/spec/template/spec/containers/0/args/11", json!("--certificates-given"))
+            .found("Role/-certificates", secret, json!("by-cert-manager"))
+            .found("Role/-certificates", "/rules/0/verbs", json!(["get", "list", "watch"])),
+        variant(json!({"injection": {"enabled": false}, "metricsAdapter": {"enabled": false}}))
+            .without(&[&ADAPTER[..], &INJECTION, &CERTIFICATES, &[WEBHOOK, SECRET]].concat())
+            .in_pod("/spec/template/spec/containers/0/args/7", Value::Null)
+            .in_pod("/spec/template/spec/containers/0/ports/1", Value::Null)
+            .found("Service/", "/spec/ports/1", Value::Null)
+            .found("NetworkPolicy/", "/spec/ingress/1", Value::Null),
+    ]
+}
+
+fn injection() -> Vec<Variant> {
+    vec![
+        variant(json!({"injection": {"enabled": false}}))
+            .without(&[&INJECTION[..], &[WEBHOOK]].concat())
+            .in_pod("/spec/template/spec/containers/0/args/12", Value::Null),
+        variant(json!({"injection": {"timeoutSeconds": 5}}))
+            .found(WEBHOOK, "/webhooks/0/timeoutSeconds", json!(5))
+            .found(WEBHOOK, "/webhooks/0/failurePolicy", json!("Ignore"))
+            .found(WEBHOOK, "/webhooks/0/clientConfig/service/namespace", json!("NAMESPACE"))
+            // What the operator writes.
+            .found(WEBHOOK, "/webhooks/0/clientConfig/service/path", Value::Null)
+            .found(WEBHOOK, "/webhooks/0/clientConfig/caBundle", Value::Null)
+            .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/0/values", json!(["enabled"]))
+            .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/1/values/0", json!("kube-system"))
+            .found(WEBHOOK, "/webhooks/0/namespaceSelector/matchExpressions/1/values/1", json!("NAMESPACE"))
+            .found("ClusterRole/-injection", "/rules/0/resourceNames", json!(["cllm-operator"]))
+            .in_pod("/spec/template/spec/containers/0/args/12", json!("--injection-webhook=cllm-operator")),
+    ]
+}
+
+fn adapter() -> Vec<Variant> {
+    vec![
+        variant(json!({}))
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--metrics-adapter=auto"))
+            .in_pod("/spec/template/spec/containers/0/args/11", json!("--owner-cluster-role=cllm-operator-metrics"))
+            .found("ClusterRoleBinding/-metrics", "/subjects/0/name", json!("horizontal-pod-autoscaler"))
+            .found("RoleBinding/-authentication-reader", "/metadata/namespace", json!("kube-system")),
+        variant(json!({"metricsAdapter": {"enabled": false}}))
+            .without(&ADAPTER)
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--metrics-adapter=false"))
+            .in_pod("/spec/template/spec/containers/0/args/11", json!("--injection-webhook=cllm-operator")),
+        // Who makes the roles themselves says so.
+        variant(json!({"metricsAdapter": {"enabled": true}, "rbac": {"create": false}}))
+            .without(&roles())
+            .in_pod("/spec/template/spec/containers/0/args/7", json!("--metrics-adapter=true")),
     ]
 }
 
@@ -182,7 +289,7 @@ fn pods() -> Vec<Variant> {
         variant(json!({"logLevel": "cllm_operator=debug,info"}))
             .in_pod("/spec/template/spec/containers/0/env/0/value", json!("cllm_operator=debug,info")),
         variant(json!({"extraArgs": ["--leader-election-name=other"], "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]}))
-            .in_pod("/spec/template/spec/containers/0/args/7", json!("--leader-election-name=other"))
+            .in_pod("/spec/template/spec/containers/0/args/13", json!("--leader-election-name=other"))
             .in_pod("/spec/template/spec/containers/0/env/1/name", json!("HTTPS_PROXY")),
         variant(json!({
             "nodeSelector": {"infra": "true"}, "tolerations": [toleration], "affinity": affinity,
@@ -216,14 +323,24 @@ fn names() -> Vec<Variant> {
     let other = [
         "ClusterRole/other",
         "ClusterRole/other-edit",
+        "ClusterRole/other-injection",
+        "ClusterRole/other-metrics",
         "ClusterRole/other-view",
         "ClusterRoleBinding/other",
+        "ClusterRoleBinding/other-delegator",
+        "ClusterRoleBinding/other-injection",
+        "ClusterRoleBinding/other-metrics",
         "Deployment/other",
+        "MutatingWebhookConfiguration/other",
         "NetworkPolicy/other",
         "Pod/other-test",
         "PodDisruptionBudget/other",
+        "Role/other-certificates",
         "Role/other-leader",
+        "RoleBinding/other-authentication-reader",
+        "RoleBinding/other-certificates",
         "RoleBinding/other-leader",
+        "Secret/other-certificates",
         "Service/other",
         "ServiceAccount/other",
     ];
@@ -269,8 +386,8 @@ async fn check(cluster: &ControlPlane, namespace: &TestNamespace, variant: &Vari
             Some(text) => json!(text.replace("NAMESPACE", namespace.name())),
             None => value.clone(),
         };
-        let found = objects.get(*object).and_then(|object| object.pointer(pointer));
-        ensure!(found == Some(&value), "{object} {pointer} is {found:?}, not {value}");
+        let found = objects.get(*object).and_then(|object| object.pointer(pointer)).unwrap_or(&Value::Null);
+        ensure!(*found == value, "{object} {pointer} is {found}, not {value}");
     }
     let labels = variant.values["commonLabels"]["team"].as_str().map(|team| ("team", team));
     for (name, object) in &objects {

@@ -14,6 +14,27 @@
 {{- if ne .Values.scope "Definitions" -}}yes{{- end -}}
 {{- end -}}
 
+{{/* A webhook is of the whole cluster: who may look at one namespace only has none. */}}
+{{- define "cllm.injects" -}}
+{{- if and .Values.injection.enabled (eq .Values.scope "Cluster") -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Empty when no metrics are offered to autoscalers. By itself (auto) that is done only with the rights that the chart gives. */}}
+{{- define "cllm.hasAdapter" -}}
+{{- $enabled := toString .Values.metricsAdapter.enabled -}}
+{{- if and (eq .Values.scope "Cluster") (ne $enabled "false") (or .Values.rbac.create (eq $enabled "true")) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Empty when nothing is served over HTTPS. */}}
+{{- define "cllm.hasHttps" -}}
+{{- if or (include "cllm.hasAdapter" .) (include "cllm.injects" .) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the certificate of HTTPS. */}}
+{{- define "cllm.certificateSecret" -}}
+{{- default (printf "%s-certificates" (include "cllm.fullname" .)) .Values.certificates.existingSecret -}}
+{{- end -}}
+
 {{- define "cllm.selectorLabels" -}}
 app.kubernetes.io/name: cllm-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

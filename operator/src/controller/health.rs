@@ -11,32 +11,75 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::controller::metrics::Metrics;
+use crate::injection::Injector;
 
-/// How many controllers have yet to read the resources that exist; one that stands by for the leader is ready too.
+/// What keeps this operator from being ready. One that stands by for the leader need not have read the resources; but whoever leads, it must be
+/// able to answer over HTTPS, where it should: the API server would be sent to it.
 #[derive(Clone, Debug)]
-pub(super) struct Readiness {
-    waiting: Arc<AtomicUsize>,
-    stands_by: Arc<AtomicBool>,
+pub(super) struct Readiness(Arc<Flags>);
+
+#[derive(Debug)]
+struct Flags {
+    /// Controllers that have yet to read the resources that exist.
+    waiting: AtomicUsize,
+    stands_by: AtomicBool,
+    leads: AtomicBool,
+    has_looked: AtomicBool,
+    serves: AtomicBool,
+    injector: Option<Injector>,
 }
 
 impl Readiness {
-    /// That many controllers.
-    pub(super) fn waiting_for(controllers: usize) -> Self {
-        Self { waiting: Arc::new(AtomicUsize::new(controllers)), stands_by: Arc::default() }
+    /// That many controllers, what is served over HTTPS, if anything is, and what answers for sidecars, if anything does.
+    pub(super) fn waiting_for(controllers: usize, https: bool, injector: Option<Injector>) -> Self {
+        Self(Arc::new(Flags {
+            waiting: AtomicUsize::new(controllers),
+            stands_by: AtomicBool::default(),
+            leads: AtomicBool::default(),
+            has_looked: AtomicBool::default(),
+            serves: AtomicBool::new(!https),
+            injector,
+        }))
     }
 
     /// One controller has read its resources.
     pub(super) fn one_is_ready(&self) {
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The Lease was read: if another operator leads, this one is as ready as it can be.
     pub(super) fn stands_by(&self) {
-        self.stands_by.store(true, Ordering::Release);
+        self.0.stands_by.store(true, Ordering::Release);
     }
 
-    fn is_ready(&self) -> bool {
-        self.stands_by.load(Ordering::Acquire) || self.waiting.load(Ordering::Acquire) == 0
+    /// This one leads, until its end.
+    pub(super) fn leads(&self) {
+        self.0.leads.store(true, Ordering::Release);
+    }
+
+    /// It is known whom to trust, and whether there is a certificate. The leader makes it, but one of an earlier version, or one that serves
+    /// nothing, never does: who waited for it would hold up the rollout that replaces that leader.
+    pub(super) fn has_looked(&self) {
+        self.0.has_looked.store(true, Ordering::Release);
+    }
+
+    /// There is a certificate to serve, and it is known whom to trust.
+    pub(super) fn serves(&self) {
+        self.0.serves.store(true, Ordering::Release);
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        let Flags { waiting, stands_by, leads, has_looked, serves, injector } = &*self.0;
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        if !is(stands_by) && waiting.load(Ordering::Acquire) > 0 {
+            Some("the resources are not read yet")
+        } else if !is(serves) && (is(leads) || !is(has_looked)) {
+            Some("there is no certificate to serve yet, or it is not known whom to trust")
+        } else if injector.as_ref().is_some_and(|injector| !injector.is_ready()) {
+            Some("the models of which sidecars are made are not read yet")
+        } else {
+            None
+        }
     }
 }
 
@@ -56,10 +99,9 @@ pub(super) async fn serve(
 }
 
 async fn ready(State((_, readiness)): State<(Metrics, Readiness)>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the resources are not read yet")
+    match readiness.missing() {
+        None => (StatusCode::OK, "ok"),
+        Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing),
     }
 }
 
@@ -67,5 +109,31 @@ async fn metrics_page(State((metrics, _)): State<(Metrics, Readiness)>) -> impl 
     match metrics.page() {
         Ok(page) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_certificate_one_is_ready_only_while_another_leads_that_makes_none() {
+        let readiness = Readiness::waiting_for(1, true, None);
+        readiness.stands_by();
+        assert!(readiness.missing().is_some(), "it is not known whether there is a certificate");
+        readiness.has_looked();
+        assert_eq!(readiness.missing(), None);
+        readiness.leads();
+        assert!(readiness.missing().is_some(), "who leads makes one");
+        readiness.serves();
+        assert_eq!(readiness.missing(), None);
+    }
+
+    #[test]
+    fn resources_are_read_by_who_does_not_stand_by() {
+        let readiness = Readiness::waiting_for(1, false, None);
+        assert!(readiness.missing().is_some());
+        readiness.one_is_ready();
+        assert_eq!(readiness.missing(), None);
     }
 }

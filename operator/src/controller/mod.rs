@@ -5,14 +5,18 @@ mod context;
 mod diff;
 mod error;
 mod health;
+mod injection;
 mod leader;
 mod metrics;
+mod missed;
 mod model;
 mod pods;
+mod replica;
 mod run;
 mod status;
 mod telemetry;
 mod training;
+mod upkeep;
 
 pub use diff::DECLARATION_ANNOTATION;
 pub use error::{Error, Handling};

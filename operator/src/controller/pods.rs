@@ -1,7 +1,6 @@
 //! What Pods say: their last words, and their `/status` pages. That a page cannot be read is normal.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use cllm_crds::status_page::{JobStage, TerminationMessage};
 use futures::future::join_all;
@@ -16,24 +15,19 @@ use crate::controller::error::Error;
 use crate::failure::{self, INDEX_ANNOTATION, JOB_LABEL, PodFailure, last_words};
 use crate::model::Replica;
 use crate::naming::{FIELD_MANAGER, STAGE_LABEL, TEMPLATE_ANNOTATION};
+use crate::pages;
 use crate::pod::METRICS_PORT;
 use crate::training::stage_of;
 
-const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A replica set of this size says what there is to say.
 const MOST_PAGES: usize = 64;
 /// One Pod that waits for its volumes says what there is to say of a replica set.
 const MOST_EVENT_LISTS: usize = 4;
 
-/// The client for `/status` pages: short timeouts, no proxy, no redirect.
-pub(super) fn page_client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().timeout(PAGE_TIMEOUT).no_proxy().redirect(reqwest::redirect::Policy::none()).build()
-}
-
 /// The pages of the running Pods of Jobs that answered and know how far their stage is.
 pub(super) async fn pages<P: DeserializeOwned>(client: &reqwest::Client, pods: &[Pod]) -> Vec<P> {
     let knowing = pods.iter().filter(|pod| is_running(pod) && knows_progress(pod));
-    let running = knowing.filter_map(pod_address).take(MOST_PAGES);
+    let running = knowing.filter_map(pages::address).take(MOST_PAGES);
     join_all(running.map(|address| page(client, address))).await.into_iter().flatten().collect()
 }
 
@@ -48,7 +42,7 @@ pub(super) async fn replicas(client: &reqwest::Client, pods: &[Pod]) -> Vec<Repl
     let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).take(MOST_PAGES);
     join_all(staying.map(async |pod| Replica {
         template: pod.annotations().get(TEMPLATE_ANNOTATION).cloned(),
-        page: match pod_address(pod).filter(|_| is_running(pod)) {
+        page: match pages::address(pod).filter(|_| is_running(pod)) {
             Some(address) => page(client, address).await,
             None => None,
         },
@@ -77,11 +71,6 @@ fn is_running(pod: &Pod) -> bool {
         && pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Running")
 }
 
-fn pod_address(pod: &Pod) -> Option<String> {
-    let address = pod.status.as_ref()?.pod_ip.clone()?;
-    Some(if address.contains(':') { format!("[{address}]") } else { address })
-}
-
 /// The Pods with that label that the operator's children made.
 pub(super) async fn labelled(client: &Client, namespace: &str, label: &str, name: &str) -> Result<Vec<Pod>, Error> {
     let selector = format!("{label}={name},app.kubernetes.io/managed-by={FIELD_MANAGER}");
@@ -108,7 +97,8 @@ pub(super) async fn failures(
     Ok(refusals.chain(failure::failures(pods, &events, now)).collect())
 }
 
-async fn events_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Event>, Error> {
+/// The Events about an object.
+pub(super) async fn events_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Event>, Error> {
     let api = Api::<Event>::namespaced(client.clone(), namespace);
     let parameters = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
     Ok(api.list(&parameters).await.map_err(Error::api("list", "events"))?.items)

@@ -1,4 +1,5 @@
-//! Starts the controllers of both kinds and the operator's own pages, and stops them together.
+//! Starts the controllers, the operator's own pages and what it serves over HTTPS, and stops them together. The controllers and what the API
+//! server is told run where the Lease is held, everything else on every replica.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,17 +21,26 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::Mode;
 use crate::controller::context::Context;
 use crate::controller::health::{Readiness, serve};
+use crate::controller::injection::{Injection, give_key};
 use crate::controller::leader::{Elector, Fence, LeaderElection};
 use crate::controller::metrics::Metrics;
-use crate::controller::{model, pods, training};
+use crate::controller::missed::MissedContext;
+use crate::controller::upkeep::Upkeep;
+use crate::controller::{missed, model, replica, training};
+use crate::https::HttpsSettings;
 use crate::images::Images;
+use crate::injection::Registration;
 use crate::model::MetricsApi;
-use crate::naming::{FIELD_MANAGER, MODEL_LABEL, TRAINING_LABEL};
+use crate::naming::{FIELD_MANAGER, INJECT_LABEL, MODEL_LABEL, TRAINING_LABEL};
+use crate::pages;
 
 /// Resources reconciled at once; one that waits for its Pods' pages does not hold up the others.
 const CONCURRENCY: u16 = 16;
+/// Those of models, of trainings, and of Pods without their sidecar.
+const CONTROLLERS: usize = 3;
 
 /// What the operator works on, and with what.
 #[derive(Clone)]
@@ -43,24 +53,38 @@ pub struct Settings {
     pub images: Images,
     /// Of several operators only the leader acts; absent: there is only this one.
     pub leader_election: Option<LeaderElection>,
+    /// What is served over HTTPS; absent: nothing is.
+    pub https: Option<HttpsSettings>,
 }
 
-/// Runs until `stop` is cancelled, or leadership is lost: both controllers, and `/livez`, `/readyz` and `/metrics` on the listener.
+/// Runs until `stop` is cancelled, or leadership is lost: the controllers, `/livez`, `/readyz` and `/metrics` on the listener, and what is
+/// served over HTTPS.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot make the metrics")?;
-    let readiness = Readiness::waiting_for(2);
+    let injection = Injection::of(&settings);
+    let (injector, registration) =
+        injection.as_ref().map(|all| (all.injector.clone(), all.registration.clone())).unzip();
+    let readiness = Readiness::waiting_for(CONTROLLERS, settings.https.is_some(), injector);
     let health = async {
         let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
         served.context("cannot serve /livez, /readyz and /metrics")
     };
+    let https = async {
+        match &settings.https {
+            Some(https) => Box::pin(replica::serve(&settings.client, https, injection, &readiness, &stop)).await,
+            None => Ok(()),
+        }
+    };
+    let registration = registration.as_ref();
     match &settings.leader_election {
         None => {
             metrics.leads(true);
-            tokio::try_join!(health, run_controllers(&settings, &metrics, &readiness, &stop))?;
+            let controllers = run_controllers(&settings, &metrics, &readiness, registration, &stop);
+            tokio::try_join!(health, https, controllers)?;
         }
         Some(election) => {
-            let lead = lead(election, &settings, &metrics, &readiness, &stop);
-            tokio::try_join!(health, lead)?;
+            let lead = lead(election, &settings, &metrics, &readiness, registration, &stop);
+            tokio::try_join!(health, https, lead)?;
         }
     }
     Ok(())
@@ -72,6 +96,7 @@ async fn lead(
     settings: &Settings,
     metrics: &Metrics,
     readiness: &Readiness,
+    registration: Option<&watch::Receiver<Registration>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let fence = Fence::new();
@@ -83,7 +108,7 @@ async fn lead(
         tokio::select! {
             result = async { is_leader.wait_for(|leads| *leads).await.map(drop) } => {
                 result.context("the election ended")?;
-                run_controllers(&settings, metrics, readiness, stop).await?;
+                run_controllers(&settings, metrics, readiness, registration, stop).await?;
             }
             () = stop.cancelled() => {}
         }
@@ -101,17 +126,45 @@ async fn run_controllers(
     settings: &Settings,
     metrics: &Metrics,
     readiness: &Readiness,
+    registration: Option<&watch::Receiver<Registration>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let pages = pods::page_client().context("cannot make the HTTP client")?;
-    // Whoever serves the metrics that models are scaled on says so here.
-    let (_, metrics_api) = watch::channel(MetricsApi::default());
+    readiness.leads();
+    let pages = pages::client().context("cannot make the HTTP client")?;
+    let (told, metrics_api) = watch::channel(metrics_api(settings));
     let context = Context::new(settings.client.clone(), pages, settings.images.clone(), metrics_api, metrics.clone());
     let context = Arc::new(context);
     let models = run_models(settings, context.clone(), readiness, stop.clone());
-    let trainings = run_trainings(settings, context, readiness, stop.clone());
-    tokio::join!(models, trainings);
+    let trainings = run_trainings(settings, context.clone(), readiness, stop.clone());
+    let missed = Box::pin(run_missed(settings, context, readiness, stop.clone()));
+    let told_to_the_api_server = Box::pin(tell_the_api_server(settings, told, registration, stop));
+    tokio::join!(models, trainings, missed, told_to_the_api_server);
     Ok(())
+}
+
+/// Where what is served over HTTPS is and whom to trust there, and with which key sidecars are asked for.
+async fn tell_the_api_server(
+    settings: &Settings,
+    told: watch::Sender<MetricsApi>,
+    registration: Option<&watch::Receiver<Registration>>,
+    stop: &CancellationToken,
+) {
+    let Some(https) = &settings.https else { return };
+    let upkeep = Upkeep::new(settings.client.clone(), https.clone(), told).run(stop.clone());
+    let key = async {
+        if let (Some(name), Some(registration)) = (&https.injection_webhook, registration) {
+            stop.run_until_cancelled(give_key(settings.client.clone(), name, registration.clone())).await;
+        }
+    };
+    tokio::join!(upkeep, key);
+}
+
+/// Who serves metrics before anything was looked at.
+fn metrics_api(settings: &Settings) -> MetricsApi {
+    match settings.https.as_ref().map_or(Mode::False, |https| https.adapter) {
+        Mode::False => MetricsApi::Disabled,
+        Mode::Auto | Mode::True => MetricsApi::Served,
+    }
 }
 
 async fn run_models(settings: &Settings, context: Arc<Context>, readiness: &Readiness, stop: CancellationToken) {
@@ -151,6 +204,20 @@ async fn run_trainings(settings: &Settings, context: Arc<Context>, readiness: &R
     until_stopped(stream.for_each(async |_| ()), store, readiness, stopped).await;
 }
 
+async fn run_missed(settings: &Settings, context: Arc<Context>, readiness: &Readiness, stop: CancellationToken) {
+    // One after the other: many Pods of one owner are told of at once.
+    let controller = Controller::new(api::<Pod>(settings), watcher::Config::default().labels(INJECT_LABEL))
+        .with_config(Config::default().concurrency(1));
+    let store = controller.store();
+    let stopped = stop.clone();
+    let stream = controller.graceful_shutdown_on(stop.cancelled_owned()).run(
+        missed::reconcile,
+        missed::error_policy,
+        Arc::new(MissedContext::new(context)),
+    );
+    until_stopped(stream.for_each(async |_| ()), store, readiness, stopped).await;
+}
+
 /// Runs a controller to its end, and counts it as ready when it has read what exists. One that is stopped before that has nothing to
 /// finish and is dropped: kube-runtime holds its queue until the store is ready, and never reads the store again.
 async fn until_stopped<K>(
@@ -176,7 +243,8 @@ async fn until_stopped<K>(
     }
 }
 
-fn api<K>(settings: &Settings) -> Api<K>
+/// The resources of a kind that this operator looks after.
+pub(super) fn api<K>(settings: &Settings) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {

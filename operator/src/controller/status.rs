@@ -44,17 +44,23 @@ where
     written.map_err(Error::api("write the status of", format!("{} {name}", K::kind(&()))))?;
     context.metrics.wrote_status(&K::kind(&()));
     for notice in notices {
-        publish(resource, notice, context).await;
+        let reason = notice.reason.clone();
+        // An Event is for people: that it could not be written holds nothing up.
+        if let Err(error) = publish(resource, notice, context).await {
+            tracing::warn!(%reason, %error, "an Event was not written");
+        }
     }
     Ok(())
 }
 
-/// An Event is for people: that it could not be written holds nothing up.
-async fn publish<K: Resource<DynamicType = ()>>(resource: &K, notice: Notice, context: &Context) {
+/// Writes an Event on the resource.
+pub(super) async fn publish<K: Resource<DynamicType = ()>>(
+    resource: &K,
+    notice: Notice,
+    context: &Context,
+) -> kube::Result<()> {
     let Notice { is_warning, reason, action, note } = notice;
     let type_ = if is_warning { EventType::Warning } else { EventType::Normal };
     let event = Event { type_, reason, note: Some(note), action: action.to_owned(), secondary: None };
-    if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
-        tracing::warn!(reason = %event.reason, %error, "an Event was not written");
-    }
+    context.recorder.publish(&event, &resource.object_ref(&())).await
 }

@@ -28,6 +28,11 @@ pub(super) fn volume(model: &ValidModel) -> CacheVolume<'_> {
     }
 }
 
+/// The volume of a sidecar that downloads. It goes wherever its Pod goes, so that only a claim for several nodes will do.
+pub(super) fn volume_of_sidecar(model: &ValidModel) -> CacheVolume<'_> {
+    if may_hold_one_node(model) { CacheVolume::Pod } else { volume(model) }
+}
+
 /// Whether a second Pod on another node may wait forever for the volume. Of an existing claim nothing is known here.
 pub(super) fn may_hold_one_node(model: &ValidModel) -> bool {
     model.spec.cache.as_ref().is_some_and(|cache| {

@@ -1,4 +1,4 @@
-//! The replicas: how they start, how it is known that they answer, how they are replaced, how they stop.
+//! The replicas: how they start, how it is known that they answer, how they are replaced, how they stop. A sidecar is started like them.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +29,45 @@ const STARTUP_PERIOD_SECONDS: i32 = 5;
 const STARTUP_SECONDS: i32 = 3600;
 /// A download of hundreds of gigabytes comes on top.
 const DOWNLOAD_SECONDS: i32 = 6 * 3600;
+const EVERYWHERE: &str = "0.0.0.0";
+const LOOPBACK: &str = "127.0.0.1";
 /// Where the prompts of the gate are mounted, under the name of their ConfigMap.
 const PROMPTS_FOLDER: &str = "/prompts";
+
+/// Who reaches the API of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The cluster: a replica behind the Service.
+    Cluster,
+    /// The containers of its own Pod, on that port: a sidecar. The names of its ports are not those of the Pod's own.
+    OwnPod(u16),
+}
+
+impl Reach {
+    fn ports(self) -> &'static [(&'static str, i32)] {
+        match self {
+            Self::Cluster => &[("http", HTTP_PORT), ("metrics", METRICS_PORT)],
+            Self::OwnPod(_) => &[("cllm-metrics", METRICS_PORT)],
+        }
+    }
+
+    /// The port at which the kubelet asks.
+    fn probed_port(self) -> &'static str {
+        match self {
+            Self::Cluster => "http",
+            Self::OwnPod(_) => "cllm-metrics",
+        }
+    }
+
+    fn listen(self, arguments: Arguments) -> Arguments {
+        match self {
+            Self::Cluster => arguments.with("host", EVERYWHERE).with("http-port", HTTP_PORT),
+            Self::OwnPod(port) => {
+                arguments.with("host", LOOPBACK).with("metrics-host", EVERYWHERE).with("http-port", port)
+            }
+        }
+    }
+}
 
 /// The Deployment.
 pub(super) fn deployment(model: &ValidModel, checkpoint: &ResolvedModel) -> Deployment {
@@ -98,17 +135,30 @@ fn stamped_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTempla
 }
 
 fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSpec {
+    template_for(Reach::Cluster, model, checkpoint)
+}
+
+/// The Pod of a server whose API is for its own Pod alone, on that port.
+pub(crate) fn loopback_pod(model: &ValidModel, checkpoint: &ResolvedModel, port: u16) -> PodSpec {
+    template_for(Reach::OwnPod(port), model, checkpoint).spec.unwrap_or_default()
+}
+
+fn template_for(reach: Reach, model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSpec {
+    let cache_volume = match reach {
+        Reach::Cluster => cache::volume,
+        Reach::OwnPod(_) => cache::volume_of_sidecar,
+    };
     let program = Program {
         container: "server",
         binary: "cllm-server",
-        arguments: arguments(model, checkpoint),
+        arguments: arguments(reach, model, checkpoint),
         image: &model.image,
-        ports: &[("http", HTTP_PORT), ("metrics", METRICS_PORT)],
+        ports: reach.ports(),
         mounts: Mounts {
             workspace: None,
             read: checkpoint.location().claim().into_iter().collect(),
             written: BTreeSet::new(),
-            cache: checkpoint.location().remote().map(|_| cache::volume(model)),
+            cache: checkpoint.location().remote().map(|_| cache_volume(model)),
             access: access(model, checkpoint).into_iter().collect(),
         },
         resources: model.resources.clone(),
@@ -117,9 +167,8 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
     if let Some(pod) = &mut template.spec {
         let drain = model.spec.server.drain_seconds;
         pod.termination_grace_period_seconds = Some(i64::from(PRE_STOP_SLEEP_SECONDS + drain + SPARE_SECONDS));
-        let startup_path = if may_block(model) { "/startupz" } else { "/readyz" };
         let seconds = startup_seconds(checkpoint);
-        pod.containers.iter_mut().for_each(|container| set_lifecycle(container, startup_path, seconds));
+        pod.containers.iter_mut().for_each(|container| set_lifecycle(container, reach, may_block(model), seconds));
         if let Some(prompts) = prompts(model) {
             mount_prompts(pod, prompts);
         }
@@ -131,14 +180,13 @@ fn pod_template(model: &ValidModel, checkpoint: &ResolvedModel) -> PodTemplateSp
     template
 }
 
-fn arguments(model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
+fn arguments(reach: Reach, model: &ValidModel, checkpoint: &ResolvedModel) -> Arguments {
     let server = &model.spec.server;
     let gate = model.spec.gates.as_ref().and_then(|gates| Some((gates.min_speedup.as_ref()?, gates.on_failure)));
-    let arguments = Arguments::default()
-        .with("model", checkpoint.location().argument())
-        .with("served-name", model.served_name())
-        .with("host", "0.0.0.0")
-        .with("http-port", HTTP_PORT)
+    let arguments =
+        Arguments::default().with("model", checkpoint.location().argument()).with("served-name", model.served_name());
+    let arguments = reach
+        .listen(arguments)
         .with("metrics-port", METRICS_PORT)
         .with("strategy", model.spec.decoding.strategy.as_str())
         .with("block-size", model.spec.decoding.max_block_size)
@@ -222,12 +270,16 @@ fn mount_prompts(pod: &mut PodSpec, PromptsReference { name, key }: &PromptsRefe
     }
 }
 
-fn set_lifecycle(container: &mut Container, startup_path: &str, startup_seconds: i32) {
+fn set_lifecycle(container: &mut Container, reach: Reach, may_block: bool, startup_seconds: i32) {
+    // Of a replica that its gate blocks it is enough that it has started; who waits for a sidecar waits for its answers.
+    let startup_path = if may_block && reach == Reach::Cluster { "/startupz" } else { "/readyz" };
+    let probe = |path: &str, period, failures| probe(reach.probed_port(), path, period, failures);
     container.startup_probe =
         Some(probe(startup_path, STARTUP_PERIOD_SECONDS, startup_seconds / STARTUP_PERIOD_SECONDS));
     container.readiness_probe = Some(probe("/readyz", 5, 2));
     container.liveness_probe = Some(probe("/livez", 10, 6));
-    container.lifecycle = Some(Lifecycle {
+    // No endpoint leads to a sidecar, and it ends after those who ask it.
+    container.lifecycle = (reach == Reach::Cluster).then(|| Lifecycle {
         pre_stop: Some(LifecycleHandler {
             sleep: Some(SleepAction { seconds: i64::from(PRE_STOP_SLEEP_SECONDS) }),
             ..LifecycleHandler::default()
@@ -236,11 +288,11 @@ fn set_lifecycle(container: &mut Container, startup_path: &str, startup_seconds:
     });
 }
 
-fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+fn probe(port: &str, path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("http".to_owned()),
+            port: IntOrString::String(port.to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

@@ -23,8 +23,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::failure::PodFailure;
 
+pub(crate) use deployment::loopback_pod;
 pub use deployment::{replicated, template_hash};
-pub use promotion::{Decision, Memory, Replica, decide};
+pub use promotion::{Decision, Memory, Replica, decide, serving};
 pub use render::render;
 pub use resolve::{Resolution, ResolvedModel, TrainingQuery, resolve};
 pub use scaling::MetricsApi;

@@ -110,6 +110,14 @@ pub fn decide(model: &ValidModel, trainings: &[CllmTraining], replicas: &[Replic
     }
 }
 
+/// What another server of the model is to serve, for whoever has neither the trainings nor the replicas at hand: what the spec and the status
+/// say, with the digest that the replicas told. Absent where they say nothing yet.
+pub fn serving(model: &ValidModel) -> Option<ResolvedModel> {
+    let Resolution::Resolved(wish) = decide(model, &[], &[]).resolution else { return None };
+    let served = model.memory.served.as_ref().filter(|served| wish.digest().is_none() && wish.is_same(served));
+    Some(served.cloned().unwrap_or(wish))
+}
+
 /// What the replicas of one checkpoint say of it.
 struct Evidence {
     answers: bool,

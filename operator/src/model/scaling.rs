@@ -14,7 +14,7 @@ pub enum MetricsApi {
     /// The operator.
     #[default]
     Served,
-    /// Nobody that the operator knows of: its own adapter is off.
+    /// Nobody that the operator knows of: its own adapter is off, as it always is where it looks after one namespace.
     Disabled,
     /// The adapter of somebody else, to whom the group belongs.
     Foreign {
@@ -81,15 +81,15 @@ fn no_metrics(metrics_api: &MetricsApi, has_ready_replica: bool, own: &str) -> V
     let (reason, why) = match metrics_api {
         MetricsApi::Disabled => (
             reasons::ADAPTER_DISABLED,
-            "The operator does not serve the metrics that the autoscaler reads, and nobody else does: turn its adapter on, or serve them \
-             from Prometheus."
+            "The operator does not serve the metrics that the autoscaler reads, and nobody else does: turn its adapter on \
+             (metricsAdapter.enabled of a chart for the whole cluster), or serve them from Prometheus."
                 .to_owned(),
         ),
         MetricsApi::Foreign { owner } => (
             reasons::FOREIGN_ADAPTER,
             format!(
-                "custom.metrics.k8s.io belongs to {owner}, which does not serve the metrics that the autoscaler reads: teach it to, or let \
-                 the operator serve them."
+                "custom.metrics.k8s.io belongs to {owner}, which does not serve the metrics that the autoscaler reads: teach it to, or \
+                 delete APIService v1beta2.custom.metrics.k8s.io, so that the operator serves them."
             ),
         ),
         MetricsApi::Served if !has_ready_replica => (

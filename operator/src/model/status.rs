@@ -227,6 +227,10 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         let message = "spec.replicas is 0; raise it to serve.".to_owned();
         return Phase::AtZero { message };
     }
+    if is_scaled_up(model, &status) {
+        let message = format!("{ready} of {wanted} replicas answer; the autoscaler has added the others.");
+        return Phase::Ready { reason: reasons::SCALING, message };
+    }
     if is_rolling(&status, model.replicas()) {
         let message = format!("{updated} of {wanted} replicas are as the spec says.");
         return Phase::Progressing { reason: reasons::PROGRESSING, message };
@@ -236,6 +240,15 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         return Phase::Progressing { reason: reasons::REPLICAS_NOT_READY, message };
     }
     Phase::Ready { reason: reasons::AS_DECLARED, message: format!("{ready} of {wanted} replicas answer.") }
+}
+
+/// All replicas are as the spec says, as many answer as the autoscaler must leave, and others are on their way.
+fn is_scaled_up(model: &ValidModel, status: &DeploymentStatus) -> bool {
+    let [total, updated, ready] =
+        [status.replicas, status.updated_replicas, status.ready_replicas].map(Option::unwrap_or_default);
+    let wanted = i32::try_from(model.replicas()).unwrap_or(i32::MAX);
+    let fewest = model.spec.autoscaling.as_ref().and_then(|options| i32::try_from(options.min_replicas).ok());
+    fewest.is_some_and(|fewest| ready >= fewest && ready < wanted && total == updated)
 }
 
 /// What the Deployment says when it gave up.

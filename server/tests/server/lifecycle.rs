@@ -48,6 +48,27 @@ async fn while_loading_it_is_alive_and_asks_to_come_back() {
 }
 
 #[tokio::test]
+async fn the_probes_answer_beside_the_metrics_where_the_api_is_out_of_reach() {
+    let (finish, loading) = mpsc::channel::<()>();
+    let server = Server::start(&["--host=127.0.0.1", "--metrics-host=127.0.0.2"], move |_| {
+        loading.recv().map_err(|_| LoadError::Checkpoint("never finished".to_owned()))?;
+        Ok(Scripted::default().model())
+    })
+    .await;
+    assert!(server.http.starts_with("http://127.0.0.1:"), "{}", server.http);
+    assert!(server.metrics.starts_with("http://127.0.0.2:"), "{}", server.metrics);
+    let probe = async |path: &str| reqwest::get(format!("{}{path}", server.metrics)).await.unwrap().status().as_u16();
+    for (path, while_loading) in [("/livez", 200), ("/startupz", 503), ("/readyz", 503), ("/v1/models", 404)] {
+        assert_eq!(probe(path).await, while_loading, "{path}");
+    }
+    finish.send(()).unwrap();
+    server.ready().await;
+    for path in ["/livez", "/startupz", "/readyz"] {
+        assert_eq!(probe(path).await, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_does_not_load_ends_the_server() {
     let broken = Server::start::<Scripted>(&[], |_| Err("it is broken".to_owned().into())).await;
     let error = broken.ended.await.unwrap().unwrap_err();

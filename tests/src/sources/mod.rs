@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 pub use hub::{Asked, COMMIT, Hub, Mishap};
 pub use registry::{PASSWORD, Pusher, USERNAME, registry};
 pub use server::{ACCESS_KEY, SECRET_KEY, Server, s3};
+pub use tls::serve_encrypted;
 pub use wire::Wire;
 
 /// Names and contents.

@@ -1,14 +1,25 @@
 //! A certificate that no system trusts, and a listener that shows it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
+
+/// Serves a router on a free port of loopback, as long as the runtime of its test runs: answers its address and the certificate as PEM.
+pub async fn serve_encrypted(router: Router) -> (SocketAddr, String) {
+    let (acceptor, certificate) = acceptor();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = axum::serve(Listener { listener, acceptor }, router).into_future();
+    tokio::spawn(async move { server.await.unwrap() });
+    (address, certificate)
+}
 
 /// With the certificate as PEM.
 pub(super) fn acceptor() -> (TlsAcceptor, String) {

@@ -22,11 +22,12 @@ const A_WHILE: Duration = Duration::from_secs(20);
 /// What a release declares: everything of it, without what the API server and other controllers write.
 async fn declared(cluster: &Cluster, product: &Product<'_>) -> anyhow::Result<Vec<Value>> {
     let namespaced = "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets";
+    let of_cluster = "clusterroles,clusterrolebindings,customresourcedefinitions,mutatingwebhookconfigurations";
     let of_release = "app.kubernetes.io/instance=cllm";
     let mut found = Vec::new();
     for arguments in [
         vec!["get", namespaced, "-n", product.namespace(), "-l", of_release, "-o", "json"],
-        vec!["get", "clusterroles,clusterrolebindings,customresourcedefinitions", "-l", of_release, "-o", "json"],
+        vec!["get", of_cluster, "-l", of_release, "-o", "json"],
     ] {
         let list: Value = serde_json::from_str(&cluster.control_plane().kubectl(&arguments).await?.stdout)?;
         found.extend(list["items"].as_array().context("no list")?.iter().map(normal));
@@ -83,7 +84,7 @@ async fn a_release_is_upgraded_and_rolled_back_and_nothing_that_serves_notices()
     create_model(&namespace, json!({})).await?;
     model_is_ready(&namespace).await?;
     let (installed, serving) = (declared(&cluster, &product).await?, replicas(&namespace).await?);
-    ensure!(installed.len() == 13 && serving.len() == 1, "{installed:#?} {serving:?}");
+    ensure!(installed.len() == 21 && serving.len() == 1, "{installed:#?} {serving:?}");
 
     product
         .upgrade(&[
@@ -100,7 +101,7 @@ async fn a_release_is_upgraded_and_rolled_back_and_nothing_that_serves_notices()
         .await?;
     an_operator_works(&cluster, &namespace).await?;
     let upgraded = declared(&cluster, &product).await?;
-    ensure!(upgraded.len() == 9, "{upgraded:#?}");
+    ensure!(upgraded.len() == 17, "{upgraded:#?}");
     let unchanged: Vec<_> = upgraded.iter().filter(|object| installed.contains(object)).collect();
     ensure!(unchanged.is_empty(), "not upgraded: {unchanged:#?}");
 

@@ -2,8 +2,11 @@
 //! nothing is written. There is no kubelet: the tests write the status of Pods as one would.
 
 mod children;
+mod door;
 mod failures;
+mod injection;
 mod leader;
+mod missed;
 mod model;
 mod promotion;
 mod render;

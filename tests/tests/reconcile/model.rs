@@ -85,12 +85,12 @@ async fn an_autoscaler_comes_scales_the_model_and_goes() -> anyhow::Result<()> {
     let scale = json!({"spec": {"replicas": 3}});
     models.patch_scale("text2sql", &PatchParams::default(), &Patch::Merge(scale)).await?;
     eventually_object(&deployments, "text2sql-model", "what the scale subresource says", SOON, has(3)).await?;
-    // It finds the replicas through the scale subresource, and has no metrics without an adapter.
+    // It finds the replicas through the scale subresource, and has no metrics: an operator for one namespace offers none, and says so.
     eventually_object(&models, "text2sql", "the autoscaler to complain", SOON, |model| {
         let conditions = &model.status.as_ref()?.conditions;
         conditions
             .iter()
-            .find(|condition| condition.type_ == "ScalingActive" && condition.reason == "MetricsUnavailable")
+            .find(|condition| condition.type_ == "ScalingActive" && condition.reason == "AdapterDisabled")
             .map(|_| ())
     })
     .await?;

@@ -75,7 +75,11 @@ fn needed(request: &http::request::Parts) -> Option<String> {
 }
 
 /// A service account with these rules in this namespace, and a client that is it.
-async fn account(cluster: &ControlPlane, namespace: &TestNamespace, rules: Vec<PolicyRule>) -> anyhow::Result<Client> {
+pub(crate) async fn account(
+    cluster: &ControlPlane,
+    namespace: &TestNamespace,
+    rules: Vec<PolicyRule>,
+) -> anyhow::Result<Client> {
     let name = "cllm-operator";
     let metadata = json!({"name": name});
     create::<ServiceAccount>(namespace, &serde_json::from_value(json!({"metadata": metadata}))?).await?;

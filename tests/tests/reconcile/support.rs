@@ -8,6 +8,7 @@ use anyhow::Context;
 use cllm_crds::{CllmModel, CllmTraining};
 use cllm_operator::Images;
 use cllm_operator::controller::{LeaderElection, Settings, run};
+use cllm_operator::https::HttpsSettings;
 pub(crate) use cllm_tests::product::repository;
 use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
 use k8s_openapi::api::core::v1::Pod;
@@ -69,6 +70,16 @@ impl Operator {
         namespace: &TestNamespace,
         leader_election: Option<LeaderElection>,
     ) -> anyhow::Result<Self> {
+        Self::start_serving(client, namespace, leader_election, None).await
+    }
+
+    /// One that serves something over HTTPS.
+    pub(crate) async fn start_serving(
+        client: Client,
+        namespace: &TestNamespace,
+        leader_election: Option<LeaderElection>,
+        https: Option<HttpsSettings>,
+    ) -> anyhow::Result<Self> {
         let writes = Arc::new(AtomicUsize::new(0));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let metrics = format!("http://{}", listener.local_addr()?);
@@ -78,6 +89,7 @@ impl Operator {
             namespace: Some(namespace.name().to_owned()),
             images: Images::of_version("registry.example/", "test"),
             leader_election,
+            https,
         };
         let task = tokio::spawn(run(settings, listener, stop.clone()));
         let operator = Self { writes, metrics, stop, task };

@@ -3,12 +3,19 @@
 mod values;
 
 use anyhow::Context;
+use cllm_operator::rbac;
 use serde_json::Value;
 
 use crate::artifacts::{Artifact, HEADER};
 use values::Values;
 
 const README: &str = include_str!("README.md");
+/// What the templates replace by the name of the release's objects.
+const FULL_NAME: &str = "FULLNAME";
+/// What the templates replace by the name of what owns the registration.
+const OWNER_NAME: &str = "OWNERNAME";
+/// What the templates replace by the name of the Secret with the certificate.
+const SECRET_NAME: &str = "SECRETNAME";
 
 /// All of it.
 pub(crate) fn artifacts(definitions: &[Artifact]) -> anyhow::Result<Vec<Artifact>> {
@@ -24,7 +31,16 @@ pub(crate) fn artifacts(definitions: &[Artifact]) -> anyhow::Result<Vec<Artifact
         Artifact::new("charts/cllm/values.schema.json", serde_json::to_string_pretty(&schema)? + "\n"),
         Artifact::new("charts/cllm/README.md", README.replace("@VALUES@\n", &table)),
     ];
-    for (file, rules) in [("resources", cllm_operator::rbac::rules()), ("leader", cllm_operator::rbac::lease_rules())] {
+    let rules = [
+        ("resources", rbac::rules()),
+        ("leader", rbac::lease_rules()),
+        ("registration", rbac::registration_rules(OWNER_NAME)),
+        ("injection", rbac::injection_rules(FULL_NAME)),
+        ("certificates", rbac::certificate_rules(SECRET_NAME)),
+        ("given-certificates", rbac::given_certificate_rules(SECRET_NAME)),
+        ("metrics", rbac::metrics_rules()),
+    ];
+    for (file, rules) in rules {
         let yaml = serde_saphyr::to_string(&rules).with_context(|| format!("cannot write the rules of {file}"))?;
         artifacts.push(Artifact::new(format!("charts/cllm/files/rbac/{file}.yaml"), yaml));
     }

@@ -28,6 +28,8 @@ pub(super) struct Values {
     crds: Crds,
     /// The rights of the operator.
     rbac: Rbac,
+    /// Sidecars for Pods that ask for a model, in namespaces with the label `cllm.dev/injection: enabled`; only with scope `Cluster`.
+    injection: Injection,
     /// The service account of the operator.
     service_account: ServiceAccount,
     /// Resources of the operator's container.
@@ -36,7 +38,11 @@ pub(super) struct Values {
     log_level: String,
     /// How many operators a drain of nodes may take at once.
     pod_disruption_budget: PodDisruptionBudget,
-    /// Who may reach the operator's metrics port.
+    /// Metrics for autoscalers (`custom.metrics.k8s.io`); only with scope `Cluster`.
+    metrics_adapter: MetricsAdapter,
+    /// The certificate of what is served over HTTPS.
+    certificates: Certificates,
+    /// Who may reach the operator.
     network_policy: NetworkPolicy,
     /// Makes a ServiceMonitor of the Prometheus operator.
     service_monitor: ServiceMonitor,
@@ -108,10 +114,21 @@ struct Crds {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rbac {
-    /// Makes roles and bindings.
+    /// Makes roles and bindings; else somebody else gives the rights of `files/rbac/`.
     create: bool,
     /// Lets those who may view, edit or administrate a namespace do so with its models and trainings; not with scope `Namespace`.
     aggregate: bool,
+}
+
+/// Sidecars for Pods that ask for a model.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Injection {
+    /// Makes the webhook. Where no operator answers, Pods are made without a sidecar.
+    enabled: bool,
+    /// How long the API server waits for an operator.
+    #[schemars(range(min = 1, max = 5))]
+    timeout_seconds: u32,
 }
 
 /// The service account of the operator.
@@ -136,13 +153,33 @@ struct PodDisruptionBudget {
     max_unavailable: u32,
 }
 
-/// Who may reach the operator's metrics port.
+/// Metrics for autoscalers.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MetricsAdapter {
+    /// `auto`: offers them where no other provider does; `true`: also without `rbac.create`, and reports another provider as an error; `false`:
+    /// does not. Another provider is left alone in any case.
+    #[schemars(extend("enum" = ["auto", true, false]))]
+    enabled: Value,
+}
+
+/// The certificate of what is served over HTTPS.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Certificates {
+    /// A Secret that somebody else keeps, as cert-manager does (`tls.crt`, `tls.key`, `ca.crt`; for the host names of the operator's Service);
+    /// empty: the operator makes and renews them itself.
+    existing_secret: String,
+}
+
+/// Who may reach the operator.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NetworkPolicy {
     /// Makes the policy.
     enabled: bool,
-    /// Peers as in NetworkPolicy, beside `helm test`; empty: everyone.
+    /// Peers as in NetworkPolicy that may reach the metrics port, beside `helm test`; empty: everyone. HTTPS, which asks who is there, is open
+    /// to everyone: no policy can name the API server.
     ingress_from: Vec<Fields>,
 }
 
@@ -174,6 +211,7 @@ impl Default for Values {
             },
             crds: Crds { install: true },
             rbac: Rbac { create: true, aggregate: true },
+            injection: Injection { enabled: true, timeout_seconds: 3 },
             service_account: ServiceAccount { create: true, name: String::new(), annotations: Labels::new() },
             resources: BTreeMap::from([
                 ("requests".to_owned(), serde_json::json!({"cpu": "50m", "memory": "64Mi"})),
@@ -181,6 +219,8 @@ impl Default for Values {
             ]),
             log_level: "info".to_owned(),
             pod_disruption_budget: PodDisruptionBudget { enabled: true, max_unavailable: 1 },
+            metrics_adapter: MetricsAdapter { enabled: serde_json::json!("auto") },
+            certificates: Certificates { existing_secret: String::new() },
             network_policy: NetworkPolicy { enabled: true, ingress_from: Vec::new() },
             service_monitor: ServiceMonitor { enabled: false, interval: "30s".to_owned(), labels: Labels::new() },
             extra_args: Vec::new(),
