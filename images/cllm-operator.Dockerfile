@@ -18,6 +18,7 @@ LABEL org.opencontainers.image.title="cllm-operator"
 LABEL org.opencontainers.image.version="0.1.0"
 ENV PATH=/usr/local/bin:/usr/bin:/bin
 EXPOSE 9090/tcp
+EXPOSE 8443/tcp
 USER 65532:65532
 WORKDIR /
 ENTRYPOINT ["cllm-operator"]

@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Reconciles both kinds until it is told to stop (SIGTERM or Ctrl-C).
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Checks that an operator answers and is ready: `helm test` runs this.
     Check {
         /// Where its metrics port is, as http://cllm-operator.cllm.svc:9090.

@@ -16,7 +16,7 @@ async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     match command {
-        Command::Run(arguments) => run_until_signal(arguments).await,
+        Command::Run(arguments) => run_until_signal(*arguments).await,
         Command::Check { url } => check(&url).await,
     }
 }

@@ -190,7 +190,7 @@ fn address() -> ServiceAddress {
     }
 }
 
-fn api_service(service: Value) -> APIService {
+fn api_service(service: &Value) -> APIService {
     let value = json!({
         "metadata": {"name": API_SERVICE, "uid": "1"},
         "spec": {
@@ -211,18 +211,18 @@ fn one_adapter_is_registered_and_another_one_is_left_alone() {
         (None, "pem", true, MetricsApi::Served, true),
         (None, "", true, MetricsApi::Served, false),
         (None, "pem", false, MetricsApi::Served, false),
-        (Some(api_service(ours.clone())), "pem", true, MetricsApi::Served, true),
-        (Some(api_service(ours.clone())), "", true, MetricsApi::Served, false),
-        (Some(api_service(ours.clone())), "pem", false, MetricsApi::Served, false),
-        (Some(api_service(theirs)), "pem", true, foreign("Service monitoring/prometheus-adapter"), false),
-        (Some(api_service(Value::Null)), "pem", true, foreign("the API server itself"), false),
+        (Some(api_service(&ours)), "pem", true, MetricsApi::Served, true),
+        (Some(api_service(&ours)), "", true, MetricsApi::Served, false),
+        (Some(api_service(&ours)), "pem", false, MetricsApi::Served, false),
+        (Some(api_service(&theirs)), "pem", true, foreign("Service monitoring/prometheus-adapter"), false),
+        (Some(api_service(&Value::Null)), "pem", true, foreign("the API server itself"), false),
     ] {
         let found = if has_owner { Ok(Some(owner.clone())) } else { Err(OwnerGone) };
         let registration = register(live.as_ref(), &address(), bundle.as_bytes(), found);
         assert_eq!(registration.metrics_api, expected, "{live:?} {bundle}");
         assert_eq!(registration.declared.is_some(), declares, "{live:?} {bundle} {has_owner}");
     }
-    let live = api_service(ours);
+    let live = api_service(&ours);
     let declared = register(Some(&live), &address(), b"pem", Ok(Some(owner))).declared.unwrap();
     let expected = json!({
         "group": "custom.metrics.k8s.io", "version": "v1beta2", "groupPriorityMinimum": 100, "versionPriority": 200,

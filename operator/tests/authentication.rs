@@ -50,7 +50,7 @@ fn now() -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000))
 }
 
-/// As the API server writes the ConfigMap.
+/// As the API server writes the `ConfigMap`.
 fn configuration(front_proxy: &str, clients: &str, changes: &[(&str, Option<&str>)]) -> Configuration {
     let mut data = BTreeMap::from(
         [

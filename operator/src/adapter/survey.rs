@@ -50,6 +50,7 @@ impl Survey {
     }
 
     /// With what those that were asked have answered.
+    #[must_use]
     pub fn complete(mut self, answers: Vec<(Target, Option<Reading>)>) -> Self {
         for (target, answer) in answers {
             match answer {

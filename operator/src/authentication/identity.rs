@@ -41,6 +41,7 @@ pub enum Claim {
 
 impl Identity {
     /// With the group of all who are authenticated, unless it is said that this one is not.
+    #[must_use]
     pub fn authenticated(mut self) -> Self {
         let has = |group: &str| self.groups.iter().any(|own| own == group);
         if self.user != ANONYMOUS && !has(ALL_AUTHENTICATED) && !has(NOT_AUTHENTICATED) {

@@ -68,5 +68,5 @@ pub(super) async fn give_key(client: Client, name: &str, mut known: watch::Recei
         // It may be another change than that one: then the loop comes here again.
         drop(timeout(SEEN_WITHIN, known.changed()).await);
     }
-    future::pending().await
+    future::pending::<()>().await;
 }

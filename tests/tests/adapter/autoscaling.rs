@@ -35,7 +35,8 @@ fn model() -> anyhow::Result<CllmModel> {
 /// Waits until the model has so many Pods that are not about to end.
 async fn pods(namespace: &TestNamespace, count: usize) -> anyhow::Result<Vec<Pod>> {
     let pods = namespace.api::<Pod>();
-    let found = eventually(&format!("{count} Pods"), SOON, async || {
+    let wanted = format!("{count} Pods");
+    let found = eventually(&wanted, SOON, async || {
         let list = pods.list(&ListParams::default().labels("cllm.dev/model=text2sql")).await;
         let list = list.map_err(|error| error.to_string())?.items;
         let staying: Vec<_> = list.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();

@@ -1,4 +1,4 @@
-//! The APIService: made where there is none, kept, taken back with its owner; that of somebody else is left alone and said so.
+//! The `APIService`: made where there is none, kept, taken back with its owner; that of somebody else is left alone and said so.
 
 use std::time::Duration;
 
