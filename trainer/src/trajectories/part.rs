@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::columns::{self, ColumnFile, Parsed, value_row};
 use super::{DropReason, Outcome, TrajectoryExample};
 use crate::failure::{Failure, Result};
-use crate::run_state;
+use crate::{run_state, storage};
 
 const VERSION: u32 = 1;
 /// Numbered from 1; more may be added at the end.
@@ -71,11 +71,10 @@ impl Origin {
     /// Removes the parts of this shard, and what killed processes left of some.
     pub fn remove_parts(&self, folder: &Path) -> Result<()> {
         let prefix = self.prefix();
-        for name in names(folder)?.into_iter().filter(|name| name.trim_start_matches('.').starts_with(&prefix)) {
-            let path = folder.join(name);
-            fs::remove_file(&path).map_err(Failure::write(&path))?;
+        for name in names(folder)?.into_iter().filter(|name| name.starts_with(&prefix)) {
+            storage::remove(&folder.join(name))?;
         }
-        Ok(())
+        storage::remove_unfinished(folder, &prefix)
     }
 
     /// Over this and over columns with this checksum.
@@ -192,7 +191,7 @@ mod tests {
         }
         let other = Origin { shard: 2, ..origin() };
         write_part(&other.part_path(folder.path(), 5), &outcomes(), &other).unwrap();
-        fs::write(folder.path().join(".part-00001-of-00004-00000013.safetensors.partial"), b"half").unwrap();
+        fs::create_dir(folder.path().join(".part-00001-of-00004-00000013.safetensors.partial")).unwrap();
         let numbers = |origin: &Origin| -> Vec<u32> {
             origin.parts(folder.path()).unwrap().into_iter().map(|(number, _)| number).collect()
         };
