@@ -26,6 +26,6 @@ collect "$work/round-1" "$work/trajectories-2" 4000 2
 train "$work/round-1" "$work/trajectories-2" "$work/round-2" 800 16 1e-3 1 2
 [ -f "$work/wide/config.json" ] || python3 benchmarks/beyond-cache/widen.py "$work/round-2" "$work/wide" 4
 collect "$work/wide" "$work/trajectories-3" 1000 3
-train "$work/wide" "$work/trajectories-3" "$work/cllm" 200 8 5e-4 1 3
+train "$work/wide" "$work/trajectories-3" "$work/cllm" 100 8 5e-4 1 3
 
 "$bin/cllm" bench --model "$work/cllm" --prompts "$data/test.jsonl.gz" --limit 100 --report "$work/bench.json"
