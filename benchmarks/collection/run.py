@@ -19,6 +19,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "training"))
 import figures
 import page
 from common.machine import this_machine
+from common.output import publish
 from common.rounding import rounded
 from page import BATCHED, REFERENCE, SINGLE
 
@@ -46,9 +47,7 @@ def main():
         bench.prepare()
         rounds = [bench.round(turn) for turn in range(options.rounds)]
     found = described(options, bench, rounds)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "collection.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.output / "collection.md").write_text(page.page(found))
+    publish(options.output, "collection", found, page.page(found))
 
 
 class Bench:

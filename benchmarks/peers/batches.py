@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 
 import figures
+from common.output import publish
 from common.rounding import rounded
 from party import MAX_NEW_TOKENS
 
@@ -36,9 +37,7 @@ def main():
                 measured.setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios]) | {"groups": groups}
     found = rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions,
                      "adaptive_over_autoregressive": measured})
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "batches.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.output / "batches.md").write_text(page(found))
+    publish(options.output, "batches", found, page(found))
 
 
 def measure(options, lines, size, groups, scratch):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import figures
 import llama
+from common.output import publish
 from common.rounding import rounded
 from party import CONTEXT, MAX_NEW_TOKENS, THREADS, free_port
 
@@ -188,9 +189,7 @@ def main():
         finally:
             for server in servers.values():
                 server.stop()
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "concurrency.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.output / "concurrency.md").write_text(page(found))
+    publish(options.output, "concurrency", found, page(found))
 
 
 if __name__ == "__main__":

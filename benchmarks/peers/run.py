@@ -17,6 +17,7 @@ import page
 import result
 from party import Prompt, Unavailable
 from workers import Worker
+from common.output import publish
 
 
 def arguments():
@@ -46,9 +47,7 @@ def main():
             for storage in model.files
         ]
     found = result.result(measured, candle_seconds(options.candle), options.versions)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "peers.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.output / "peers.md").write_text(page.page(found))
+    publish(options.output, "peers", found, page.page(found))
     (options.output / "forward-cost.svg").write_text(page.plot(found))
 
 

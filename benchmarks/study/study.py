@@ -3,7 +3,6 @@ common/stages.py.
 """
 
 import argparse
-import json
 import pathlib
 
 import experiments
@@ -11,6 +10,7 @@ import page
 import result
 from common import pipeline, reports
 from common.machine import commit
+from common.output import publish
 from common.stages import Store, run_driver, say
 
 
@@ -42,9 +42,7 @@ def measure(experiment, store):
 
 
 def write(found, output):
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "study.json").write_text(json.dumps(found, indent=2) + "\n")
-    (output / "study.md").write_text(page.page(found))
+    publish(output, "study", found, page.page(found))
     for name, svg in page.plots(found).items():
         (output / name).write_text(svg)
 

@@ -6,7 +6,6 @@ common/stages.py.
 
 import argparse
 import gzip
-import json
 import pathlib
 
 import choice
@@ -14,6 +13,7 @@ import page
 import result
 from common import pipeline, reports
 from common.machine import commit
+from common.output import publish
 from common.stages import Stage, Store, run_driver, say
 
 # more than any test split has
@@ -79,9 +79,7 @@ def lines_of(file):
 
 
 def write(found, output, name):
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
-    (output / f"{name}.md").write_text(page.page(found, name))
+    publish(output, name, found, page.page(found, name))
     (output / f"{name}.svg").write_text(page.drawn(found))
 
 

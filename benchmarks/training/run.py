@@ -5,7 +5,6 @@ Writes training.json and training.md into --output. `run.sh` prepares everything
 
 import argparse
 import gzip
-import json
 import os
 import pathlib
 import random
@@ -19,6 +18,7 @@ import result
 import settings
 import shards
 from common.machine import this_machine
+from common.output import publish
 from own import Trainer
 from peer import Torch
 from result import OURS, TORCH
@@ -51,9 +51,7 @@ def main():
         measured = [bench.measure(settings.SIZES[size], stage) for size in options.sizes for stage in [ADAPT, TRAIN]]
         conditions = {**this_machine(), "cllmVersion": bench.trainer.version(), "peers": options.versions}
     found = result.result(measured, conditions)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "training.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.output / "training.md").write_text(page.page(found))
+    publish(options.output, "training", found, page.page(found))
 
 
 class Bench:
