@@ -24,8 +24,10 @@ collect examples/text2sql/target "$work/trajectories-1" 4000 1
 train examples/text2sql/target "$work/trajectories-1" "$work/round-1" 800 16 1e-3 4 1
 collect "$work/round-1" "$work/trajectories-2" 4000 2
 train "$work/round-1" "$work/trajectories-2" "$work/round-2" 800 16 1e-3 1 2
-[ -f "$work/wide/config.json" ] || python3 benchmarks/beyond-cache/widen.py "$work/round-2" "$work/wide" 4
-collect "$work/wide" "$work/trajectories-3" 1000 3
-train "$work/wide" "$work/trajectories-3" "$work/cllm" 100 8 5e-4 1 3
+collect "$work/round-2" "$work/trajectories-3" 4000 3
+train "$work/round-2" "$work/trajectories-3" "$work/round-3" 800 16 1e-3 0.5 3
+[ -f "$work/wide/config.json" ] || python3 benchmarks/beyond-cache/widen.py "$work/round-3" "$work/wide" 4
+collect "$work/wide" "$work/trajectories-4" 1000 4
+train "$work/wide" "$work/trajectories-4" "$work/cllm" 100 8 5e-4 0.5 4
 
 "$bin/cllm" bench --model "$work/cllm" --prompts "$data/test.jsonl.gz" --limit 100 --report "$work/bench.json"
