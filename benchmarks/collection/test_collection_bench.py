@@ -1,4 +1,4 @@
-"""Tests of what is computed and written, without models: python3 -m unittest discover -s benchmarks/collection."""
+"""Tests of what is computed and written, without models: PYTHONPATH=benchmarks python3 -m unittest discover -s benchmarks/collection."""
 
 import argparse
 import pathlib

@@ -1,5 +1,6 @@
-"""What a machine is, as the trainer and the engine name it, and what of this repository ran on it."""
+"""What a machine is, as the trainer and the engine name it, what of it is used, and what of this repository ran on it."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -20,6 +21,11 @@ def machine(text):
 
 def this_machine():
     return machine(pathlib.Path("/proc/cpuinfo").read_text())
+
+
+def pin(threads):
+    """Leaves this process, and all that it starts from now on, so many processors: the first of those that it may use."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def commit():

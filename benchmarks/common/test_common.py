@@ -1,9 +1,12 @@
 """Tests of what the benchmarks share: PYTHONPATH=benchmarks python3 -m unittest discover -s benchmarks/common."""
 
+import os
+import subprocess
+import sys
 import unittest
 import xml.etree.ElementTree
 
-from common import bootstrap, plot
+from common import bootstrap, plot, turns
 from common.machine import machine
 from common.rounding import rounded
 
@@ -22,6 +25,22 @@ class Machine(unittest.TestCase):
             ("Features\t: fp asimd\n", ("an unknown processor", "neon")),
         ]:
             self.assertEqual(tuple(machine(text).values()), expected)
+
+    def test_what_is_pinned_has_the_first_processors_and_so_has_what_it_starts(self):
+        child = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
+        script = f"import subprocess; from common.machine import pin; pin(1); print(subprocess.check_output({child!r}, text=True))"
+        found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+        self.assertEqual(found.strip(), str([min(os.sched_getaffinity(0))]))
+
+
+class Turns(unittest.TestCase):
+    ROUNDS = [{"ours": 1.0, "theirs": 2.0}, {"ours": 10.0, "theirs": 5.0}, {"ours": 4.0, "theirs": 4.0}]
+
+    def test_rates_are_medians_over_the_rounds(self):
+        self.assertEqual(turns.rates(100, self.ROUNDS), {"ours": 25.0, "theirs": 25.0})
+
+    def test_ratios_are_taken_within_a_round(self):
+        self.assertEqual(turns.ratio(self.ROUNDS, "ours", "theirs"), {"median": 1.0, "low": 0.5, "high": 2.0})
 
 
 class Plot(unittest.TestCase):

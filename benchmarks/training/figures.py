@@ -1,7 +1,6 @@
-"""Pure arithmetic on what was measured."""
+"""Pure arithmetic on losses: whether both sides compute the same."""
 
 import math
-import statistics
 
 # a new loss's share of the smoothed one in history.json
 NEWEST = 0.05
@@ -30,14 +29,3 @@ def largest(values):
 def agree(differences):
     """Not where one is no number."""
     return differences["first"] <= FIRST_TOLERANCE and differences["later"] <= LATER_TOLERANCE
-
-
-def rates(rows, rounds):
-    """Rows per second of each side: median over the rounds. A round is {side: seconds} for these rows."""
-    return {side: statistics.median(rows / seconds[side] for seconds in rounds) for side in rounds[0]}
-
-
-def ratio(rounds, side, base):
-    """How much faster a side is, within a round: median, least and most of the rounds."""
-    found = [seconds[base] / seconds[side] for seconds in rounds]
-    return {"median": statistics.median(found), "low": min(found), "high": max(found)}

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-import figures
 import settings
+from common import turns
 from common.rounding import rounded
 
 OURS, TORCH = "ours", "torch"
@@ -41,12 +41,12 @@ def result(measured, conditions):
             "autoregressiveWeight": settings.AUTOREGRESSIVE_WEIGHT,
         },
         "runs": [described(run) for run in measured],
-        "ratios": {f"{run.stage}_{run.size.name}": figures.ratio(run.rounds, OURS, TORCH)["median"] for run in measured},
+        "ratios": {f"{run.stage}_{run.size.name}": turns.ratio(run.rounds, OURS, TORCH)["median"] for run in measured},
     })
 
 
 def described(run):
-    rates = figures.rates(run.rows * run.passes, run.rounds)
+    rates = turns.rates(run.rows * run.passes, run.rounds)
     return {
         "size": run.size.name,
         "model": run.size.model(),
@@ -56,7 +56,7 @@ def described(run):
         "rows_of_step": run.rows / settings.STEPS_OF_PASS,
         "steps": run.passes * settings.STEPS_OF_PASS,
         "rows_per_second": rates,
-        "ours_over_torch": figures.ratio(run.rounds, OURS, TORCH),
+        "ours_over_torch": turns.ratio(run.rounds, OURS, TORCH),
         "loss_differences": run.differences,
         "torch_attention": {"chosen": run.attention, "rows_per_second": run.attentions},
         "profiles": run.profiles,

@@ -5,7 +5,6 @@ Writes training.json and training.md into --output. `run.sh` prepares everything
 
 import argparse
 import gzip
-import os
 import pathlib
 import random
 import sys
@@ -17,7 +16,7 @@ import profiles
 import result
 import settings
 import shards
-from common.machine import this_machine
+from common.machine import pin, this_machine
 from common.output import publish
 from own import Trainer
 from peer import Torch
@@ -44,8 +43,7 @@ def arguments():
 
 def main():
     options = arguments()
-    # all processes that this one starts inherit them
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.THREADS])
+    pin(settings.THREADS)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, pathlib.Path(scratch))
         measured = [bench.measure(settings.SIZES[size], stage) for size in options.sizes for stage in [ADAPT, TRAIN]]

@@ -118,11 +118,6 @@ class Figures(unittest.TestCase):
             found = figures.differences(ours, {"a": [1.0, 1.0, 1.0], "b": other})
             self.assertEqual(figures.agree(found), expected, other)
 
-    def test_ratios_are_taken_within_a_round(self):
-        rounds = [{OURS: 1.0, TORCH: 2.0}, {OURS: 10.0, TORCH: 5.0}, {OURS: 4.0, TORCH: 4.0}]
-        self.assertEqual(figures.ratio(rounds, OURS, TORCH), {"median": 1.0, "low": 0.5, "high": 2.0})
-        self.assertEqual(figures.rates(100, rounds), {OURS: 25.0, TORCH: 25.0})
-
 
 class Profiles(unittest.TestCase):
     def test_symbols_and_operations_have_classes(self):

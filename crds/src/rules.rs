@@ -117,6 +117,16 @@ pub(crate) fn shared_workspace() -> Rule {
     )
 }
 
+/// A volume is an existing claim or a new one.
+pub(crate) fn one_claim(field: &str) -> Rule {
+    rule(
+        "!has(self.claimName) || !(has(self.storageClassName) || has(self.size) || has(self.accessModes))",
+        &format!(
+            "{field} is either an existing claim (claimName) or a new one (storageClassName, size, accessModes): remove one of the two"
+        ),
+    )
+}
+
 /// What is scaled on can be reached: an autoscaler adds a replica where the figure is more than a tenth above its target.
 pub(crate) fn reachable_target() -> Rule {
     rule(

@@ -91,10 +91,7 @@ pub struct Autoscaling {
 /// Where downloaded checkpoints are kept: an existing claim, or a new one. Older checkpoints stay in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
-    validation = rules::rule(
-        "!has(self.claimName) || !(has(self.storageClassName) || has(self.size) || has(self.accessModes))",
-        "cache is either an existing claim (claimName) or a new one (storageClassName, size, accessModes): remove one of the two"
-    ),
+    validation = rules::one_claim("cache"),
     validation = rules::rule(
         "has(self.claimName) || has(self.size)",
         "cache needs claimName (an existing claim), or size (of a new one, large enough for the checkpoint and its successor)"

@@ -254,12 +254,7 @@ pub struct OutputTarget {
 
 /// The volume between the stages: an existing claim, or a new one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(
-    validation = rules::rule(
-        "!has(self.claimName) || !(has(self.storageClassName) || has(self.size) || has(self.accessModes))",
-        "workspace is either an existing claim (claimName) or a new one (storageClassName, size, accessModes): remove one of the two"
-    )
-)]
+#[x_kube(validation = rules::one_claim("workspace"))]
 #[serde(rename_all = "camelCase")]
 pub struct Workspace {
     /// An existing PersistentVolumeClaim of this namespace, used by this training alone.

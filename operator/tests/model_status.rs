@@ -7,7 +7,7 @@ mod common;
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
 use cllm_crds::{ArtifactProgress, CllmModel, CllmModelStatus, CllmTraining};
 use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, validate};
-use common::{at, fixture, images, with};
+use common::{answering, at, fixture, images, with};
 use serde_json::{Value, json};
 
 fn model(resource: Value) -> CllmModel {
@@ -81,27 +81,9 @@ fn deployment(status: &Value) -> Observed {
 }
 
 fn page(digest: &str, tokens_per_second: f64) -> ServerStatus {
-    ServerStatus {
-        served_name: "text2sql".to_owned(),
-        digest: digest.to_owned(),
-        parameters: 42,
-        ready: true,
-        effective_strategy: "Jacobi".to_owned(),
-        block_size: 16,
-        requests_running: 0,
-        requests_waiting: 0,
-        capacity_tokens_per_second: None,
-        utilization_percent: None,
-        artifact: None,
-        throughput: Some(ServerThroughput {
-            tokens_per_second,
-            tokens_per_forward: 3.0,
-            measured_at: "2026-01-01T00:00:00Z".to_owned(),
-        }),
-        hardware: "test".to_owned(),
-        speedup: None,
-        gate: None,
-    }
+    let measured_at = "2026-01-01T00:00:00Z".to_owned();
+    let throughput = ServerThroughput { tokens_per_second, tokens_per_forward: 3.0, measured_at };
+    ServerStatus { throughput: Some(throughput), ..answering(digest) }
 }
 
 fn replicas(pages: Vec<ServerStatus>) -> Vec<Replica> {

@@ -8,7 +8,7 @@ use cllm_crds::status_page::ServerStatus;
 use cllm_crds::{CllmModel, CllmModelStatus};
 use cllm_operator::events::of_model;
 use cllm_operator::model::{self, MetricsApi, Observed, Replica, Resolution, ValidModel};
-use common::{at, fixture, images, with};
+use common::{answering, at, fixture, images, with};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use serde_json::{Value, json};
 
@@ -143,23 +143,7 @@ fn replicas_that_the_autoscaler_did_not_write_stay_and_are_handed_over_to_it() {
 }
 
 fn page(capacity: Option<f64>) -> ServerStatus {
-    ServerStatus {
-        served_name: "text2sql".to_owned(),
-        digest: "sha256:abc".to_owned(),
-        parameters: 42,
-        ready: true,
-        effective_strategy: "Jacobi".to_owned(),
-        block_size: 16,
-        requests_running: 0,
-        requests_waiting: 0,
-        capacity_tokens_per_second: capacity,
-        utilization_percent: None,
-        artifact: None,
-        throughput: None,
-        hardware: "test".to_owned(),
-        speedup: None,
-        gate: None,
-    }
+    ServerStatus { capacity_tokens_per_second: capacity, ..answering("sha256:abc") }
 }
 
 fn ready(count: i32) -> Observed {

@@ -9,7 +9,7 @@ use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, RowLayout, 
 use serde_json::{Value, json};
 
 use crate::best::{Check, Merit};
-use crate::data::{RecordArguments, TokenizedExample, tokenized};
+use crate::data::{DatasetArguments, TokenizedExample, tokenized};
 use crate::data_order::DataOrder;
 use crate::distributed;
 use crate::failure::Result;
@@ -30,12 +30,9 @@ pub struct AdaptArguments {
     /// The checkpoint to start from.
     #[arg(long)]
     pub model: PathBuf,
-    /// JSONL (.gz, .zst) or Parquet with prompts and completions, or with messages.
-    #[arg(long)]
-    pub dataset: PathBuf,
-    /// See [`RecordArguments`].
+    /// See [`DatasetArguments`].
     #[command(flatten)]
-    pub records: RecordArguments,
+    pub data: DatasetArguments,
     /// The checkpoint to write; it appears when it is complete.
     #[arg(long)]
     pub output: PathBuf,
@@ -61,7 +58,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
     let place = arguments.optimizer.processes.place()?;
     let _lock = place.lock(&arguments.optimizer.state)?;
     let checkpoint = Checkpoint::open(&arguments.model)?;
-    let examples = tokenized(&arguments.dataset, &checkpoint, &arguments.records, None, threads)?;
+    let examples = tokenized(&arguments.data.dataset, &checkpoint, &arguments.data.records, None, threads)?;
     let steps = match (arguments.steps, arguments.epochs) {
         (Some(steps), _) => steps,
         (None, epochs) => {
@@ -75,7 +72,7 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
         return distributed::tell_complete(&place, &settings, reporter);
     }
     let validation = match arguments.validation.as_ref().filter(|_| place.leads()) {
-        Some(path) => tokenized(path, &checkpoint, &arguments.records, Some(VALIDATION_EXAMPLES), threads)?,
+        Some(path) => tokenized(path, &checkpoint, &arguments.data.records, Some(VALIDATION_EXAMPLES), threads)?,
         None => Vec::new(),
     };
     let model = arguments.optimizer.model(&checkpoint)?;
@@ -99,8 +96,8 @@ fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
     let mut settings = arguments.optimizer.settings(steps);
     settings["command"] = json!("adapt");
     settings["model"] = json!(cllm_engine::checkpoint::digest(&arguments.model)?);
-    settings["dataset"] = json!(file_digest(&arguments.dataset)?);
-    arguments.records.fields.note(&mut settings);
+    settings["dataset"] = json!(file_digest(&arguments.data.dataset)?);
+    arguments.data.records.fields.note(&mut settings);
     settings["dtype"] = json!(arguments.dtype);
     arguments.optimizer.keep.note(arguments.validation.as_deref(), &mut settings)?;
     Ok(settings)

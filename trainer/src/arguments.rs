@@ -107,18 +107,18 @@ impl Command {
             Self::Init(_) => Vec::new(),
             Self::Adapt(adapt) => {
                 let validation = adapt.validation.as_mut().map(|path| (Input::Dataset, path));
-                let required = [(Input::Model, &mut adapt.model), (Input::Dataset, &mut adapt.dataset)];
+                let required = [(Input::Model, &mut adapt.model), (Input::Dataset, &mut adapt.data.dataset)];
                 required.into_iter().chain(validation).collect()
             }
             Self::Collect(collect) => {
-                vec![(Input::Model, &mut collect.model), (Input::Dataset, &mut collect.dataset)]
+                vec![(Input::Model, &mut collect.model), (Input::Dataset, &mut collect.data.dataset)]
             }
             Self::Train(train) => {
                 let validation = train.validation.as_mut().map(|path| (Input::Dataset, path));
                 std::iter::once((Input::Model, &mut train.model)).chain(validation).collect()
             }
             Self::Evaluate(evaluate) => {
-                vec![(Input::Model, &mut evaluate.target), (Input::Dataset, &mut evaluate.dataset)]
+                vec![(Input::Model, &mut evaluate.target), (Input::Dataset, &mut evaluate.data.dataset)]
             }
             Self::Inspect(inspect) => {
                 let data = inspect.dataset.iter_mut().chain(&mut inspect.held_out);

@@ -58,6 +58,44 @@ fn requests(vocabulary: usize, longest: usize) -> impl Strategy<Value = Vec<Requ
     prop::collection::vec(request, 1..7)
 }
 
+/// A model, what is asked of it, and the batch that answers.
+#[derive(Debug)]
+struct Setting {
+    config: ModelConfig,
+    requests: Vec<Request>,
+    seed: u64,
+    threads: usize,
+    pages: usize,
+    adaptive: bool,
+    prefix_cache: bool,
+}
+
+impl Setting {
+    fn batch(&self, model: &Model) -> Batch {
+        let pace = || Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, 10.0 + rows as f64)), 0.0).unwrap());
+        let options = BatchOptions { pace: self.adaptive.then(pace), prefix_cache: self.prefix_cache };
+        Batch::new(KvPool::new(model, self.pages * PAGE), options)
+    }
+}
+
+fn settings() -> impl Strategy<Value = Setting> {
+    let asked = configs().prop_flat_map(|config| {
+        let vocabulary = config.vocab_size;
+        (Just(config), requests(vocabulary, 90))
+    });
+    (asked, any::<u64>(), 1_usize..=2, 4_usize..10, any::<bool>(), any::<bool>()).prop_map(
+        |((config, requests), seed, threads, pages, adaptive, prefix_cache)| Setting {
+            config,
+            requests,
+            seed,
+            threads,
+            pages,
+            adaptive,
+            prefix_cache,
+        },
+    )
+}
+
 /// The tokens of each request, complete where it was not given up.
 pub(crate) fn serve(model: &Model, batch: &mut Batch, requests: &[Request]) -> Vec<(Vec<u32>, Option<FinishReason>)> {
     let mut workspace = Workspace::new(model);
@@ -148,36 +186,26 @@ fn whole_blocks(config: ModelConfig) -> ModelConfig {
     }
 }
 
-fn pace() -> Pace {
-    Pace::new(CostCurve::new(&[1, 16].map(|rows| (rows, 10.0 + rows as f64)), 0.0).unwrap())
-}
-
 proptest! {
     #![proptest_config(cases(160))]
 
     #[test]
     fn texts_do_not_depend_on_their_company(
-        (config, requests) in configs().prop_flat_map(|config| {
-            let vocabulary = config.vocab_size;
-            (Just(config), requests(vocabulary, 90))
-        }),
-        seed: u64,
-        threads in 1_usize..=2,
-        pages in 4_usize..10,
-        adaptive: bool,
-        prefix_cache: bool,
+        setting in settings(),
         storage in prop::option::of(prop::sample::select(Storage::ALL.to_vec())),
     ) {
-        let config = if storage.is_some() { whole_blocks(config) } else { config };
-        let folder = folder(&config, seed);
+        let drawn = setting.config.clone();
+        let config = if storage.is_some() { whole_blocks(drawn) } else { drawn };
+        let folder = folder(&config, setting.seed);
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         for set in instruction_sets() {
-            let options = ComputeOptions { threads, instruction_set: Some(set), storage, ..ComputeOptions::default() };
+            let (threads, instruction_set) = (setting.threads, Some(set));
+            let options = ComputeOptions { threads, instruction_set, storage, ..ComputeOptions::default() };
             let model = Model::load(&checkpoint, options).unwrap();
-            let options = BatchOptions { pace: adaptive.then(pace), prefix_cache };
-            let mut batch = Batch::new(KvPool::new(&model, pages * PAGE), options);
+            let mut batch = setting.batch(&model);
             for turn in ["first", "again"] {
-                for (request, (tokens, reason)) in requests.iter().zip(serve(&model, &mut batch, &requests)) {
+                let results = serve(&model, &mut batch, &setting.requests);
+                for (request, (tokens, reason)) in setting.requests.iter().zip(results) {
                     let (expected, expected_reason) = alone(&model, request);
                     if reason.is_some() {
                         prop_assert_eq!(&tokens, &expected, "{} {} {:?}", turn, set, request);
@@ -195,24 +223,13 @@ proptest! {
     #![proptest_config(cases(80))]
 
     #[test]
-    fn trajectories_do_not_depend_on_their_company(
-        (config, requests) in configs().prop_flat_map(|config| {
-            let vocabulary = config.vocab_size;
-            (Just(config), requests(vocabulary, 90))
-        }),
-        seed: u64,
-        threads in 1_usize..=2,
-        pages in 4_usize..10,
-        adaptive: bool,
-        prefix_cache: bool,
-    ) {
+    fn trajectories_do_not_depend_on_their_company(setting in settings()) {
         for set in instruction_sets() {
-            let model = model(&config, seed, threads, set);
-            let options = BatchOptions { pace: adaptive.then(pace), prefix_cache };
-            let mut batch = Batch::new(KvPool::new(&model, pages * PAGE), options);
+            let model = model(&setting.config, setting.seed, setting.threads, set);
+            let mut batch = setting.batch(&model);
             for turn in ["first", "again"] {
-                let results = record(&model, &mut batch, &requests);
-                for (index, (request, found)) in requests.iter().zip(results).enumerate() {
+                let results = record(&model, &mut batch, &setting.requests);
+                for (index, (request, found)) in setting.requests.iter().zip(results).enumerate() {
                     let Request { prompt, decode, .. } = request;
                     prop_assert_eq!(found.is_some(), is_recorded(index));
                     let Some((generation, trajectories)) = found else { continue };

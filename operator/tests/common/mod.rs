@@ -3,7 +3,9 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it; in tests a panic is a failure")]
 
 use cllm_crds::report::{Quality, Speedup};
-use cllm_crds::status_page::{Dropped, JobStage, Output, Progress, TerminationMessage, TrainerStatus, Trajectories};
+use cllm_crds::status_page::{
+    Dropped, JobStage, Output, Progress, ServerStatus, TerminationMessage, TrainerStatus, Trajectories,
+};
 use cllm_crds::{CllmModel, CllmTraining, CllmTrainingStatus};
 use cllm_operator::Images;
 use cllm_operator::training::{Observed, ValidTraining, due, render, status, validate};
@@ -53,6 +55,27 @@ pub(crate) fn with(fixture: Value, pointer: &str, value: Value) -> Value {
 
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// A server that answers with that checkpoint, and has measured nothing.
+pub(crate) fn answering(digest: &str) -> ServerStatus {
+    ServerStatus {
+        served_name: "text2sql".to_owned(),
+        digest: digest.to_owned(),
+        parameters: 42,
+        ready: true,
+        effective_strategy: "Jacobi".to_owned(),
+        block_size: 16,
+        requests_running: 0,
+        requests_waiting: 0,
+        capacity_tokens_per_second: None,
+        utilization_percent: None,
+        artifact: None,
+        throughput: None,
+        hardware: "test".to_owned(),
+        speedup: None,
+        gate: None,
+    }
 }
 
 /// An executor that runs what is due, as the tests tell it to.

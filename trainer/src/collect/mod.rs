@@ -13,7 +13,7 @@ use cllm_engine::{Checkpoint, ComputeOptions, KvPool, Model, available_memory};
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-use crate::data::{self, RecordArguments};
+use crate::data::{self, DatasetArguments};
 use crate::data_order::random;
 use crate::failure::{Failure, Result};
 use crate::progress::Reporter;
@@ -30,12 +30,9 @@ pub struct CollectArguments {
     /// The target.
     #[arg(long)]
     pub model: PathBuf,
-    /// JSONL (.gz, .zst) or Parquet whose prompts are answered.
-    #[arg(long)]
-    pub dataset: PathBuf,
-    /// See [`RecordArguments`].
+    /// See [`DatasetArguments`].
     #[command(flatten)]
-    pub records: RecordArguments,
+    pub data: DatasetArguments,
     /// The folder of the shards.
     #[arg(long)]
     pub output: PathBuf,
@@ -114,19 +111,19 @@ fn budget(arguments: &CollectArguments, checkpoint: &Checkpoint, prompts: &[Prom
 
 fn settings(arguments: &CollectArguments) -> Result<Value> {
     let mut settings = json!({
-        "dataset": file_digest(&arguments.dataset)?,
+        "dataset": file_digest(&arguments.data.dataset)?,
         "block_size": arguments.block_size,
         "max_new_tokens": arguments.max_new_tokens,
         "max_examples": arguments.max_examples,
         "seed": arguments.seed,
     });
-    arguments.records.fields.note(&mut settings);
+    arguments.data.records.fields.note(&mut settings);
     Ok(settings)
 }
 
 /// The chosen prompts, in an order that the seed decides.
 fn prompts(arguments: &CollectArguments, checkpoint: &Checkpoint) -> Result<Vec<Prompt>> {
-    let mut examples = data::read(&arguments.dataset, checkpoint.tokenizer(), &arguments.records, None)?;
+    let mut examples = arguments.data.read(checkpoint.tokenizer())?;
     examples.shuffle(&mut random(arguments.seed, "collect", 0));
     examples.truncate(arguments.max_examples.map_or(usize::MAX, NonZeroUsize::get));
     let encode = |(index, example): (u32, data::Example)| {

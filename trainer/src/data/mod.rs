@@ -6,7 +6,7 @@ mod files;
 mod record;
 mod tokenized;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cllm_engine::tokenizer::Tokenizer;
 use serde::Serialize;
@@ -38,6 +38,24 @@ pub struct RecordArguments {
     /// Records that may be unreadable; they are left out, counted and named. With more of them nothing begins.
     #[arg(long, default_value_t = 0)]
     pub max_bad_records: usize,
+}
+
+/// What a stage reads.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DatasetArguments {
+    /// JSONL (.gz, .zst) or Parquet with prompts and completions, or with messages.
+    #[arg(long)]
+    pub dataset: PathBuf,
+    /// See [`RecordArguments`].
+    #[command(flatten)]
+    pub records: RecordArguments,
+}
+
+impl DatasetArguments {
+    /// All examples with their numbers; see [`read`].
+    pub(crate) fn read(&self, tokenizer: &Tokenizer) -> Result<Vec<(u32, Example)>> {
+        read(&self.dataset, tokenizer, &self.records, None)
+    }
 }
 
 const PROMPT: &str = "prompt";

@@ -223,7 +223,7 @@ impl<'a> Evaluation<'a> {
             concurrency: 1,
             block_size: self.arguments.block_size.get() as u32,
             max_new_tokens: self.arguments.max_new_tokens.get() as u32,
-            dataset: self.arguments.dataset.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            dataset: self.arguments.data.dataset.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             prompts: self.prompts.len() as u64,
             sampling: "greedy".to_owned(),
             seed: self.arguments.seed,

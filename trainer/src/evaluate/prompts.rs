@@ -25,7 +25,7 @@ pub(super) struct Prompt {
 
 /// Examples chosen by the seed, in a random order; those that do not fit the context are left out.
 pub(super) fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Result<Vec<Prompt>> {
-    let mut examples = data::read(&arguments.dataset, target.tokenizer(), &arguments.records, None)?;
+    let mut examples = arguments.data.read(target.tokenizer())?;
     examples.shuffle(&mut random(arguments.seed, "evaluate", 0));
     examples.truncate(arguments.prompts.get());
     let (total, context) = (examples.len(), target.config().max_position_embeddings);
@@ -40,7 +40,7 @@ pub(super) fn choose(arguments: &EvaluateArguments, target: &Checkpoint) -> Resu
     match prompts.len() {
         0 => Err(Failure::BadInput(format!(
             "no prompt of {} fits the context of {context} tokens",
-            arguments.dataset.display()
+            arguments.data.dataset.display()
         ))),
         kept => {
             if kept < total {

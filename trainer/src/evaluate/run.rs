@@ -11,7 +11,7 @@ use super::metric::Metric;
 use super::page::page;
 use super::stored::{Evaluated, REPORT, evaluated, existing, folder};
 use super::temperatures::Temperatures;
-use crate::data::RecordArguments;
+use crate::data::DatasetArguments;
 use crate::failure::{Failure, Result};
 use crate::history::Point;
 use crate::progress::Reporter;
@@ -30,12 +30,9 @@ pub struct EvaluateArguments {
     /// The model after training.
     #[arg(long)]
     pub model: PathBuf,
-    /// Held-out examples: JSONL (.gz, .zst) or Parquet.
-    #[arg(long)]
-    pub dataset: PathBuf,
-    /// See [`RecordArguments`].
+    /// The held-out examples.
     #[command(flatten)]
-    pub records: RecordArguments,
+    pub data: DatasetArguments,
     /// How answers are judged.
     #[arg(long, value_enum, default_value_t = Metric::ExactMatch)]
     pub metric: Metric,
