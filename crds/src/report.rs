@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::training_stages::QualityMetric;
+
 /// The version of this shape; a reader refuses a newer one.
 pub const REPORT_VERSION: u32 = 1;
 
@@ -115,18 +117,31 @@ pub struct Speedup {
     pub hardware: String,
 }
 
-/// The quality as it stands on the status. Percentages are strings with one or two decimals.
+/// The quality as it stands on the status. Percentages are strings with one or two decimals, perplexities with three.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quality {
-    /// `ExactMatch`, `SqlExecution` or `NumericAnswer`.
+    /// `ExactMatch`, `SqlExecution`, `NumericAnswer`, or `Perplexity` where there are no references.
     pub metric: String,
-    /// Of the target, in percent.
+    /// Of the target, in percent; `Perplexity`: of its own answers.
     pub target: String,
-    /// Of the trained checkpoint, in percent.
+    /// Of the trained checkpoint, in percent; `Perplexity`: of the answers of the target.
     pub cllm: String,
-    /// `target − cllm`, in points; negative when training gained.
+    /// `target − cllm`, in points; `Perplexity`: percent by which it rose over that of the target. Negative when training gained.
     pub drop: String,
+}
+
+impl Quality {
+    /// Whether it is the perplexity of the target's answers, of which less is better, and no share of correct ones.
+    pub fn is_perplexity(&self) -> bool {
+        self.metric == QualityMetric::Perplexity.as_str()
+    }
+
+    /// Target and trained checkpoint with their unit, if they have one.
+    pub fn sides(&self) -> [String; 2] {
+        let unit = if self.is_perplexity() { "" } else { " %" };
+        [&self.target, &self.cllm].map(|side| format!("{side}{unit}"))
+    }
 }
 
 /// 95 % intervals by bootstrap over prompts; both sides of a comparison are of the same prompts.
@@ -141,7 +156,7 @@ pub struct Intervals {
     pub over_own_autoregressive: Interval,
     /// Of [`Speedup::tokens_per_forward`].
     pub tokens_per_forward: Interval,
-    /// Of [`Quality::drop`], in points.
+    /// Of [`Quality::drop`], in its unit.
     pub quality_drop: Interval,
 }
 
@@ -265,7 +280,7 @@ pub struct Arm {
     pub decode_tokens_per_second: f64,
     /// Generated tokens ÷ end-to-end seconds.
     pub end_to_end_tokens_per_second: f64,
-    /// In percent.
+    /// Correct answers in percent; `Perplexity`: those that are the target's, token for token.
     pub quality: f64,
 }
 
@@ -303,9 +318,9 @@ pub struct PromptResult {
     pub index: u64,
     /// The trained checkpoint answers as the target does, token for token.
     pub agrees_with_target: bool,
-    /// By the metric.
+    /// By the metric; `Perplexity`: always.
     pub target_correct: bool,
-    /// By the metric.
+    /// By the metric; `Perplexity`: where it agrees with the target.
     pub cllm_correct: bool,
     /// In the order of [`Report::arms`].
     pub arms: Vec<PromptArm>,
@@ -330,6 +345,17 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn a_perplexity_has_no_unit() {
+        for (metric, is_perplexity, expected) in
+            [("ExactMatch", false, ["90.00 %", "89.50 %"]), ("Perplexity", true, ["90.00", "89.50"])]
+        {
+            let [target, cllm] = ["90.00", "89.50"].map(str::to_owned);
+            let quality = Quality { metric: metric.to_owned(), target, cllm, drop: "0.50".to_owned() };
+            assert_eq!((quality.is_perplexity(), quality.sides()), (is_perplexity, expected.map(str::to_owned)));
+        }
+    }
 
     /// The benchmarks read reports in Python, and their tests do so from these files.
     #[test]

@@ -57,7 +57,7 @@ use crate::training_status::CllmTrainingStatus;
         name = "Quality",
         type_ = "string",
         json_path = ".status.summary.quality",
-        description = "Correct answers, by spec.evaluation.metric."
+        description = "Correct answers, by spec.evaluation.metric, or the perplexity of those of the target."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(

@@ -288,7 +288,7 @@ pub struct Evaluation {
     #[x_kube(validation = rules::decimal())]
     pub min_speedup: Option<String>,
 
-    /// The most points of quality that may be lost against the target, a decimal as a string; absent: no gate.
+    /// The most points of quality that may be lost against the target, or with metric Perplexity the percent by which it may rise, a decimal as a string; absent: no gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 19))]
     #[x_kube(validation = rules::decimal())]
@@ -309,6 +309,8 @@ pub enum QualityMetric {
     SqlExecution,
     /// The last number of the answer is that of the reference.
     NumericAnswer,
+    /// None of them: how likely the answers of the target are under the trained checkpoint. For data without references.
+    Perplexity,
 }
 
 impl QualityMetric {
@@ -318,6 +320,7 @@ impl QualityMetric {
             Self::ExactMatch => "ExactMatch",
             Self::SqlExecution => "SqlExecution",
             Self::NumericAnswer => "NumericAnswer",
+            Self::Perplexity => "Perplexity",
         }
     }
 }

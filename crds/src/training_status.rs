@@ -84,7 +84,7 @@ pub struct TrainingSummary {
     /// Decode tokens per second over the target decoded autoregressively, as `2.10x`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speedup: Option<String>,
-    /// By spec.evaluation.metric, as `89.5%`.
+    /// By spec.evaluation.metric, as `89.5%` or `perplexity 1.150`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
 }

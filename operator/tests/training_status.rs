@@ -4,6 +4,7 @@
 
 mod common;
 
+use cllm_crds::report::Quality;
 use cllm_crds::status_page::JobStage::{self, Adapting, Collecting, Evaluating, Training};
 use cllm_crds::{CllmTrainingSpec, CllmTrainingStatus, TrainingStage};
 use cllm_operator::training::{Expiry, Observed, changes, due, expiry};
@@ -125,6 +126,23 @@ fn a_missed_gate_is_a_failure_that_keeps_its_output() {
         assert_eq!(executor.status().stage, Some(TrainingStage::Failed));
         assert!(executor.status().output.is_some());
         assert_eq!(executor.condition("Ready").0, "False");
+    }
+}
+
+#[test]
+fn without_references_the_gate_is_about_perplexity() {
+    for (drop, reason) in [("2.00", "GatePassed"), ("2.01", "GateFailed"), ("inf", "GateFailed")] {
+        let mut executor = gated();
+        run_to(&mut executor, Evaluating);
+        let mut words = evaluated("2.0", drop);
+        words.quality = words.quality.map(|quality| Quality { metric: "Perplexity".to_owned(), ..quality });
+        executor.succeed(Evaluating, vec![words]);
+        executor.reconcile();
+        let (_, found, message) = executor.condition("QualityVerified");
+        let expected = format!(
+            "The perplexity of the target's answers rose by {drop} %; spec.evaluation.maxQualityDrop allows 2."
+        );
+        assert_eq!((found.as_str(), message), (reason, expected));
     }
 }
 

@@ -14,6 +14,8 @@ use crate::method::MethodArguments;
 use crate::model_folder;
 use crate::optimizer::{AdamWOptions, Decay, Schedule};
 use crate::parallel::Terms;
+use crate::progress::Reporter;
+use crate::trajectories::NamedColumns;
 
 /// What is learnt, how fast and how long.
 #[derive(Clone, Debug, clap::Args)]
@@ -150,7 +152,7 @@ pub trait Objective: Sync {
     /// A micro-batch.
     type Batch: Sync;
 
-    /// The micro-batches of a step, counted from 0: a pure function of the step.
+    /// The micro-batches of a step, counted from 0: a pure function of the step and of what was refreshed.
     fn batches(&mut self, step: u64) -> Result<Vec<Self::Batch>>;
 
     /// What the forward of a micro-batch takes.
@@ -165,6 +167,22 @@ pub trait Objective: Sync {
 
     /// The weights of the terms in the loss, added up: the loss over them is in nats a token.
     fn weight(&self) -> f64;
+
+    /// Whether it is time to [refresh](Self::refresh) before a step, counted from 0.
+    fn refresh_is_due(&self, _step: u64) -> bool {
+        false
+    }
+
+    /// Called in process 0 before such a step: makes anew what it and those after it learn from, and gives it for other processes and for
+    /// later. A pure function of weights and step.
+    fn refresh(&mut self, _model: &DifferentiableModel, _step: u64, _reporter: &Reporter) -> Result<NamedColumns> {
+        Ok(NamedColumns::new())
+    }
+
+    /// Takes what was refreshed by another process, or before this one began; nothing where nothing was.
+    fn take_refreshed(&mut self, _refreshed: &NamedColumns) -> Result<()> {
+        Ok(())
+    }
 
     /// Called after every step in process 0; may measure now and then, always at the last one if it ever does.
     fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>>;

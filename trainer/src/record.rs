@@ -3,6 +3,7 @@
 use crate::best::Best;
 use crate::divergence::Watch;
 use crate::history::History;
+use crate::trajectories::NamedColumns;
 
 /// Everything of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +14,8 @@ pub(crate) struct Record {
     pub watch: Watch,
     /// The best check, where checks decide over the result and there was one.
     pub best: Option<Best>,
+    /// What was refreshed and is learnt from until the next time; nothing where nothing was, or where it is time to.
+    pub refreshed: NamedColumns,
 }
 
 impl Record {

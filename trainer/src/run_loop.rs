@@ -28,6 +28,7 @@ pub(crate) fn fine_tune<O: Objective>(
     let variables = model.variables();
     let variables: Vec<&Var> = variables.iter().map(|(_, variable)| *variable).collect();
     let (state, record) = begin(model, &variables, run, reporter)?;
+    objective.take_refreshed(&record.refreshed)?;
     let mut training = Training { model, variables: &variables, objective, run, state, record };
     match distributed::join(run.place, run.settings, run.output, reporter)? {
         Group::Coordinator(mut coordinator) => {
@@ -108,9 +109,13 @@ fn lead_to_the_end<O: Objective>(
     let (steps, checkpoint_every) = (training.run.steps, training.run.arguments.checkpoint_every_steps);
     let mut due = false;
     coordinator.share_state(&training.state)?;
+    coordinator.share_refreshed(&training.record.refreshed)?;
     while training.state.step < steps {
         if reporter.is_interrupted() || coordinator.is_interrupted() {
             return Err(Failure::Interrupted);
+        }
+        if training.refresh(reporter)? {
+            coordinator.share_refreshed(&training.record.refreshed)?;
         }
         coordinator.begin_step()?;
         let given = training.step(coordinator)?;
@@ -134,6 +139,7 @@ fn follow<O: Objective>(training: &mut Training<'_, O>, worker: &mut Worker) -> 
     training.state.write_weights(training.variables)?;
     loop {
         match worker.next_order()? {
+            Order::TakeRefreshed(refreshed) => training.objective.take_refreshed(&refreshed)?,
             Order::Step => training.step(worker).map(|_| ())?,
             Order::Verify => worker.tell_checksum(&training.state.weights)?,
             Order::Finish => return Ok(()),
@@ -144,6 +150,16 @@ fn follow<O: Objective>(training: &mut Training<'_, O>, worker: &mut Worker) -> 
 impl<O: Objective> Training<'_, O> {
     fn save(&self) -> Result<()> {
         run_state::save(&self.run.arguments.state, self.model, &self.state, &self.record, self.run.settings)
+    }
+
+    /// Refreshes what the next steps learn from where it is time to, and says whether it was. Nothing is kept of a refresh that does not come
+    /// to its end: it follows from the weights, and is made again.
+    fn refresh(&mut self, reporter: &Reporter) -> Result<bool> {
+        let is_due = self.objective.refresh_is_due(self.state.step);
+        if is_due {
+            self.record.refreshed = self.objective.refresh(self.model, self.state.step, reporter)?;
+        }
+        Ok(is_due)
     }
 
     /// Makes the update of a step, or leaves it out where its numbers are not finite: all processes have the same ones.
@@ -176,6 +192,9 @@ impl<O: Objective> Training<'_, O> {
             Best::challenge(&mut self.record.best, Mark { step, merit: check.merit }, &self.state.weights);
         }
         self.record.history.end_step(step, steps, check.map_or_else(Vec::new, |check| check.figures));
+        if self.objective.refresh_is_due(step) {
+            self.record.refreshed = Vec::new();
+        }
         reporter.update(step, steps, &self.record.shown(step));
         Ok(())
     }

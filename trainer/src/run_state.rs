@@ -1,8 +1,8 @@
 //! The state of a training run on disk: complete, checked, resumable bit for bit.
 //!
 //! A state folder holds the last two `step-00001200.safetensors`. Each has the tensors `weight.NAME`, `first.NAME` and `second.NAME` of
-//! every variable, where a check decides over the result `best.NAME` with the weights of the best one so far, and, under the metadata key
-//! `cllm`, JSON with the step, a checksum over all of this and all tensors, the settings that decide over the result and what the run
+//! every variable, where a check decides over the result `best.NAME` with the weights of the best one so far, where trajectories are
+//! refreshed `refreshed.COLUMN` with those that the next steps learn from, and, under the metadata key `cllm`, JSON with the step, a checksum over all of this and all tensors, the settings that decide over the result and what the run
 //! knows of itself: its figures, whether it still learns, which check was the best. The data position and all randomness follow from the
 //! step and the seed.
 //!
@@ -27,10 +27,13 @@ use crate::model_folder::{Stored, write_safetensors};
 use crate::optimizer::{OptimizerState, Values};
 use crate::record::Record;
 use crate::storage;
+use crate::trajectories::{NamedColumns, u32_values};
 
 const KEPT: usize = 2;
 const METADATA_KEY: &str = "cllm";
 const PREFIX: &str = "step-";
+/// Begins the names of the columns of what was refreshed.
+const REFRESHED: &str = "refreshed.";
 /// In version 1, which is still read, the checksum was over the tensors alone.
 const VERSION: u32 = 2;
 
@@ -57,8 +60,8 @@ pub(crate) fn save(
     record: &Record,
     settings: &Value,
 ) -> Result<()> {
-    let Record { history, watch, best } = record;
-    let tensors = tensors(model, state, best.as_ref());
+    let Record { history, watch, best, refreshed } = record;
+    let tensors = tensors(model, state, best.as_ref(), refreshed);
     let mut metadata = Metadata {
         version: VERSION,
         step: state.step,
@@ -82,8 +85,14 @@ pub(crate) fn save(
 }
 
 /// Everything that is a tensor, by name.
-fn tensors(model: &DifferentiableModel, state: &OptimizerState, best: Option<&Best>) -> Vec<(String, Stored)> {
-    let mut tensors = Vec::new();
+fn tensors(
+    model: &DifferentiableModel,
+    state: &OptimizerState,
+    best: Option<&Best>,
+    refreshed: &NamedColumns,
+) -> Vec<(String, Stored)> {
+    let column = |(name, values): &(String, Vec<u32>)| (format!("{REFRESHED}{name}"), Stored::from_u32(values));
+    let mut tensors: Vec<_> = refreshed.iter().map(column).collect();
     let always = [("first", &state.first), ("second", &state.second), ("weight", &state.weights)];
     for (kind, values) in always.into_iter().chain(best.map(|best| ("best", &best.weights))) {
         for ((name, _), values) in model.variables().into_iter().zip(values) {
@@ -213,7 +222,20 @@ fn read(path: &Path, model: &DifferentiableModel, settings: &Value) -> std::resu
         second: values("second")?,
     };
     let best = metadata.best.map(|mark| Ok::<_, String>(Best { mark, weights: values("best")? })).transpose()?;
-    Ok(Found::State(state, Record { history: metadata.history, watch: metadata.watch, best }))
+    let refreshed = refreshed(&tensors);
+    Ok(Found::State(state, Record { history: metadata.history, watch: metadata.watch, best, refreshed }))
+}
+
+/// The columns of what was refreshed, in the order of their names.
+fn refreshed(tensors: &SafeTensors<'_>) -> NamedColumns {
+    let mut columns = NamedColumns::new();
+    for (name, view) in tensors.iter() {
+        if let Some(name) = name.strip_prefix(REFRESHED) {
+            columns.push((name.to_owned(), u32_values(view.data())));
+        }
+    }
+    columns.sort_unstable();
+    columns
 }
 
 /// What a state says about itself, as it is written and understood.

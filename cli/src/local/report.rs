@@ -20,9 +20,10 @@ pub(super) fn describe(checkpoint: &Path) -> String {
 
 fn summary(report: &Report) -> String {
     let (speedup, quality, conditions) = (&report.speedup, &report.quality, &report.conditions);
+    let [target, cllm] = quality.sides();
     format!(
         "{}\n\n{} × the target autoregressively, {} × the target by Jacobi with lookup, {} × itself autoregressively (decoding, block \
-         size {});\n{} × the target end to end; {} {} % → {} % ({} points lost).\nMeasured on {} held-out prompts, one run, \
+         size {});\n{} × the target end to end; {} {} → {} ({} {}).\nMeasured on {} held-out prompts, one run, \
          interleaved, {} at once: {}, {} threads, {}, {}.",
         arms(report),
         speedup.over_target,
@@ -31,9 +32,10 @@ fn summary(report: &Report) -> String {
         speedup.best_block_size,
         speedup.over_target_end_to_end,
         quality.metric,
-        quality.target,
-        quality.cllm,
+        target,
+        cllm,
         quality.drop,
+        if quality.is_perplexity() { "% more" } else { "points lost" },
         conditions.prompts,
         conditions.concurrency,
         conditions.hardware,
@@ -44,7 +46,8 @@ fn summary(report: &Report) -> String {
 }
 
 fn arms(report: &Report) -> String {
-    let heads = ["", "TOKENS/S", "TOKENS/S END TO END", "TOKENS/FORWARD", "QUALITY"];
+    let quality = if report.quality.is_perplexity() { "AS THE TARGET" } else { "QUALITY" };
+    let heads = ["", "TOKENS/S", "TOKENS/S END TO END", "TOKENS/FORWARD", quality];
     let row = |arm: &Arm| {
         vec![
             name(arm),

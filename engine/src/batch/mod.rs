@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::decode::adaptive::{Pace, TextPace, Turn};
 use crate::decode::{
-    DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, Sequence, Statistics,
+    DecodeError, DecodeOptions, FinishReason, Generation, JacobiTrajectory, Sampling, Sequence, Statistics, Strategy,
 };
 use crate::model::{ForwardError, KvPool, Model, PAGE, Segment, Workspace};
 use plan::{Need, most_rows, share};
@@ -158,6 +158,25 @@ impl Batch {
     ) -> Result<Text, DecodeError> {
         let text = self.start(model, prompt, options, Sampling::default())?;
         Ok(Text { sequence: text.sequence.in_blocks(first_block_len), ..text })
+    }
+
+    /// [`Batch::start_in_blocks`] of a text whose tokens are given: its trajectories are what the guesses of this model go through on the
+    /// way to `answer`, wherever that comes from. A prediction that follows right tokens alone counts as the token of the answer, which is what
+    /// verification makes of it; all others are the model's. For an answer of the model itself they are those of
+    /// [`Batch::start_in_blocks`].
+    pub fn start_towards(
+        &mut self,
+        model: &Model,
+        prompt: &[u32],
+        answer: &[u32],
+        strategy: Strategy,
+        first_block_len: NonZeroUsize,
+    ) -> Result<Text, DecodeError> {
+        model.check_tokens(answer)?;
+        // the answer says where it ends
+        let options = DecodeOptions { strategy, max_new_tokens: answer.len(), stop_at_eos: false };
+        let text = self.start_in_blocks(model, prompt, options, first_block_len)?;
+        Ok(Text { sequence: text.sequence.towards(answer.to_vec()), ..text })
     }
 
     /// Remembers what a text computed, for texts that begin alike. For one that ended or is given up.

@@ -84,6 +84,12 @@ impl Sequence {
         self
     }
 
+    /// The same with given tokens. Only in blocks, whose states then lead to these tokens, and before the first step.
+    pub(crate) fn towards(mut self, answer: Vec<u32>) -> Self {
+        self.blocks = self.blocks.map(|blocks| blocks.towards(answer));
+        self
+    }
+
     /// The first step computes the prompt and finds the first token; every later one runs one forward. Returns the tokens found: at
     /// least one, none after the end of the text.
     pub fn step(&mut self, model: &Model, workspace: &mut Workspace) -> Result<&[u32], DecodeError> {
@@ -144,6 +150,9 @@ impl Sequence {
         let mut predictions = std::mem::take(&mut self.predictions);
         self.pick(logits, &mut predictions);
         let inputs = &self.inputs[self.inputs.len() - self.predict..];
+        if let Some(blocks) = &self.blocks {
+            blocks.hold(self.known.len() - self.prompt_tokens, &inputs[1..], &mut predictions);
+        }
         let accepted = accepted_len(inputs, &predictions);
         let was_prefilled = self.is_prefilled();
         let added = self.emit(eos, &predictions[..accepted]);

@@ -53,12 +53,19 @@ pub(super) struct Blocks {
     /// Of the present block, the draft first.
     states: Vec<Vec<u32>>,
     ended: Vec<JacobiTrajectory>,
+    /// The tokens of the text, where they are given.
+    answer: Option<Vec<u32>>,
 }
 
 impl Blocks {
     pub(super) fn new(first_block_len: NonZeroUsize, block_size: usize) -> Self {
         let next_len = first_block_len.get().min(block_size);
-        Self { next_len, block_size, position: 0, states: Vec::new(), ended: Vec::new() }
+        Self { next_len, block_size, position: 0, states: Vec::new(), ended: Vec::new(), answer: None }
+    }
+
+    /// Those of a text whose tokens are given.
+    pub(super) fn towards(self, answer: Vec<u32>) -> Self {
+        Self { answer: Some(answer), ..self }
     }
 
     /// Tokens of the next block of a text that may have `left` more.
@@ -76,6 +83,16 @@ impl Blocks {
         if let Some(state) = self.states.last() {
             let certain = state.len() - predictions.len();
             self.states.push([&state[..certain], predictions].concat());
+        }
+    }
+
+    /// Puts the given tokens, where there are any, in the place of predictions that follow right tokens alone: of those after the first
+    /// `generated` tokens of the text, and after `guesses` for what comes next. What follows a wrong guess stays the model's.
+    pub(super) fn hold(&self, generated: usize, guesses: &[u32], predictions: &mut [u32]) {
+        let rest = self.answer.as_ref().and_then(|answer| answer.get(generated..)).unwrap_or_default();
+        let right = guesses.iter().zip(rest).take_while(|(guess, token)| guess == token).count();
+        for (prediction, token) in predictions.iter_mut().zip(rest).take(right + 1) {
+            *prediction = *token;
         }
     }
 
@@ -131,5 +148,22 @@ mod tests {
         let expected = [(0, vec![vec![9, 9, 9], vec![1, 7, 7], vec![1, 2, 3]]), (3, vec![vec![3, 3], vec![4, 0]])];
         let expected = expected.map(|(position, states)| JacobiTrajectory { position, states });
         assert_eq!(blocks.into_trajectories(), expected);
+    }
+
+    #[test]
+    fn a_text_is_held_to_its_tokens_as_far_as_the_guesses_are_right() {
+        let free = || Blocks::new(NonZeroUsize::MIN, 4);
+        let held = || free().towards(vec![1, 2, 3, 4, 0]);
+        for (blocks, generated, guesses, expected, why) in [
+            (free(), 0, &[1, 2, 3][..], [7, 7, 7, 7], "no tokens are given"),
+            (held(), 0, &[9, 2, 3], [1, 7, 7, 7], "a right guess after a wrong one proves nothing"),
+            (held(), 0, &[1, 9, 3], [1, 2, 7, 7], "one is right"),
+            (held(), 1, &[2, 3, 4], [2, 3, 4, 0], "all are right"),
+            (held(), 3, &[4, 0, 8], [4, 0, 7, 7], "nothing is given after the end"),
+        ] {
+            let mut predictions = [7; 4];
+            blocks.hold(generated, guesses, &mut predictions);
+            assert_eq!(predictions, expected, "{why}");
+        }
     }
 }

@@ -6,8 +6,8 @@ use cllm_engine::batch::{Batch, BatchOptions, Text};
 use cllm_engine::decode::adaptive::{CostCurve, Pace};
 use cllm_engine::{
     Checkpoint, ComputeOptions, DecodeError, DecodeOptions, FinishReason, ForwardError, Generation, InstructionSet,
-    JacobiTrajectory, KvPool, Model, ModelConfig, Sampling, Storage, Strategy as Decoding, Workspace, generate_sampled,
-    generate_with_trajectories,
+    JacobiTrajectory, KvCache, KvPool, Model, ModelConfig, Sampling, Storage, Strategy as Decoding, Workspace,
+    generate_sampled, generate_with_trajectories,
 };
 use proptest::prelude::*;
 
@@ -245,6 +245,75 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    #[test]
+    fn given_tokens_are_reached_through_what_the_model_guesses(
+        seed in 0_u64..50,
+        prompt in prop::collection::vec(0_u32..12, 1..20),
+        answer in prop::collection::vec(0_u32..12, 1..50),
+        block_size in 1_usize..20,
+        first_block in 1_usize..20,
+    ) {
+        let config = ModelConfig { vocab_size: 12, ..config() };
+        let model = model(&config, seed, 1, InstructionSet::detect());
+        let strategy = Decoding::Jacobi { block_size: NonZeroUsize::new(block_size).unwrap(), lookup: false };
+        let first = NonZeroUsize::new(first_block).unwrap();
+        let options = DecodeOptions { strategy, max_new_tokens: 40, stop_at_eos: true };
+        let (own, blocks) =
+            generate_with_trajectories(&model, &mut Workspace::new(&model), &prompt, options, first).unwrap();
+        let [own_again, given] = lead(&model, &prompt, [&own.tokens, &answer], strategy, first);
+        prop_assert_eq!(&own_again.0.tokens, &own.tokens);
+        prop_assert_eq!(own_again.0.statistics.decode_forwards, own.statistics.decode_forwards);
+        prop_assert_eq!(own_again.1, blocks, "what the model says itself");
+        prop_assert_eq!(&given.0.tokens, &answer);
+        let mut covered = 0;
+        for JacobiTrajectory { position, states } in &given.1 {
+            prop_assert_eq!(*position, covered);
+            let (text, rest) = ([&prompt[..], &answer[..covered]].concat(), &answer[covered..]);
+            let length = states[0].len();
+            prop_assert_eq!(&states[0], &vec![*text.last().unwrap(); length], "as serving begins a block");
+            for pair in states.windows(2) {
+                prop_assert_ne!(&pair[0], &pair[1]);
+                prop_assert_eq!(&next_state(&model, &text, rest, &pair[0]), &pair[1]);
+            }
+            prop_assert_eq!(states.last().unwrap(), &rest[..length]);
+            covered += length;
+        }
+        prop_assert_eq!(covered, answer.len());
+    }
+}
+
+/// Texts that are led to given answers to a prompt, together.
+fn lead(
+    model: &Model,
+    prompt: &[u32],
+    answers: [&[u32]; 2],
+    strategy: Decoding,
+    first: NonZeroUsize,
+) -> [(Generation, Vec<JacobiTrajectory>); 2] {
+    let (mut batch, mut workspace) = (batch(model, 20), Workspace::new(model));
+    let mut texts = answers.map(|answer| batch.start_towards(model, prompt, answer, strategy, first).unwrap());
+    while texts.iter().any(|text| text.finish_reason().is_none()) {
+        let mut running: Vec<&mut Text> = texts.iter_mut().filter(|text| text.finish_reason().is_none()).collect();
+        batch.step(model, &mut workspace, &mut running).unwrap();
+    }
+    texts.map(|text| text.into_trajectories().unwrap())
+}
+
+/// The state after a state on the way to given tokens, without a cache, by definition: after right tokens the given one, after others what
+/// the model predicts.
+fn next_state(model: &Model, text: &[u32], given: &[u32], state: &[u32]) -> Vec<u32> {
+    let tokens = [text, &state[..state.len() - 1]].concat();
+    let (mut workspace, mut cache) = (Workspace::new(model), KvCache::new(model, tokens.len()));
+    let logits = model.forward(&mut workspace, &mut cache, &tokens).unwrap();
+    let place = |place: usize| {
+        if state[..place] == given[..place] { given[place] } else { logits.argmax(text.len() - 1 + place) }
+    };
+    (0..state.len()).map(place).collect()
 }
 
 #[test]

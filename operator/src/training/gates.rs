@@ -45,12 +45,17 @@ pub(super) fn quality(training: &ValidTraining, measured: Option<&Quality>) -> V
     let bar = training.spec.evaluation.max_quality_drop.as_deref();
     let Some(measured) = measured else { return not_evaluated() };
     let found = &measured.drop;
+    let lost = if measured.is_perplexity() {
+        format!("The perplexity of the target's answers rose by {found} %")
+    } else {
+        format!("The quality dropped by {found} points")
+    };
     judge(
         found,
         bar,
         training.max_quality_drop,
         |found, bar| found <= bar,
-        |bar| format!("The quality dropped by {found} points; spec.evaluation.maxQualityDrop allows {bar}."),
+        |bar| format!("{lost}; spec.evaluation.maxQualityDrop allows {bar}."),
     )
 }
 

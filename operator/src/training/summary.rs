@@ -1,6 +1,7 @@
 //! A training's status in the words that `kubectl get` prints.
 
 use cllm_crds::conditions::types;
+use cllm_crds::report::Quality;
 use cllm_crds::{CllmTrainingStatus, TrainingStage, TrainingSummary};
 
 use crate::conditions::is_true;
@@ -17,8 +18,12 @@ pub fn summary(status: &CllmTrainingStatus) -> TrainingSummary {
         progress: progress.map(|progress| format!("{}%", progress.progress_percentage)),
         eta: remaining.filter(|_| !has_ended && !is_suspended).map(duration),
         speedup: status.speedup.as_ref().map(|speedup| format!("{}x", speedup.over_target)),
-        quality: status.quality.as_ref().map(|quality| format!("{}%", quality.cllm)),
+        quality: status.quality.as_ref().map(quality),
     }
+}
+
+fn quality(measured: &Quality) -> String {
+    if measured.is_perplexity() { format!("perplexity {}", measured.cllm) } else { format!("{}%", measured.cllm) }
 }
 
 /// As kubectl writes an age: the longer, the coarser.
@@ -35,7 +40,7 @@ fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cllm_crds::report::{Quality, Speedup};
+    use cllm_crds::report::Speedup;
     use cllm_crds::status_page::Progress;
 
     use super::*;
@@ -65,6 +70,10 @@ mod tests {
         });
         assert_eq!(words(&ended), [Some("42%".to_owned()), None, Some("2.10x".to_owned())]);
         assert_eq!((ended.stage.as_str(), ended.quality.as_deref()), ("Succeeded", Some("89.5%")));
+        let [metric, cllm] = ["Perplexity", "1.150"].map(str::to_owned);
+        let without_references = Quality { metric, cllm, ..Quality::default() };
+        let ended = summary(&CllmTrainingStatus { quality: Some(without_references), ..training() });
+        assert_eq!(ended.quality.as_deref(), Some("perplexity 1.150"));
         assert_eq!(summary(&CllmTrainingStatus::default()).stage, "Pending");
     }
 

@@ -112,6 +112,7 @@ async fn admitted_trainings(api: &Api<DynamicObject>) -> anyhow::Result<()> {
             ("/spec/adaptation", json!({"steps": 100, "learningRate": "0.003"})),
             ("/spec/evaluation", json!({"metric": "SqlExecution", "databaseUri": "pvc://data/shop.sqlite"})),
             ("/spec/evaluation", json!({"minSpeedup": "1.3", "maxQualityDrop": "2"})),
+            ("/spec/evaluation", json!({"metric": "Perplexity", "maxQualityDrop": "5"})),
             ("/spec/evaluation", json!({"temperatures": ["0.7", "0.000000001", "2", "2.0", "1.25"]})),
             ("/spec/training", json!({"method": "LoRA"})),
             ("/spec/training", json!({"method": "LoRA", "lora": {"rank": 8, "alpha": "2.5"}})),

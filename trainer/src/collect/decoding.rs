@@ -10,7 +10,6 @@ use cllm_engine::{DecodeOptions, KvPool, Model, Strategy, Workspace};
 use rand::Rng;
 
 use super::division::Division;
-use super::ledger::Ledger;
 use crate::data_order::random;
 use crate::failure::{Failure, Result};
 use crate::trajectories::{DropReason, Outcome, TrajectoryExample, judge};
@@ -21,6 +20,16 @@ pub(super) struct Prompt {
     /// Its line, from 0.
     pub(super) index: u32,
     pub(super) tokens: Vec<u32>,
+    pub(super) answer: Answer,
+}
+
+/// What follows a prompt.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// What the model says, with so many tokens at most.
+    Own(NonZeroUsize),
+    /// These tokens, whatever it would say.
+    Given(Vec<u32>),
 }
 
 /// What is decoded, and how.
@@ -31,7 +40,6 @@ pub(super) struct Decoding<'a> {
     /// In the order in which they are begun.
     pub(super) prompts: &'a [&'a Prompt],
     pub(super) block_size: NonZeroUsize,
-    pub(super) max_new_tokens: NonZeroUsize,
     /// Decides where blocks begin.
     pub(super) seed: u64,
     /// Becomes true when all shall stop.
@@ -39,11 +47,11 @@ pub(super) struct Decoding<'a> {
 }
 
 impl Decoding<'_> {
-    /// Decodes all prompts; the ledger gets what becomes of each as soon as it has ended. What a text becomes depends neither on the
-    /// others nor on threads.
-    pub(super) fn run(&self, ledger: &mut Ledger<'_>) -> Result<()> {
+    /// Decodes all prompts; `taker` gets what becomes of each as soon as it has ended. What a text becomes depends neither on the others
+    /// nor on threads.
+    pub(super) fn run(&self, taker: &mut dyn Taker) -> Result<()> {
         let shared =
-            Shared { next: AtomicUsize::new(0), is_given_up: AtomicBool::new(false), ledger: Mutex::new(ledger) };
+            Shared { next: AtomicUsize::new(0), is_given_up: AtomicBool::new(false), taker: Mutex::new(taker) };
         let work = || {
             let outcome = self.work(&shared);
             if outcome.is_err() {
@@ -61,7 +69,7 @@ impl Decoding<'_> {
     }
 
     /// One worker, until no prompt is left or somebody has given up.
-    fn work(&self, shared: &Shared<'_, '_>) -> Result<()> {
+    fn work(&self, shared: &Shared<'_>) -> Result<()> {
         let pool = KvPool::new(self.model, self.division.pages * KvPool::PAGE);
         let mut batch = Batch::new(pool, BatchOptions { pace: None, prefix_cache: true });
         let mut workspace = Workspace::new(self.model);
@@ -90,7 +98,7 @@ impl Decoding<'_> {
         }
     }
 
-    fn next_prompt(&self, shared: &Shared<'_, '_>) -> Option<&Prompt> {
+    fn next_prompt(&self, shared: &Shared<'_>) -> Option<&Prompt> {
         self.prompts.get(shared.next.fetch_add(1, Ordering::Relaxed)).copied()
     }
 
@@ -99,14 +107,17 @@ impl Decoding<'_> {
         if !fits(&prompt.tokens, self.model.config().max_position_embeddings) {
             return Ok(None);
         }
-        let options = DecodeOptions {
-            strategy: Strategy::Jacobi { block_size: self.block_size, lookup: false },
-            max_new_tokens: self.max_new_tokens.get(),
-            stop_at_eos: true,
-        };
+        let strategy = Strategy::Jacobi { block_size: self.block_size, lookup: false };
         let first = random(self.seed, "block", u64::from(prompt.index)).random_range(1..=self.block_size.get());
         let first = NonZeroUsize::new(first).unwrap_or(NonZeroUsize::MIN);
-        batch.start_in_blocks(self.model, &prompt.tokens, options, first).map(Some).map_err(Failure::engine)
+        let text = match &prompt.answer {
+            Answer::Own(at_most) => {
+                let options = DecodeOptions { strategy, max_new_tokens: at_most.get(), stop_at_eos: true };
+                batch.start_in_blocks(self.model, &prompt.tokens, options, first)
+            }
+            Answer::Given(answer) => batch.start_towards(self.model, &prompt.tokens, answer, strategy, first),
+        };
+        text.map(Some).map_err(Failure::engine)
     }
 
     /// What became of a prompt whose text has ended.
@@ -128,16 +139,29 @@ pub(super) fn fits(prompt: &[u32], context: usize) -> bool {
     (1..context).contains(&prompt.len())
 }
 
+/// Takes what becomes of prompts.
+pub(super) trait Taker: Send {
+    /// Takes what became of one, and the number of tokens that were generated for it.
+    fn add(&mut self, outcome: Outcome, generated: usize) -> Result<()>;
+}
+
+impl Taker for Vec<Outcome> {
+    fn add(&mut self, outcome: Outcome, _generated: usize) -> Result<()> {
+        self.push(outcome);
+        Ok(())
+    }
+}
+
 /// What the workers have in common.
-struct Shared<'s, 'l> {
+struct Shared<'s> {
     /// Of the prompts.
     next: AtomicUsize,
     is_given_up: AtomicBool,
-    ledger: Mutex<&'s mut Ledger<'l>>,
+    taker: Mutex<&'s mut dyn Taker>,
 }
 
-impl Shared<'_, '_> {
+impl Shared<'_> {
     fn add(&self, outcome: Outcome, generated: usize) -> Result<()> {
-        self.ledger.lock().map_err(Failure::engine)?.add(outcome, generated)
+        self.taker.lock().map_err(Failure::engine)?.add(outcome, generated)
     }
 }

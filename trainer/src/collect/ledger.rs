@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::decoding::Prompt;
+use super::decoding::{Prompt, Taker};
 use crate::failure::{Failure, Result};
 use crate::progress::Reporter;
 use crate::run_state::other_settings;
@@ -113,15 +113,6 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// Takes what became of a prompt, and the number of tokens that were generated for it. Writes a part now and then.
-    pub(super) fn add(&mut self, outcome: Outcome, generated: usize) -> Result<()> {
-        self.counts.note(&outcome);
-        self.outcomes.push(outcome);
-        self.pace = Pace { tokens: self.pace.tokens + generated as u64, seconds: self.begun.elapsed().as_secs_f64() };
-        self.show();
-        if self.saved_at.elapsed() < self.interval { Ok(()) } else { self.save() }
-    }
-
     /// Writes what is not on disk yet.
     pub(super) fn save(&mut self) -> Result<()> {
         if self.saved < self.outcomes.len() {
@@ -148,6 +139,17 @@ impl<'a> Ledger<'a> {
     fn show(&mut self) {
         let figures = figures(&self.counts, self.pace);
         self.reporter.update(self.outcomes.len() as u64, self.total, &figures);
+    }
+}
+
+impl Taker for Ledger<'_> {
+    /// Writes a part now and then.
+    fn add(&mut self, outcome: Outcome, generated: usize) -> Result<()> {
+        self.counts.note(&outcome);
+        self.outcomes.push(outcome);
+        self.pace = Pace { tokens: self.pace.tokens + generated as u64, seconds: self.begun.elapsed().as_secs_f64() };
+        self.show();
+        if self.saved_at.elapsed() < self.interval { Ok(()) } else { self.save() }
     }
 }
 

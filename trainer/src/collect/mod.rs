@@ -1,5 +1,7 @@
-//! `collect`: greedy generations of the target and the Jacobi trajectories of their blocks, one shard at a time.
+//! `collect`: greedy generations of the target and the Jacobi trajectories of their blocks, one shard at a time. And trajectories of these
+//! generations by later weights, for `train`.
 
+mod again;
 mod decoding;
 mod division;
 mod ledger;
@@ -19,8 +21,9 @@ use crate::failure::{Failure, Result};
 use crate::progress::Reporter;
 use crate::run_output::file_digest;
 use crate::trajectories::Counts;
-use decoding::{Prompt, fits};
-use division::Budget;
+pub(crate) use again::Again;
+use decoding::{Answer, Prompt, fits};
+use division::{Budget, Division};
 use ledger::Pace;
 use shards::Collector;
 
@@ -75,13 +78,7 @@ pub fn run(arguments: &CollectArguments, threads: usize, reporter: &mut Reporter
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let settings = settings(arguments)?;
     let prompts = prompts(arguments, &checkpoint)?;
-    let budget = budget(arguments, &checkpoint, &prompts, threads);
-    let division = budget.divide();
-    // a model that does not fit at all says so itself
-    let threads = division.map_or(1, |division| division.threads_of_forward(threads));
-    let model = Model::load(&checkpoint, ComputeOptions { threads, ..ComputeOptions::default() });
-    let model = model.map_err(Failure::engine)?;
-    let division = division.ok_or_else(|| Failure::engine(budget.too_little()))?;
+    let (model, division) = load(&checkpoint, &budget(arguments, &checkpoint, &prompts, threads))?;
     let mut collector = Collector { arguments, digest, settings, prompts, model, division, reporter };
     let shards = arguments.shard_index.map_or(0..arguments.shards, |index| index..index + 1);
     let (mut total, mut pace) = (Counts::default(), Pace::default());
@@ -97,7 +94,6 @@ fn budget(arguments: &CollectArguments, checkpoint: &Checkpoint, prompts: &[Prom
     let context = config.max_position_embeddings;
     let lengths = prompts.iter().filter(|prompt| fits(&prompt.tokens, context)).map(|prompt| prompt.tokens.len());
     let longest = lengths.max().unwrap_or(0).saturating_add(arguments.max_new_tokens.get()).min(context);
-    let weights = Model::expected_weight_bytes(checkpoint);
     Budget {
         threads,
         prompts: prompts.len().div_ceil(arguments.shards as usize),
@@ -105,8 +101,24 @@ fn budget(arguments: &CollectArguments, checkpoint: &Checkpoint, prompts: &[Prom
         concurrency: arguments.concurrency.map(NonZeroUsize::get),
         longest,
         page_bytes: KvPool::page_bytes_on_processor(config) as u64,
-        free_bytes: available_memory().map(|free| free.saturating_sub(weights)),
+        free_bytes: free_beside_weights(checkpoint),
     }
+}
+
+fn free_beside_weights(checkpoint: &Checkpoint) -> Option<u64> {
+    let weights = Model::expected_weight_bytes(checkpoint);
+    available_memory().map(|free| free.saturating_sub(weights))
+}
+
+/// The model of a checkpoint, and what its threads get of a budget.
+fn load(checkpoint: &Checkpoint, budget: &Budget) -> Result<(Model, Division)> {
+    let division = budget.divide();
+    // a model that does not fit at all says so itself
+    let threads = division.map_or(1, |division| division.threads_of_forward(budget.threads));
+    let model = Model::load(checkpoint, ComputeOptions { threads, ..ComputeOptions::default() });
+    let model = model.map_err(Failure::engine)?;
+    let division = division.ok_or_else(|| Failure::engine(budget.too_little()))?;
+    Ok((model, division))
 }
 
 fn settings(arguments: &CollectArguments) -> Result<Value> {
@@ -128,7 +140,7 @@ fn prompts(arguments: &CollectArguments, checkpoint: &Checkpoint) -> Result<Vec<
     examples.truncate(arguments.max_examples.map_or(usize::MAX, NonZeroUsize::get));
     let encode = |(index, example): (u32, data::Example)| {
         let tokens = checkpoint.tokenizer().encode(&example.prompt).map_err(Failure::engine)?;
-        Ok(Prompt { index, tokens })
+        Ok(Prompt { index, tokens, answer: Answer::Own(arguments.max_new_tokens) })
     };
     examples.into_iter().map(encode).collect()
 }

@@ -78,7 +78,6 @@ impl Collector<'_> {
             division: self.division,
             prompts: &left,
             block_size: self.arguments.block_size,
-            max_new_tokens: self.arguments.max_new_tokens,
             seed: self.arguments.seed,
             interruption,
         };

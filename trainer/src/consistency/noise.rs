@@ -81,12 +81,20 @@ impl Choice {
         if self.consistency == Consistency::None {
             return Vec::new();
         }
-        let made_up = match self.states {
-            States::Trajectories => false,
-            States::Noise => true,
-            States::Mixed => visit % 2 == 1,
-        };
-        if made_up { self.corrupted(example, visit, random) } else { self.recorded(example, visit, random) }
+        if self.is_recorded(visit) {
+            self.recorded(example, visit, random)
+        } else {
+            self.corrupted(example, visit, random)
+        }
+    }
+
+    /// Whether the states of a visit come from a trajectory.
+    pub(super) fn is_recorded(&self, visit: u64) -> bool {
+        match self.states {
+            States::Trajectories => true,
+            States::Noise => false,
+            States::Mixed => visit.is_multiple_of(2),
+        }
     }
 
     /// The share of a block that should be noise, 0 to 1: of block number `index` when an example is visited.

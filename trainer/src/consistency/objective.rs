@@ -1,18 +1,22 @@
 //! The consistency objective: forward divergence from the model's own distribution on the fixed point (or on the next state), and
 //! cross-entropy on the fixed point.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, cross_entropy, forward_divergence};
 
 use super::noise::Choice;
 use super::packing::{PackedBatch, PackedExample};
 use super::probe::Probe;
+use super::refresh::{Refresh, upcoming};
 use crate::best::Check;
 use crate::data_order::{DataOrder, random};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::fine_tune::{LOSS, Objective};
 use crate::parallel::{Terms, split};
-use crate::trajectories::TrajectoryExample;
+use crate::progress::Reporter;
+use crate::trajectories::{Counts, NamedColumns, Outcome, TrajectoryExample, from_columns, to_columns};
 
 /// What a run learns from and how.
 #[derive(Debug)]
@@ -21,8 +25,12 @@ pub(super) struct ConsistencyObjective {
     pub seed: u64,
     /// Which examples a step sees.
     pub order: DataOrder,
-    /// The trajectories.
+    /// The trajectories that were collected before the run.
     pub examples: Vec<TrajectoryExample>,
+    /// Collects some anew now and then.
+    pub refresh: Option<Refresh>,
+    /// Those that stand for the ones of the same line.
+    pub refreshed: BTreeMap<u32, TrajectoryExample>,
     /// Examples of a step.
     pub batch_size: usize,
     /// Which states.
@@ -31,6 +39,14 @@ pub(super) struct ConsistencyObjective {
     pub autoregressive_weight: f64,
     /// Checks speed and answers now and then.
     pub probe: Option<Probe>,
+}
+
+impl ConsistencyObjective {
+    /// The newest trajectories of an example.
+    fn example(&self, index: usize) -> &TrajectoryExample {
+        let collected = &self.examples[index];
+        self.refreshed.get(&collected.index).unwrap_or(collected)
+    }
 }
 
 /// A micro-batch with the weights of its terms: one over the rows of the whole batch.
@@ -51,7 +67,7 @@ impl Objective for ConsistencyObjective {
             .into_iter()
             .zip(first_visit..)
             .map(|(index, visit)| {
-                let example = &self.examples[index];
+                let example = self.example(index);
                 let states = self.choice.choose(example, visit, &mut random(self.seed, "states", visit));
                 PackedExample::new(example, &states)
             })
@@ -101,7 +117,98 @@ impl Objective for ConsistencyObjective {
         1.0 + self.autoregressive_weight
     }
 
+    fn refresh_is_due(&self, step: u64) -> bool {
+        self.refresh.as_ref().is_some_and(|refresh| refresh.is_due(step))
+    }
+
+    fn refresh(&mut self, model: &DifferentiableModel, step: u64, reporter: &Reporter) -> Result<NamedColumns> {
+        let Some(refresh) = &self.refresh else { return Ok(NamedColumns::new()) };
+        let upcoming = upcoming(&mut self.order, self.batch_size, &self.choice, refresh.window(step));
+        let examples: Vec<&TrajectoryExample> = upcoming.into_iter().map(|index| &self.examples[index]).collect();
+        let (mut counts, mut refreshed) = (Counts::default(), BTreeMap::new());
+        for outcome in refresh.collect(model, step, &examples)? {
+            counts.note(&outcome);
+            if let Outcome::Kept { example, .. } = outcome {
+                refreshed.insert(example.index, example);
+            }
+        }
+        reporter.note(&format!(
+            "the trajectories of {} prompts are collected anew with the weights after step {step}: {:.2} tokens a forward",
+            counts.examples,
+            counts.tokens_per_forward()
+        ));
+        let columns = to_columns(&refreshed.values().collect::<Vec<_>>());
+        self.refreshed = refreshed;
+        Ok(columns)
+    }
+
+    fn take_refreshed(&mut self, refreshed: &NamedColumns) -> Result<()> {
+        let examples = from_columns(refreshed).map_err(|problem| {
+            Failure::Apart(format!(
+                "the refreshed trajectories cannot be read: {problem}; give all processes the same cllm-trainer"
+            ))
+        })?;
+        self.refreshed = examples.into_iter().map(|example| (example.index, example)).collect();
+        Ok(())
+    }
+
     fn measure(&mut self, model: &DifferentiableModel, step: u64) -> Result<Option<Check>> {
         self.probe.as_mut().filter(|probe| probe.is_due(step)).map(|probe| probe.check(model)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cllm_engine::JacobiTrajectory;
+
+    use super::super::noise::{Consistency, NoiseSchedule, States};
+    use super::*;
+
+    /// Prompt 50, generation 1 2 and the end marker 0, after this draft.
+    fn example(index: u32, draft: u32) -> TrajectoryExample {
+        let blocks = vec![JacobiTrajectory { position: 0, states: vec![vec![draft; 3], vec![1, 2, 0]] }];
+        TrajectoryExample { index, tokens: vec![50, 1, 2, 0], prompt_len: 1, blocks }
+    }
+
+    fn objective() -> ConsistencyObjective {
+        ConsistencyObjective {
+            seed: 1,
+            order: DataOrder::new(1, 2),
+            examples: vec![example(7, 60), example(9, 60)],
+            refresh: None,
+            refreshed: BTreeMap::new(),
+            batch_size: 2,
+            choice: Choice {
+                states: States::Trajectories,
+                schedule: NoiseSchedule::Progressive,
+                consistency: Consistency::Global,
+                block_size: 3,
+                visits: 8,
+            },
+            autoregressive_weight: 1.0,
+            probe: None,
+        }
+    }
+
+    /// How often a step has a token among its inputs.
+    fn count(objective: &mut ConsistencyObjective, token: u32) -> usize {
+        let batches = objective.batches(0).unwrap();
+        batches.iter().flat_map(|batch| &batch.packed.tokens).filter(|found| **found == token).count()
+    }
+
+    #[test]
+    fn refreshed_trajectories_are_learnt_from_until_others_are() {
+        let mut objective = objective();
+        let counts = |objective: &mut ConsistencyObjective| [60, 61, 62].map(|draft| count(objective, draft));
+        // the last token of a state is no input
+        assert_eq!(counts(&mut objective), [4, 0, 0]);
+        objective.take_refreshed(&to_columns(&[&example(9, 61)])).unwrap();
+        assert_eq!(counts(&mut objective), [2, 2, 0], "of one line");
+        objective.take_refreshed(&to_columns(&[&example(7, 62)])).unwrap();
+        assert_eq!(counts(&mut objective), [2, 0, 2], "of the other");
+        objective.take_refreshed(&NamedColumns::new()).unwrap();
+        assert_eq!(counts(&mut objective), [4, 0, 0]);
+        let said = objective.take_refreshed(&vec![("tokens".to_owned(), vec![1])]).unwrap_err().to_string();
+        assert!(said.contains("it has no column"), "{said}");
     }
 }

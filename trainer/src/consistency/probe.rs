@@ -1,16 +1,14 @@
 //! Checks of a run: held-out prompts, answered by the engine with the present weights. How fast, and how far from the target.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use cllm_engine::differentiable::DifferentiableModel;
 use cllm_engine::{Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate};
 
+use super::present::Present;
 use crate::best::{Check, Merit};
 use crate::evaluate::surprise;
 use crate::failure::{Failure, Result};
-use crate::model_folder::{self, StoredDtype};
-use crate::storage;
 
 /// When and how to check.
 #[derive(Debug)]
@@ -19,10 +17,10 @@ pub(super) struct Probe {
     pub every: u64,
     /// The last step.
     pub last: u64,
-    /// The target. It lends configuration and tokenizer too.
+    /// The target.
     pub model: Arc<Checkpoint>,
-    /// A folder for the present weights.
-    pub folder: PathBuf,
+    /// The present weights.
+    pub present: Present,
     /// Held-out prompts, at least one.
     pub prompts: Vec<Vec<u32>>,
     /// How to decode them.
@@ -84,9 +82,7 @@ impl Probe {
     }
 
     fn answer(&self, model: &DifferentiableModel, target: &TargetAnswers) -> Result<Answered> {
-        storage::remove(&self.folder)?;
-        model_folder::write(&self.folder, &self.model, model, StoredDtype::F32, |_| Ok(()))?;
-        let engine = self.load(&Checkpoint::open(&self.folder)?)?;
+        let engine = self.present.with(model, |checkpoint| self.load(checkpoint))?;
         let mut workspace = Workspace::new(&engine);
         let mut answered = Answered::default();
         for (prompt, of_target) in self.prompts.iter().zip(&target.answers) {
@@ -96,7 +92,6 @@ impl Probe {
             answered.agreeing += usize::from(generation.tokens == *of_target);
             answered.surprise += surprise(&engine, &mut workspace, prompt, of_target)?;
         }
-        storage::remove(&self.folder)?;
         Ok(answered)
     }
 

@@ -1,5 +1,6 @@
 //! The stage `train` from arguments to a checkpoint.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::noise::{Choice, Consistency, NoiseSchedule, States};
 use super::objective::ConsistencyObjective;
+use super::present::Present;
 use super::probe::Probe;
+use super::refresh::Refresh;
 use crate::data::{self, RecordArguments};
 use crate::data_order::DataOrder;
 use crate::distributed;
@@ -54,6 +57,10 @@ pub struct TrainArguments {
     /// What teaches them; Local needs `--states=Trajectories`, None trains by cross-entropy alone.
     #[arg(long, value_enum, default_value_t = Consistency::Global)]
     pub consistency: Consistency,
+    /// Steps after which the trajectories that the next so many steps learn from are collected anew with the present weights, over and over;
+    /// 0: all steps learn from those of the target.
+    #[arg(long, default_value_t = 0)]
+    pub refresh_every_steps: u64,
     /// Held-out prompts (JSONL or Parquet) on which speed and answers are measured now and then, and which so decide over the result
     /// (--keep); nothing is learnt from them.
     #[arg(long)]
@@ -99,12 +106,14 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
         seed: arguments.optimizer.seed,
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),
         examples,
+        refresh: refresh(arguments, &checkpoint, &shards, threads, reporter)?,
+        refreshed: BTreeMap::new(),
         batch_size: arguments.optimizer.batch_size as usize,
         choice: Choice {
             states: arguments.states,
             schedule: arguments.noise_schedule,
             consistency: arguments.consistency,
-            block_size: setting(&shards, "block_size")?,
+            block_size: block_size(&shards)?.get(),
             visits: arguments.steps * u64::from(arguments.optimizer.batch_size),
         },
         autoregressive_weight: arguments.autoregressive_weight,
@@ -117,7 +126,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     })
 }
 
-/// A made-up state has no next one, and something must be learnt.
+/// A made-up state has no next one and is not collected, and something must be learnt.
 fn check_loss(arguments: &TrainArguments) -> Result<()> {
     match (arguments.consistency, arguments.states) {
         (Consistency::Local, States::Noise | States::Mixed) => Err(Failure::BadInput(format!(
@@ -128,6 +137,11 @@ fn check_loss(arguments: &TrainArguments) -> Result<()> {
         (Consistency::None, _) if arguments.autoregressive_weight == 0.0 => Err(Failure::BadInput(
             "--consistency=None leaves the cross-entropy alone, and --autoregressive-weight=0 leaves nothing to learn; \
              give a weight above 0"
+                .to_owned(),
+        )),
+        (_, States::Noise) if arguments.refresh_every_steps > 0 => Err(Failure::BadInput(
+            "--states=Noise makes its states up, so --refresh-every-steps has no trajectories to collect anew; \
+             give --states=Trajectories or Mixed, or leave --refresh-every-steps out"
                 .to_owned(),
         )),
         _ => Ok(()),
@@ -160,6 +174,9 @@ fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) 
         // absent where it is usual: runs that began before there was a choice go on
         settings["consistency"] = json!(arguments.consistency);
     }
+    if arguments.refresh_every_steps > 0 {
+        settings["refresh_every_steps"] = json!(arguments.refresh_every_steps);
+    }
     if arguments.optimizer.keep.note(arguments.validation.as_deref(), &mut settings)? {
         settings["max_perplexity_rise"] = json!(arguments.max_perplexity_rise);
         arguments.records.fields.note(&mut settings);
@@ -174,6 +191,32 @@ fn setting(shards: &[ShardMetadata], name: &str) -> Result<usize> {
         .filter(|value| *value > 0)
         .map(|value| value as usize)
         .ok_or_else(|| Failure::BadInput(format!("the trajectories do not say their {name}; collect them again")))
+}
+
+fn block_size(shards: &[ShardMetadata]) -> Result<NonZeroUsize> {
+    Ok(NonZeroUsize::new(setting(shards, "block_size")?).unwrap_or(NonZeroUsize::MIN))
+}
+
+/// A control learns from no states, so they need not follow its weights.
+fn refresh(
+    arguments: &TrainArguments,
+    checkpoint: &Arc<Checkpoint>,
+    shards: &[ShardMetadata],
+    threads: usize,
+    reporter: &Reporter,
+) -> Result<Option<Refresh>> {
+    if arguments.refresh_every_steps == 0 || arguments.consistency == Consistency::None {
+        return Ok(None);
+    }
+    Ok(Some(Refresh {
+        every: arguments.refresh_every_steps,
+        steps: arguments.steps,
+        seed: arguments.optimizer.seed,
+        block_size: block_size(shards)?,
+        present: Present::new(checkpoint, &arguments.optimizer.state),
+        threads,
+        interruption: reporter.interruption(),
+    }))
 }
 
 fn probe(
@@ -193,15 +236,14 @@ fn probe(
         let path = path.display();
         return Err(Failure::BadInput(format!("no prompt of {path} fits the context of {context} tokens")));
     }
-    let block_size = NonZeroUsize::new(setting(shards, "block_size")?).unwrap_or(NonZeroUsize::MIN);
     Ok(Some(Probe {
         every: arguments.steps.div_ceil(CHECKS).max(1),
         last: arguments.steps,
         model: Arc::clone(checkpoint),
-        folder: arguments.optimizer.state.join("probe"),
+        present: Present::new(checkpoint, &arguments.optimizer.state),
         prompts,
         options: DecodeOptions {
-            strategy: Strategy::Jacobi { block_size, lookup: false },
+            strategy: Strategy::Jacobi { block_size: block_size(shards)?, lookup: false },
             max_new_tokens: setting(shards, "max_new_tokens")?,
             stop_at_eos: true,
         },

@@ -13,6 +13,7 @@ use crate::failure::{Failure, Result};
 use crate::optimizer::{OptimizerState, Values};
 use crate::parallel::{PartSums, Share, Sums};
 use crate::progress::Reporter;
+use crate::trajectories::NamedColumns;
 
 /// Process 0 with its connections to the processes 1, 2, …
 #[derive(Debug)]
@@ -32,6 +33,19 @@ impl Coordinator {
         each(&mut self.workers, |worker| {
             worker.send(&Message::State { step: state.step })?;
             [&state.weights, &state.first, &state.second].into_iter().try_for_each(|values| worker.send_values(values))
+        })
+    }
+
+    /// Gives all what was refreshed; nothing where nothing was.
+    pub(crate) fn share_refreshed(&mut self, refreshed: &NamedColumns) -> Result<()> {
+        if refreshed.is_empty() || self.workers.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<_> = refreshed.iter().map(|(name, numbers)| (name.clone(), numbers.len())).collect();
+        let bits: Values = refreshed.iter().map(|(_, numbers)| to_bits(numbers)).collect();
+        each(&mut self.workers, |worker| {
+            worker.send(&Message::Refreshed { columns: columns.clone() })?;
+            worker.send_values(&bits)
         })
     }
 
@@ -111,6 +125,11 @@ impl Member for Coordinator {
         each(&mut self.workers[..others], |worker| worker.send_sum(&sum))?;
         Ok(sum)
     }
+}
+
+/// Values with the bits of numbers.
+fn to_bits(numbers: &[u32]) -> Vec<f32> {
+    numbers.iter().map(|&number| f32::from_bits(number)).collect()
 }
 
 fn each(workers: &mut [Connection], mut act: impl FnMut(&mut Connection) -> std::io::Result<()>) -> Result<()> {

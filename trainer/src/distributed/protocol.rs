@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Of the protocol; processes of different versions refuse each other.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 const GREETING: [u8; 8] = *b"cllm-run";
 const ALIVE: u8 = 0;
 const MESSAGE: u8 = 1;
@@ -46,6 +46,11 @@ pub(super) enum Message {
     State {
         /// Updates done.
         step: u64,
+    },
+    /// The next steps learn from trajectories that were refreshed. Followed by their columns, whose numbers are the bits of values.
+    Refreshed {
+        /// Names and lengths of the columns.
+        columns: Vec<(String, usize)>,
     },
     /// Compute the gradients of the next step.
     Step,
@@ -246,6 +251,7 @@ mod tests {
         vec![
             Message::Refused { reason: "ö\"".to_owned() },
             Message::State { step: u64::MAX },
+            Message::Refreshed { columns: vec![("states".to_owned(), 7), ("tokens".to_owned(), 0)] },
             Message::Step,
             Message::Ready { interrupted: true },
             Message::Sum { terms: [f64::NAN.to_bits(), 0.1_f64.to_bits()] },

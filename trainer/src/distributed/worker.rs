@@ -17,14 +17,17 @@ use crate::optimizer::{OptimizerState, Values};
 use crate::parallel::{PartSums, Share, Sums, Terms, add_terms};
 use crate::progress::Reporter;
 use crate::run_output;
+use crate::trajectories::NamedColumns;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What process 0 wants next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
+    /// That the next steps learn from this.
+    TakeRefreshed(NamedColumns),
     /// The gradients of the next step.
     Step,
     /// The checksum of the weights.
@@ -145,6 +148,7 @@ impl Worker {
     /// Waits for what process 0 wants next. Fails where the run ends before it is done.
     pub(crate) fn next_order(&mut self) -> Result<Order> {
         match self.receive()? {
+            Message::Refreshed { columns } => self.receive_refreshed(columns).map(Order::TakeRefreshed),
             Message::Step => Ok(Order::Step),
             Message::Verify => Ok(Order::Verify),
             Message::Finished => {
@@ -167,6 +171,13 @@ impl Worker {
 
     fn receive_values(&mut self, values: &mut Values, combine: impl Fn(f32, f32) -> f32) -> Result<()> {
         self.connection.receive_values(values, combine).map_err(|error| lost(0, &error))
+    }
+
+    fn receive_refreshed(&mut self, columns: Vec<(String, usize)>) -> Result<NamedColumns> {
+        let mut bits: Values = columns.iter().map(|(_, length)| vec![0.0; *length]).collect();
+        self.receive_values(&mut bits, |_, new| new)?;
+        let numbers = bits.into_iter().map(|bits| bits.into_iter().map(f32::to_bits).collect());
+        Ok(columns.into_iter().map(|(name, _)| name).zip(numbers).collect())
     }
 
     fn receive_terms(&mut self) -> Result<Terms> {

@@ -10,11 +10,11 @@ use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Sampling, Works
 
 use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, kinds, prompt_arm, ratio};
 use super::convergence::BlockSums;
-use super::metric::{Judge, Reference};
+use super::metric::Judge;
 use super::pass::Pass;
 use super::perplexity::{Surprise, perplexity, surprise};
 use super::prompts::{Prompt, choose};
-use super::report::{quality, speedup};
+use super::report::{by_perplexity, quality, speedup};
 use super::run::EvaluateArguments;
 use super::temperatures::{GREEDY, sampling};
 use crate::failure::{Failure, Result};
@@ -35,7 +35,8 @@ pub(super) struct Evaluation<'a> {
     target: Checkpoint,
     cllm: Checkpoint,
     contestants: Contestants,
-    judge: Judge,
+    /// None where an answer is as good as it is the target's.
+    judge: Option<Judge>,
     prompts: Vec<Prompt>,
 }
 
@@ -67,10 +68,16 @@ impl<'a> Evaluation<'a> {
         let mut sampled = Vec::new();
         for (passes, &temperature) in (1..).zip(self.arguments.temperatures.sampled()) {
             let pass = self.pass(&kinds, temperature, passes, &mut workspace, reporter)?;
-            sampled.push(figures(&pass, temperature));
+            let found = figures(&pass, temperature);
+            sampled.push(if self.judge.is_some() {
+                found
+            } else {
+                by_perplexity(found, &self.perplexity(&pass.answers, &mut workspace, reporter)?)
+            });
         }
         let perplexity = self.perplexity(&greedy.answers, &mut workspace, reporter)?;
         let of_greedy = figures(&greedy, GREEDY);
+        let of_greedy = if self.judge.is_some() { of_greedy } else { by_perplexity(of_greedy, &perplexity) };
         Ok(Report {
             version: REPORT_VERSION,
             created_at: now(),
@@ -173,16 +180,16 @@ impl<'a> Evaluation<'a> {
     }
 
     fn judged(&self, prompt: &Prompt, kinds: &[ArmKind], generations: &[Generation]) -> PromptResult {
-        let reference = self.judge.reference(&prompt.reference);
         let tokens = |checkpoint| {
             let found = kinds.iter().zip(generations).find(|(kind, _)| kind.checkpoint == checkpoint);
             found.map_or(&[][..], |(_, generation)| &generation.tokens)
         };
         let (target, cllm) = (tokens(ArmCheckpoint::Target), tokens(ArmCheckpoint::Cllm));
         let agrees_with_target = target == cllm;
-        let target_correct = self.is_correct(target, &self.target, &reference);
-        let cllm_correct =
-            if agrees_with_target { target_correct } else { self.is_correct(cllm, &self.cllm, &reference) };
+        let (target_correct, cllm_correct) = match &self.judge {
+            Some(judge) => self.correct(judge, prompt, [target, cllm]),
+            None => (true, agrees_with_target),
+        };
         PromptResult {
             index: u64::from(prompt.index),
             agrees_with_target,
@@ -192,8 +199,15 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn is_correct(&self, tokens: &[u32], checkpoint: &Checkpoint, reference: &Reference<'_>) -> bool {
-        self.judge.is_correct(&checkpoint.tokenizer().decode(tokens), reference)
+    /// Whether the answers of both sides are right.
+    fn correct(&self, judge: &Judge, prompt: &Prompt, [target, cllm]: [&[u32]; 2]) -> (bool, bool) {
+        let reference = judge.reference(&prompt.reference);
+        let is_correct = |tokens: &[u32], checkpoint: &Checkpoint| {
+            judge.is_correct(&checkpoint.tokenizer().decode(tokens), &reference)
+        };
+        let target_correct = is_correct(target, &self.target);
+        let cllm_correct = if target == cllm { target_correct } else { is_correct(cllm, &self.cllm) };
+        (target_correct, cllm_correct)
     }
 
     fn figures(&self, arms: &[MeasuredArm]) -> Vec<(&'static str, String)> {

@@ -15,6 +15,8 @@ pub enum Metric {
     SqlExecution,
     /// The last number, as the answers of GSM8K end with `#### 72`; commas between thousands and zeros at the end do not count.
     NumericAnswer,
+    /// Not by references, for data that has none: how likely the answers of the target are to the trained model.
+    Perplexity,
 }
 
 impl Metric {
@@ -24,6 +26,7 @@ impl Metric {
             Self::ExactMatch => "ExactMatch",
             Self::SqlExecution => "SqlExecution",
             Self::NumericAnswer => "NumericAnswer",
+            Self::Perplexity => "Perplexity",
         }
     }
 }
@@ -40,12 +43,13 @@ pub(super) enum Judge {
 }
 
 impl Judge {
-    /// Opens the database where the metric needs one.
-    pub(super) fn new(metric: Metric, database: Option<&Path>) -> Result<Self> {
+    /// Opens the database where the metric needs one. None where the metric needs no references.
+    pub(super) fn new(metric: Metric, database: Option<&Path>) -> Result<Option<Self>> {
         match (metric, database) {
-            (Metric::ExactMatch, _) => Ok(Self::Text),
-            (Metric::NumericAnswer, _) => Ok(Self::Number),
-            (Metric::SqlExecution, Some(path)) => Ok(Self::Sql(Database::open(path)?)),
+            (Metric::ExactMatch, _) => Ok(Some(Self::Text)),
+            (Metric::NumericAnswer, _) => Ok(Some(Self::Number)),
+            (Metric::Perplexity, _) => Ok(None),
+            (Metric::SqlExecution, Some(path)) => Ok(Some(Self::Sql(Database::open(path)?))),
             (Metric::SqlExecution, None) => {
                 Err(Failure::BadInput("the metric SqlExecution needs --database with a sqlite file".to_owned()))
             }

@@ -1,6 +1,6 @@
 //! From sums to the report: pure, but for the time.
 
-use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Quality, Speedup};
+use cllm_crds::report::{ArmCheckpoint, ArmStrategy, Interval, Intervals, Perplexity, Quality, Sampled, Speedup};
 
 use super::arms::{ArmKind, MeasuredArm, Totals, ratio};
 
@@ -43,6 +43,20 @@ pub(super) fn quality(arms: &[MeasuredArm], metric: &str) -> Quality {
     };
     let (target, cllm) = (of(ArmCheckpoint::Target), of(ArmCheckpoint::Cllm));
     Quality { metric: metric.to_owned(), target: decimal(target), cllm: decimal(cllm), drop: decimal(target - cllm) }
+}
+
+/// Figures of a temperature whose quality is how likely the target's answers are: to itself, and to the trained checkpoint.
+pub(super) fn by_perplexity(figures: Sampled, found: &Perplexity) -> Sampled {
+    let rise = |ratio: f64| 100.0 * (ratio - 1.0);
+    let Interval { low, high } = found.ratio_interval;
+    let quality = Quality {
+        metric: figures.quality.metric,
+        target: format!("{:.3}", found.target),
+        cllm: format!("{:.3}", found.cllm),
+        drop: decimal(rise(ratio(found.cllm, found.target))),
+    };
+    let quality_drop = Interval { low: rise(low), high: rise(high) };
+    Sampled { quality, intervals: Intervals { quality_drop, ..figures.intervals }, ..figures }
 }
 
 fn decimal(value: f64) -> String {
@@ -102,6 +116,36 @@ mod tests {
             (quality.target.as_str(), quality.cllm.as_str(), quality.drop.as_str()),
             ("100.00", "0.00", "100.00")
         );
+    }
+
+    #[test]
+    fn a_perplexity_is_compared_as_a_ratio() {
+        let interval = Interval { low: 0.0, high: 0.0 };
+        let intervals = Intervals {
+            over_target: Interval { low: 1.5, high: 2.5 },
+            over_target_with_lookup: interval,
+            over_own_autoregressive: interval,
+            tokens_per_forward: interval,
+            quality_drop: interval,
+        };
+        let figures = Sampled {
+            temperature: 0.0,
+            speedup: Speedup::default(),
+            quality: Quality { metric: "Perplexity".to_owned(), ..Quality::default() },
+            intervals,
+            arms: Vec::new(),
+            accepted_len_histogram: Vec::new(),
+            target_accepted_len_histogram: Vec::new(),
+        };
+        for (target, cllm, expected) in [(1.25, 1.5, "20.00"), (1.25, 1.25, "0.00"), (1.25, 1.2, "-4.00")] {
+            let found = Perplexity { tokens: 9, target, cllm, ratio_interval: Interval { low: 1.0, high: 1.5 } };
+            let Sampled { quality, intervals, .. } = by_perplexity(figures.clone(), &found);
+            assert_eq!((quality.metric.as_str(), quality.target.as_str()), ("Perplexity", "1.250"));
+            assert_eq!((quality.cllm, quality.drop.as_str()), (format!("{cllm:.3}"), expected));
+            let Interval { low, high } = intervals.quality_drop;
+            assert!(low.abs() < 1e-9 && (high - 50.0).abs() < 1e-9, "in percent: {low} to {high}");
+            assert_eq!(intervals.over_target, figures.intervals.over_target);
+        }
     }
 
     #[test]

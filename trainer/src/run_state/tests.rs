@@ -1,12 +1,14 @@
 //! Every bit of a state counts, and a damaged one costs no more than what came after the one before.
 
 use candle_core::{DType, Device, Tensor};
+use cllm_engine::JacobiTrajectory;
 use cllm_engine::checkpoint::ModelConfig;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
 use crate::best::Merit;
+use crate::trajectories::{TrajectoryExample, from_columns, to_columns};
 
 /// Numbers whose decimals a careless reader rounds.
 fn settings() -> Value {
@@ -26,6 +28,11 @@ fn model() -> DifferentiableModel {
     DifferentiableModel::new((&config).into(), DType::F32, read).unwrap()
 }
 
+fn example() -> TrajectoryExample {
+    let blocks = vec![JacobiTrajectory { position: 0, states: vec![vec![7, 7], vec![5, 0]] }];
+    TrajectoryExample { index: 3, tokens: vec![8, 5, 0], prompt_len: 1, blocks }
+}
+
 /// What a run may hold after so many steps.
 fn reached(model: &DifferentiableModel, step: u64) -> (OptimizerState, Record) {
     let named = model.variables();
@@ -36,7 +43,7 @@ fn reached(model: &DifferentiableModel, step: u64) -> (OptimizerState, Record) {
         *value += 1.0 / (index as f32 + step as f32);
     }
     let best: Values = state.weights.iter().map(|values| values.iter().map(|value| -value).collect()).collect();
-    let mut record = Record::default();
+    let mut record = Record { refreshed: to_columns(&[&example()]), ..Record::default() };
     for step in 1..=step {
         let loss = 1.0 / (step as f64 + 0.1);
         record.history.add_losses(vec![("loss", loss)]);
@@ -72,9 +79,10 @@ fn a_state_is_read_as_it_was_written() {
     assert_eq!(load(folder.path(), &model, &settings()).unwrap(), Some(reached(&model, 30)));
     assert_eq!(steps(folder.path()), [20, 30], "the one before is kept");
     let (state, record) = reached(&model, 40);
-    let unchecked = Record { best: None, ..record };
-    save(folder.path(), &model, &state, &unchecked, &settings()).unwrap();
-    assert_eq!(load(folder.path(), &model, &settings()).unwrap(), Some((state, unchecked)));
+    assert_eq!(from_columns(&record.refreshed).unwrap(), [example()]);
+    let usual = Record { best: None, refreshed: Vec::new(), ..record };
+    save(folder.path(), &model, &state, &usual, &settings()).unwrap();
+    assert_eq!(load(folder.path(), &model, &settings()).unwrap(), Some((state, usual)));
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(load(empty.path(), &model, &settings()).unwrap(), None);
 }
@@ -167,7 +175,7 @@ fn a_state_of_the_version_before_is_read() {
     let bytes = fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut named: Vec<_> = tensors.iter().map(|(name, view)| (name, view.data())).collect();
-    named.retain(|(name, _)| !name.starts_with("best."));
+    named.retain(|(name, _)| !name.starts_with("best.") && !name.starts_with(REFRESHED));
     named.sort_by(|a, b| a.0.cmp(b.0));
     let checksum = checksum(named.iter().copied());
     let (settings, history) = (settings(), &record.history);

@@ -18,6 +18,27 @@ pub(super) type Parsed<T> = std::result::Result<T, String>;
 /// A name, and the values.
 pub(super) type Column = (&'static str, Vec<u32>);
 
+/// Columns of examples outside of files of their own, in the order of their names.
+pub(crate) type NamedColumns = Vec<(String, Vec<u32>)>;
+
+/// The columns of examples for another file, or for another process.
+pub(crate) fn to_columns(examples: &[&TrajectoryExample]) -> NamedColumns {
+    let mut columns = of_examples(examples);
+    columns.sort_unstable_by_key(|(name, _)| *name);
+    columns.into_iter().map(|(name, values)| (name.to_owned(), values)).collect()
+}
+
+/// The examples of [`to_columns`]; none where there are no columns.
+pub(crate) fn from_columns(columns: &NamedColumns) -> std::result::Result<Vec<TrajectoryExample>, String> {
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    assemble(&|name| {
+        let found = columns.iter().find(|(found, _)| found == name);
+        found.map(|(_, values)| values.clone()).ok_or_else(|| format!("it has no column {name}"))
+    })
+}
+
 /// Writes columns with the note that `note` makes of their checksum. The file appears when it is complete.
 pub(super) fn write(
     path: &Path,
@@ -81,13 +102,18 @@ impl<'a> ColumnFile<'a> {
     /// The values of one of them.
     pub(super) fn column(&self, name: &str) -> Parsed<Vec<u32>> {
         let view = self.tensors.tensor(name).map_err(|error| error.to_string())?;
-        Ok(view.data().as_chunks().0.iter().map(|&value| u32::from_le_bytes(value)).collect())
+        Ok(u32_values(view.data()))
     }
 
     /// The examples that lie in them.
     pub(super) fn examples(&self) -> Parsed<Vec<TrajectoryExample>> {
         assemble(&|name| self.column(name))
     }
+}
+
+/// The values of a column, little endian.
+pub(crate) fn u32_values(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|&value| u32::from_le_bytes(value)).collect()
 }
 
 /// Splits the columns into examples. Lengths are checked although a checksum fits: the writer may have been another program.

@@ -23,6 +23,7 @@ mod degenerate;
 mod part;
 mod shard;
 
+pub(crate) use columns::{NamedColumns, from_columns, to_columns, u32_values};
 pub use counts::{Counts, Outcome};
 pub use degenerate::{DropReason, judge};
 pub use part::{Origin, read_part, write_part};

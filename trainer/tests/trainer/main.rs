@@ -14,6 +14,7 @@ mod full_disk;
 mod kills;
 mod lora;
 mod pipeline;
+mod refresh;
 mod resume;
 mod s3;
 mod support;

@@ -49,6 +49,41 @@ fn from_nothing_to_a_report() {
     let again = last_words(&workshop, &mut read_again);
     assert_eq!((again.speedup, again.quality), (Some(report.speedup), Some(report.quality)));
     assert_eq!(again.output, Some(output));
+    check_without_references(&workshop, &name);
+}
+
+/// Where nobody knows right answers, it counts how likely the target's are.
+fn check_without_references(workshop: &Workshop, name: &str) {
+    let questions = fs::read_to_string(workshop.path("data.jsonl")).unwrap();
+    let without_completion = |line: &str| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["completion"] = "".into();
+        [record.to_string(), "\n".to_owned()]
+    };
+    let unanswered: String = questions.lines().flat_map(without_completion).collect();
+    fs::write(workshop.path("unanswered.jsonl"), unanswered).unwrap();
+    let mut command = evaluate(workshop);
+    command.args([workshop.flag("dataset", "unanswered.jsonl"), workshop.flag("output", "unanswered")]);
+    let quality = last_words(workshop, command.arg("--metric=Perplexity")).quality.unwrap();
+    let folder = workshop.path("unanswered").join(name);
+    let report: Report = serde_json::from_slice(&fs::read(folder.join("report.json")).unwrap()).unwrap();
+    let perplexity = report.perplexity.as_ref().unwrap();
+    let [target, cllm] = [perplexity.target, perplexity.cllm].map(|value| format!("{value:.3}"));
+    assert_eq!((quality.metric.as_str(), &quality.target, &quality.cllm), ("Perplexity", &target, &cllm));
+    let rise = 100.0 * (perplexity.cllm / perplexity.target - 1.0);
+    assert!((quality.drop.parse::<f64>().unwrap() - rise).abs() < 0.01, "{quality:?}: {rise} %");
+    let agreeing = report.prompts.iter().filter(|prompt| prompt.agrees_with_target).count();
+    for arm in &report.arms {
+        let expected = if arm.checkpoint == ArmCheckpoint::Target { 12 } else { agreeing };
+        assert!((arm.quality - 100.0 * expected as f64 / 12.0).abs() < 1e-9, "{arm:?}");
+    }
+    let drawn = &report.sampled[0].quality;
+    assert!(drawn.is_perplexity() && drawn.target.parse::<f64>().unwrap() >= 1.0, "{drawn:?}");
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    for part in ["% more perplexity", "percent of perplexity gained", "As the target", &target, &cllm] {
+        assert!(page.contains(part), "{part} is missing in {page}");
+    }
+    assert!(!page.contains(&format!("{target} %")), "a perplexity is no percentage");
 }
 
 /// It stands alone, says what the report says and has its plots, the one over training too.

@@ -23,13 +23,14 @@ struct Figure {
 #[derive(Serialize)]
 struct Section<'a> {
     sampled: &'a Sampled,
+    sides: [String; 2],
     figures: Vec<Figure>,
 }
 
 impl<'a> From<&'a Sampled> for Section<'a> {
     fn from(sampled: &'a Sampled) -> Self {
         let Sampled { speedup, quality, intervals, .. } = sampled;
-        Self { sampled, figures: figures(speedup, quality, Some(intervals)) }
+        Self { sampled, sides: quality.sides(), figures: figures(speedup, quality, Some(intervals)) }
     }
 }
 
@@ -46,6 +47,8 @@ pub(super) fn page(report: &Report, history: &[Point]) -> Result<String> {
         report => Serde(report),
         figures => Serde(all),
         sections => Serde(sections),
+        sides => report.quality.sides().to_vec(),
+        is_perplexity => report.quality.is_perplexity(),
         agreement => agreement(report),
         kept => Serde(kept(history)),
         plots,
@@ -78,8 +81,13 @@ fn figures(speedup: &Speedup, quality: &Quality, intervals: Option<&Intervals>) 
             intervals.map(|all| &all.over_own_autoregressive),
         ),
         of("tokens per forward", speedup.tokens_per_forward.clone(), intervals.map(|all| &all.tokens_per_forward)),
-        of("points of quality lost", quality.drop.clone(), intervals.map(|all| &all.quality_drop)),
+        of(lost(quality), quality.drop.clone(), intervals.map(|all| &all.quality_drop)),
     ]
+}
+
+/// What the drop of a quality counts.
+fn lost(quality: &Quality) -> &'static str {
+    if quality.is_perplexity() { "percent of perplexity gained" } else { "points of quality lost" }
 }
 
 fn perplexity(found: &Perplexity) -> Figure {

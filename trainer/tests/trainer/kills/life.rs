@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cllm_crds::status_page::TrainerStatus;
 use rand::Rng;
@@ -28,6 +28,8 @@ pub(super) enum Moment {
     AfterSteps(u64, Duration),
     /// While it writes a checkpoint, after so many steps.
     InsideCheckpoint(u64),
+    /// While it computes with a checkpoint of the present weights, which it makes to collect trajectories anew.
+    InsideRefresh,
     /// While it writes the output.
     InsideOutput,
     /// As soon as the output is there; the checkpoints may still be there too.
@@ -102,6 +104,11 @@ impl Run<'_> {
                 wait_until(child, LOOK_EVERY, || self.is_writing_checkpoint());
                 return None;
             }
+            Moment::InsideRefresh => {
+                let left = self.refresh_begun();
+                wait_until(child, LOOK_EVERY, || self.has_begun_refresh_since(left));
+                return None;
+            }
             Moment::InsideOutput => {
                 let unfinished = self.output.with_file_name(format!(".{}.partial", name(&self.output)));
                 wait_until(child, LOOK_EVERY, || unfinished.exists());
@@ -118,6 +125,16 @@ impl Run<'_> {
     /// The step of the newest checkpoint; 0 where there is none.
     pub(super) fn newest(&self) -> u64 {
         newest(&self.state).unwrap_or(0)
+    }
+
+    /// When the checkpoint of the present weights was made that is there. It stays where the process is killed, until the next one.
+    pub(super) fn refresh_begun(&self) -> Option<SystemTime> {
+        fs::metadata(self.state.join("probe")).and_then(|found| found.modified()).ok()
+    }
+
+    /// Whether another one is there than then.
+    pub(super) fn has_begun_refresh_since(&self, then: Option<SystemTime>) -> bool {
+        self.refresh_begun().is_some_and(|begun| Some(begun) != then)
     }
 
     /// Whether a checkpoint is half written. It stays so where the process is killed.

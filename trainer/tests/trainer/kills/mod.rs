@@ -7,6 +7,7 @@ mod processes;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +18,9 @@ use crate::support::{Workshop, assert_same, began_after, succeed};
 const STEPS: u32 = 40;
 /// Steps between two checkpoints; the last step is none of them.
 const INTERVAL: u64 = 3;
+
+/// Steps between two refreshes, which are sometimes at a checkpoint.
+const REFRESH_INTERVAL: u64 = 4;
 
 /// Kills of each kind of run, or `CLLM_CASES` times as many (`make kills`).
 fn kills() -> usize {
@@ -64,6 +68,37 @@ fn survives(workshop: &Workshop, seed: u64, command: &dyn Fn(&str, &str) -> Comm
     let life = run.live(Moment::Never, &[]);
     assert_eq!(life.code, Some(0), "{}", life.said);
     check_beginning(&life, Moment::Never, newest, told);
+    check_end(&run, &whole);
+}
+
+/// Kills a run while it collects trajectories anew, then somewhere later, and so on, and lets it end.
+fn survives_refreshes(workshop: &Workshop, command: &dyn Fn(&str, &str) -> Command) {
+    let [output, state] = ["inside", "inside-state"];
+    succeed(&mut command("outside", "outside-state"));
+    let whole = workshop.path("outside");
+    let run = Run { command: &|| command(output, state), state: workshop.path(state), output: workshop.path(output) };
+    let (mut lives, mut inside) = (0, 0);
+    while inside < kills() / 5 {
+        assert!(lives < 20 * kills(), "{inside} kills inside a refresh in {lives} starts");
+        let moment = if lives.is_multiple_of(2) {
+            Moment::InsideRefresh
+        } else {
+            Moment::AfterSteps(REFRESH_INTERVAL + INTERVAL, Duration::ZERO)
+        };
+        let (left, newest) = (run.refresh_begun(), run.newest());
+        let life = run.live(moment, manner(lives));
+        check_beginning(&life, moment, newest, 0);
+        lives += 1;
+        if let Some(code) = life.code {
+            assert_eq!(code, 0, "{moment:?}: {}", life.said);
+            check_end(&run, &whole);
+            fs::remove_dir_all(&run.output).unwrap();
+        } else {
+            inside += usize::from(run.has_begun_refresh_since(left));
+        }
+    }
+    let life = run.live(Moment::Never, &[]);
+    assert_eq!(life.code, Some(0), "{}", life.said);
     check_end(&run, &whole);
 }
 
@@ -116,4 +151,23 @@ fn a_training_survives() {
         command.args(["--method=LoRA", "--lora-rank=4"]);
         command
     });
+}
+
+#[test]
+fn a_training_that_refreshes_its_trajectories_survives() {
+    let workshop = Workshop::new();
+    workshop.adapt();
+    succeed(&mut workshop.collect_command());
+    let refreshing = |output: &str, state: &str| {
+        let mut command = with_interval(workshop.train_command(output, state, STEPS));
+        command.arg(format!("--refresh-every-steps={REFRESH_INTERVAL}"));
+        command
+    };
+    survives(&workshop, 5, &refreshing);
+    survives(&workshop, 6, &|output, state| {
+        let mut command = refreshing(output, state);
+        command.args(["--method=LoRA", "--lora-rank=4", "--states=Mixed"]);
+        command
+    });
+    survives_refreshes(&workshop, &refreshing);
 }
