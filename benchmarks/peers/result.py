@@ -23,9 +23,11 @@ class Measured:
     unavailable: dict = field(default_factory=dict)
     own_forward_seconds: list = field(default_factory=list)
     llama_forward_seconds: list = field(default_factory=list)
+    # parties that are in the first round only
+    slow: set = field(default_factory=set)
 
     def names(self):
-        """Parties that are in all rounds."""
+        """Parties that answered in all rounds in which they were asked."""
         return [name for name in self.rounds[0] if name not in self.unavailable]
 
     def peers(self):
