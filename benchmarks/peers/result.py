@@ -23,8 +23,6 @@ class Measured:
     unavailable: dict = field(default_factory=dict)
     own_forward_seconds: list = field(default_factory=list)
     llama_forward_seconds: list = field(default_factory=list)
-    # parties that are in the first round only
-    slow: set = field(default_factory=set)
 
     def names(self):
         """Parties that answered in all rounds in which they were asked."""

@@ -88,8 +88,8 @@ def measure(model, storage, options, scratch):
             say(f"{model.name} in {storage}: round {turn + 1} of {options.rounds}")
             found.rounds.append(one_round(turn, ours, ready, prompts, found))
             if turn == 0:
-                found.slow = figures.slow(found.rounds[0], llama.PLAIN)
-                ready = [party for party in ready if party.name not in found.slow]
+                slow = figures.slow(found.rounds[0], llama.PLAIN)
+                ready = [party for party in ready if party.name not in slow]
             found.own_forward_seconds.append(ours.forward_seconds())
             found.llama_forward_seconds.append(llama.forward_seconds(options.llama, file))
     return found
