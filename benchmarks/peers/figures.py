@@ -1,4 +1,5 @@
-"""Pure arithmetic on what was measured. A round is a dictionary from the name of a party to its answers, in the order of the prompts."""
+"""Pure arithmetic on what was measured. A round is a dictionary from the name of a party to its answers, in the order of the prompts; the
+first has all parties."""
 
 import random
 import statistics
@@ -12,12 +13,17 @@ def rate(answers):
 
 
 def median_rate(rounds, name):
-    return statistics.median(rate(answers[name]) for answers in rounds)
+    return statistics.median(rate(answers[name]) for answers in rounds if name in answers)
 
 
 def ratio(rounds, name, base):
     """Median over the rounds of ratios within a round."""
-    return statistics.median(rate(answers[name]) / rate(answers[base]) for answers in rounds)
+    return statistics.median(rate(answers[name]) / rate(answers[base]) for answers in rounds if name in answers)
+
+
+def slow(answers, base):
+    """The parties that are less than half as fast as one of them."""
+    return {name for name in answers if rate(answers[name]) < rate(answers[base]) / 2}
 
 
 def tokens_per_forward(rounds, name):

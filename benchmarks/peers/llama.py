@@ -101,15 +101,19 @@ class Lookahead(Party):
     def start(self, file, scratch):
         self.file, self.prompt = file, scratch / "lookahead.txt"
 
+    def warm_up(self, prompt):
+        """Every answer is a process of its own, so it only has to work."""
+        self.decode(prompt, limit=8)
+
     def answer(self, prompts):
         return [self.decode(prompt) for prompt in prompts]
 
-    def decode(self, prompt):
+    def decode(self, prompt, limit=MAX_NEW_TOKENS):
         # the program takes one line break off the end of the file
         self.prompt.write_text(prompt.text + "\n")
         # it may end before its last lines are written; then it is asked again
         for _ in range(5):
-            found = self.run()
+            found = self.run(limit)
             if found.keys() >= {"encoded", "decoded"}:
                 break
         else:
@@ -118,12 +122,12 @@ class Lookahead(Party):
             raise Unavailable(f"llama-lookahead makes {found['encoded'][0]} tokens of a prompt of {len(prompt.ids)}.")
         return Answer(None, *found["decoded"])
 
-    def run(self):
+    def run(self, limit):
         """Tokens and seconds of what it reports, by name."""
         # each of its 31 sequences has its place in the cache
         result = subprocess.run(
             [self.binary, "--model", self.file, "--file", self.prompt, "--no-escape", "--threads", str(THREADS), "--temp", "0",
-             "--n-predict", str(MAX_NEW_TOKENS - 2), "--ctx-size", str(4 * CONTEXT)], capture_output=True, text=True, errors="replace")
+             "--n-predict", str(limit - 2), "--ctx-size", str(4 * CONTEXT)], capture_output=True, text=True, errors="replace")
         if result.returncode != 0:
             raise Unavailable(f"llama-lookahead ended with code {result.returncode}: {(result.stderr.strip().splitlines() or ['nothing said'])[-1]}")
         figures = re.findall(r"(encoded|decoded)\s+(\d+) tokens in\s+([\d.]+) seconds", result.stdout + result.stderr)

@@ -25,7 +25,7 @@ class Measured:
     llama_forward_seconds: list = field(default_factory=list)
 
     def names(self):
-        """Parties that are in all rounds."""
+        """Parties that answered in all rounds in which they were asked."""
         return [name for name in self.rounds[0] if name not in self.unavailable]
 
     def peers(self):

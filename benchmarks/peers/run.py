@@ -10,6 +10,7 @@ import pathlib
 import sys
 import tempfile
 
+import figures
 import llama
 import models
 import own
@@ -86,6 +87,9 @@ def measure(model, storage, options, scratch):
         for turn in range(options.rounds):
             say(f"{model.name} in {storage}: round {turn + 1} of {options.rounds}")
             found.rounds.append(one_round(turn, ours, ready, prompts, found))
+            if turn == 0:
+                slow = figures.slow(found.rounds[0], llama.PLAIN)
+                ready = [party for party in ready if party.name not in slow]
             found.own_forward_seconds.append(ours.forward_seconds())
             found.llama_forward_seconds.append(llama.forward_seconds(options.llama, file))
     return found

@@ -36,6 +36,12 @@ class Figures(unittest.TestCase):
     def test_ratios_are_taken_within_a_round(self):
         self.assertEqual(figures.ratio(measured(True).rounds, own.AUTOREGRESSIVE, llama.PLAIN), 2.0)
 
+    def test_what_was_too_slow_counts_with_its_only_round(self):
+        rounds = [{name: answers([seconds]) for name, seconds in [("fast", 1.0), ("half", 2.0), ("slow", 2.1)]}, {"fast": answers([4.0])}]
+        self.assertEqual(figures.slow(rounds[0], "fast"), {"slow"})
+        self.assertAlmostEqual(figures.ratio(rounds, "slow", "fast"), 1 / 2.1)
+        self.assertAlmostEqual(figures.median_rate(rounds, "slow"), 2 / 2.1)
+
     def test_tokens_are_the_same_up_to_the_first_difference(self):
         theirs = [Answer([1, 2, 4], 2, 1.0), Answer([9, 2, 3], 2, 1.0)]
         self.assertEqual(figures.same_before_first_difference(answers([1.0, 1.0]), theirs), 2 / 6)
