@@ -150,7 +150,7 @@ async fn tell_the_api_server(
     stop: &CancellationToken,
 ) {
     let Some(https) = &settings.https else { return };
-    let upkeep = Upkeep::new(settings.client.clone(), https.clone(), told).run(stop.clone());
+    let upkeep = Upkeep::new(&settings.client, https, told).run(stop.clone());
     let key = async {
         if let (Some(name), Some(registration)) = (&https.injection_webhook, registration) {
             stop.run_until_cancelled(give_key(settings.client.clone(), name, registration.clone())).await;
