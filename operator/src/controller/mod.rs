@@ -21,4 +21,4 @@ mod upkeep;
 pub use diff::DECLARATION_ANNOTATION;
 pub use error::{Error, Handling};
 pub use leader::{LeaderElection, LeadershipError};
-pub use run::{Settings, run};
+pub use run::{Listeners, Settings, run};
