@@ -86,7 +86,7 @@ impl Readiness {
         } else if !is(serves) && (is(leads) || !is(has_looked)) {
             Some("there is no certificate to serve yet, or it is not known whom to trust")
         } else if injector.as_ref().is_some_and(|injector| !injector.is_ready()) {
-            Some("the models of which sidecars are made are not read yet")
+            Some("the models of which sidecars are made, or the webhook, are not read yet")
         } else {
             None
         }

@@ -33,9 +33,9 @@ impl Injector {
         Self { models, images, registration }
     }
 
-    /// Whether it can answer: before, Pods are made without a sidecar and told of later.
+    /// Whether it can answer, and knows whom: before, Pods are made without a sidecar and told of later.
     pub fn is_ready(&self) -> bool {
-        self.models.are_read()
+        self.models.are_read() && *self.registration.borrow() != Registration::Unread
     }
 
     fn opens_for(&self, text: &str) -> bool {

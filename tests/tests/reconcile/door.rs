@@ -109,6 +109,20 @@ async fn before_the_models_are_read_pods_are_made_without_a_sidecar() -> anyhow:
     Ok(())
 }
 
+#[tokio::test]
+async fn before_it_is_known_who_asks_nobody_is_sent_there() -> anyhow::Result<()> {
+    let (models, reads) = Models::follow(Api::all(cluster().await?.client()?));
+    tokio::spawn(reads);
+    let are_read = async || if models.are_read() { Ok(()) } else { Err("not yet") };
+    eventually("the models to be read", SOON, are_read).await?;
+    let (sender, registration) = watch::channel(Registration::default());
+    let injector = Injector::new(models, Images::of_version("registry.example/", "test"), registration);
+    ensure!(!injector.is_ready(), "it has not read the webhook");
+    sender.send_replace(Registration::Absent);
+    ensure!(injector.is_ready(), "there is nothing more to read");
+    Ok(())
+}
+
 /// Lets the account of the operator change this webhook, and no other.
 pub(crate) async fn allow(cluster: &ControlPlane, namespace: &TestNamespace) -> anyhow::Result<()> {
     let name = namespace.name();
