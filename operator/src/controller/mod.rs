@@ -1,5 +1,6 @@
 //! The thin shell: watches, reads and writes the cluster. It decides nothing that `model` and `training` could decide.
 
+mod answered;
 mod apply;
 mod context;
 mod diff;

@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::adapter::{self, Mode};
 use crate::authentication::{self, Configuration, Gate};
 use crate::certificates::{self, Served, Source};
+use crate::controller::answered::{count_requests, count_reviews};
 use crate::controller::health::Readiness;
 use crate::controller::injection::Injection;
+use crate::controller::metrics::Metrics;
 use crate::https::{self, HttpsSettings};
 use crate::injection;
 
@@ -24,6 +26,7 @@ type Known = watch::Receiver<Option<Arc<Configuration>>>;
 pub(super) struct Replica<'a> {
     pub(super) client: &'a Client,
     pub(super) settings: &'a HttpsSettings,
+    pub(super) metrics: &'a Metrics,
     pub(super) readiness: &'a Readiness,
 }
 
@@ -40,7 +43,7 @@ impl Replica<'_> {
         let (configuration, known) = watch::channel(None);
         let adapter = self.adapter(known.clone()).context("cannot make the HTTP client of the adapter")?;
         let (injector, reads) = injection.map(|Injection { injector, work, registration: _ }| (injector, work)).unzip();
-        let injection = injector.map(injection::router);
+        let injection = injector.map(|injector| count_reviews(injection::router(injector), self.metrics));
         let tls = Arc::new(https::configuration(Arc::new(served.clone()))?);
         let answers = https::serve(listener, tls, https::routes(adapter, injection), stop.clone(), *closing);
         let certificate = certificates::follow(self.client.clone(), &service.namespace, secret, &certificate);
@@ -57,7 +60,8 @@ impl Replica<'_> {
         if self.settings.adapter == Mode::False {
             return Ok(None);
         }
-        adapter::router(self.client.clone(), Gate::new(self.client.clone(), known)).map(Some)
+        let router = adapter::router(self.client.clone(), Gate::new(self.client.clone(), known))?;
+        Ok(Some(count_requests(router, self.metrics)))
     }
 
     /// Only the adapter needs to know who asks.

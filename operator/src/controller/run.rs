@@ -84,7 +84,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let https = async {
         let Some(https) = &settings.https else { return Ok(()) };
         let listener = listener.context("there is no listener for what is served over HTTPS")?;
-        let replica = Replica { client: &settings.client, settings: https, readiness: &readiness };
+        let replica = Replica { client: &settings.client, settings: https, metrics: &metrics, readiness: &readiness };
         Box::pin(replica.serve(listener, injection, &stop)).await
     };
     let work = async {

@@ -113,6 +113,24 @@ impl Operator {
         Ok(Self { namespace, port, mode, lifetimes, process })
     }
 
+    /// Ends it and starts another one in its place, which knows nothing but what the cluster has.
+    pub(crate) async fn restart(self, cluster: &Cluster) -> anyhow::Result<Self> {
+        let Self { namespace, port, mode, lifetimes, process } = self;
+        process.stop().await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let client = as_service_account(cluster, &namespace, NAME).await?;
+        let process = Process::start(client, listener, https(port, namespace.name(), mode, lifetimes)).await?;
+        Ok(Self { namespace, port, mode, lifetimes, process })
+    }
+
+    /// How many of these requests to the adapter ended so, as its own page says.
+    pub(crate) async fn answered(&self, request: &str, outcome: &str) -> anyhow::Result<u64> {
+        let page = reqwest::get(format!("{}/metrics", self.process.pages)).await?.error_for_status()?.text().await?;
+        let name = format!("cllm_operator_adapter_requests_total{{outcome=\"{outcome}\",request=\"{request}\"}} ");
+        let count = page.lines().find_map(|line| line.strip_prefix(&name));
+        Ok(count.map(str::parse::<u64>).transpose()?.unwrap_or_default())
+    }
+
     /// What it has stored.
     pub(crate) async fn stored(&self) -> anyhow::Result<Stored> {
         let secret = self.namespace.api::<Secret>().get(SECRET).await?;

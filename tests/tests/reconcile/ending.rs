@@ -1,4 +1,5 @@
-//! An operator that answers the API server over HTTPS: told to end it leads no more, but answers on until the API server knows.
+//! An operator that answers the API server over HTTPS: it counts its answers, and told to end it leads no more, but answers on until the API
+//! server knows.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use cllm_operator::certificates::certificates;
 use cllm_operator::controller::LeaderElection;
 use cllm_operator::election::Timing;
 use cllm_operator::https::Closing;
+use cllm_operator::injection::Key;
 use cllm_operator::rbac::{certificate_rules, lease_rules, rules};
 use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -73,6 +75,14 @@ impl Serving {
         let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
         Ok(Client::try_from(config)?.request(request.body(review.to_string().into_bytes())?).await?)
     }
+
+    /// How many reviews ended so, as its own page says.
+    async fn answered(&self, outcome: &str) -> anyhow::Result<u64> {
+        let page = self.operator.page("metrics").await.map_err(anyhow::Error::msg)?;
+        let name = format!("cllm_operator_admission_reviews_total{{outcome=\"{outcome}\"}} ");
+        let count = page.lines().find_map(|line| line.strip_prefix(&name));
+        Ok(count.map(str::parse::<u64>).transpose()?.unwrap_or_default())
+    }
 }
 
 /// A namespace with the model that reviews ask for.
@@ -100,6 +110,37 @@ async fn an_operator_that_is_told_to_end_leads_no_more_and_answers_on() -> anyho
     let answer = serving.ask(&serving.path(), &review(namespace.name())).await?;
     ensure!(has_patch(&answer), "{answer}");
     serving.operator.page("livez").await.map_err(anyhow::Error::msg)?;
+    serving.operator.kill().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn reviews_are_counted_by_how_they_ended() -> anyhow::Result<()> {
+    let cluster = cluster().await?;
+    let namespace = with_model(cluster, "counted").await?;
+    let serving = Serving::start(cluster, &namespace).await?;
+    let asking = review(namespace.name());
+    let changed = |pointer: &str, value: Value| {
+        let mut review = asking.clone();
+        if let Some(place) = review.pointer_mut(pointer) {
+            *place = value;
+        }
+        review
+    };
+    let stranger = Key::random().path();
+    for (path, review, outcome) in [
+        (serving.path(), asking.clone(), "injected"),
+        (serving.path(), changed("/request/operation", json!("UPDATE")), "untouched"),
+        (serving.path(), changed("/request/namespace", json!("elsewhere")), "refused"),
+        (serving.path(), changed("/request", Value::Null), "invalid"),
+        (stranger, asking.clone(), "without_key"),
+    ] {
+        let before = serving.answered(outcome).await?;
+        // Some of them are refused.
+        drop(serving.ask(&path, &review).await);
+        let after = serving.answered(outcome).await?;
+        ensure!(after == before + 1, "{outcome}: {before} became {after}");
+    }
     serving.operator.kill().await;
     Ok(())
 }
