@@ -1,17 +1,15 @@
 //! The command line of `cllm-operator`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tokio::net::TcpListener;
 
 use crate::adapter::{Mode, ServiceAddress};
 use crate::certificates::{Rules, Source};
 use crate::controller::LeaderElection;
 use crate::election::Timing;
-use crate::https::HttpsSettings;
+use crate::https::{Closing, HttpsSettings};
 use crate::images::Images;
 
 /// Keeps CllmModels served and CllmTrainings running.
@@ -148,8 +146,8 @@ impl HttpsArgs {
         namespace.is_none() && (self.metrics_adapter != Mode::False || self.injection_webhook.is_some())
     }
 
-    /// What to serve on that listener; `namespace` is that of this Pod.
-    pub fn settings(&self, listener: TcpListener, namespace: &str) -> HttpsSettings {
+    /// What to serve; `namespace` is that of this Pod.
+    pub fn settings(&self, namespace: &str) -> HttpsSettings {
         let service = ServiceAddress {
             namespace: self.service_namespace.clone().unwrap_or_else(|| namespace.to_owned()),
             name: self.service_name.clone(),
@@ -163,13 +161,13 @@ impl HttpsArgs {
             overlap: Duration::from_secs(self.authority_overlap),
         };
         HttpsSettings {
-            listener: Arc::new(listener),
             service,
             secret: self.certificate_secret.clone(),
             certificates: if self.certificates_given { Source::Given } else { Source::Own(rules) },
             adapter: self.metrics_adapter,
             injection_webhook: self.injection_webhook.clone(),
             owner: self.owner_cluster_role.clone(),
+            closing: Closing::default(),
         }
     }
 }

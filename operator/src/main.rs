@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use cllm_operator::args::{Args, Command, RunArgs};
-use cllm_operator::controller::{Settings, run};
+use cllm_operator::controller::{Listeners, Settings, run};
 use cllm_operator::https::HttpsSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,20 +25,21 @@ async fn run_until_signal(arguments: RunArgs) -> anyhow::Result<()> {
     let client =
         kube::Client::try_default().await.context("cannot connect to a cluster: set KUBECONFIG, or run in a Pod")?;
     let address = arguments.metrics_address;
-    let listener = TcpListener::bind(address)
+    let pages = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}: use --metrics-address"))?;
-    let https = https(&arguments, client.default_namespace()).await?;
+    let (https, https_listener) = https(&arguments, client.default_namespace()).await?.unzip();
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     let images = arguments.images();
     let leader_election = arguments.leader_election(client.default_namespace());
     tracing::info!(%address, ?images, namespace = ?arguments.namespace, ?leader_election, ?https, "running");
-    run(Settings { client, namespace: arguments.namespace, images, leader_election, https }, listener, stop).await
+    let settings = Settings { client, namespace: arguments.namespace, images, leader_election, https };
+    run(settings, Listeners { pages, https: https_listener }, stop).await
 }
 
-/// What to serve over HTTPS; `namespace` is that of this Pod.
-async fn https(arguments: &RunArgs, namespace: &str) -> anyhow::Result<Option<HttpsSettings>> {
+/// What to serve over HTTPS, and where; `namespace` is that of this Pod.
+async fn https(arguments: &RunArgs, namespace: &str) -> anyhow::Result<Option<(HttpsSettings, TcpListener)>> {
     let wanted = &arguments.https;
     if !wanted.serves(arguments.namespace.as_deref()) {
         return Ok(None);
@@ -46,7 +47,7 @@ async fn https(arguments: &RunArgs, namespace: &str) -> anyhow::Result<Option<Ht
     let address = wanted.https_address;
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: use --https-address"))?;
-    Ok(Some(wanted.settings(listener, namespace)))
+    Ok(Some((wanted.settings(namespace), listener)))
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cllm_crds::CllmModel;
-use cllm_operator::injection::{Refusal, Request, answer, inject, missed};
+use cllm_operator::injection::{Answer, Outcome, Refusal, Request, answer, inject, missed};
 use cllm_operator::model::{self, ResolvedModel, ValidModel};
 use common::{fixture, images, with};
 use json_patch::Patch;
@@ -258,15 +258,22 @@ fn answered(object: &Value, change: &Value, model: Option<Value>) -> (Value, Opt
     request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     let request: Request = serde_json::from_value(request).unwrap();
     let mut asked = None;
-    let answer = answer(&request, &images(), |namespace, name| {
+    let Answer { review, outcome } = answer(&request, &images(), |namespace, name| {
         asked = Some((namespace.to_owned(), name.to_owned()));
         let missing = Refusal::NoModel { namespace: namespace.to_owned(), name: name.to_owned() };
         let model: CllmModel = serde_json::from_value(model.ok_or(missing)?).unwrap();
         Ok(Arc::new(model))
     });
-    assert_eq!((&answer["apiVersion"], &answer["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
-    assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&json!("1"), &json!(true)));
-    (answer["response"].clone(), asked)
+    assert_eq!((&review["apiVersion"], &review["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+    let response = &review["response"];
+    assert_eq!((&response["uid"], &response["allowed"]), (&json!("1"), &json!(true)));
+    let expected = match (response.get("patch"), response.get("warnings")) {
+        (None, None) => Outcome::Untouched,
+        (Some(_), None) => Outcome::Injected,
+        (_, Some(_)) => Outcome::Refused,
+    };
+    assert_eq!(outcome, expected, "{response}");
+    (response.clone(), asked)
 }
 
 /// The Pod as the API server makes it.

@@ -6,7 +6,7 @@ mod common;
 
 use cllm_crds::status_page::{ServerStatus, ServerThroughput};
 use cllm_crds::{ArtifactProgress, CllmModel, CllmModelStatus, CllmTraining};
-use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, validate};
+use cllm_operator::model::{Observed, Replica, Resolution, decide, refused, resolve, status, template_hash, validate};
 use common::{answering, at, fixture, images, with};
 use serde_json::{Value, json};
 
@@ -202,6 +202,28 @@ fn a_model_stays_ready_while_its_autoscaler_adds_replicas() {
             json!({"observedGeneration": 2, "replicas": total, "updatedReplicas": updated, "readyReplicas": ready});
         let found = word(&derive(resource(), &deployment(&replicas)), "Ready");
         assert_eq!(found, expected, "{total} {updated} {ready}");
+    }
+}
+
+#[test]
+fn a_model_stays_ready_until_its_deployment_has_taken_up_a_new_number_of_replicas() {
+    let resource = with(fixture("model_autoscaled"), "/spec/replicas", json!(5));
+    let valid = validate(&model(resource), &images()).unwrap();
+    let decision = decide(&valid, &[], &[]);
+    let Resolution::Resolved(checkpoint) = &decision.resolution else { panic!("{decision:?}") };
+    let now = template_hash(&valid, checkpoint);
+    for (templates, expected) in [
+        (vec![now.as_str(); 2], "True/Scaling"),
+        (vec!["before", now.as_str()], "False/Progressing"),
+        (vec!["before"; 2], "False/Progressing"),
+        (vec![], "False/Progressing"),
+    ] {
+        let not_taken_up = json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2});
+        let mut observed = deployment(&not_taken_up);
+        let made_from = |template: &&str| Replica { template: Some((*template).to_owned()), ..Replica::default() };
+        observed.replicas = templates.iter().map(made_from).collect();
+        let found = status(&valid, &decision, &observed, &CllmModelStatus::default(), at(0));
+        assert_eq!(word(&found, "Ready"), expected, "{templates:?}");
     }
 }
 

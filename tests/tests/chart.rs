@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use cllm_operator::https::Closing;
 use cllm_tests::product::{RELEASE, chart, repository, service_monitor_definition};
 use cllm_tests::{ControlPlane, TestNamespace, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
+/// Before an operator is killed, in seconds.
+const GRACE: u64 = 30;
 
 /// What the chart makes of its defaults: `kind/name`, `cllm-operator` left out of the names.
 const OF_DEFAULTS: [&str; 24] = [
@@ -185,6 +188,7 @@ fn https() -> Vec<Variant> {
                 json!("--certificate-secret=cllm-operator-certificates"),
             )
             .in_pod("/spec/template/spec/containers/0/ports/1/name", json!("https"))
+            .in_pod("/spec/template/spec/terminationGracePeriodSeconds", json!(GRACE))
             .found("Service/", "/spec/ports/1/targetPort", json!("https"))
             .found("NetworkPolicy/", "/spec/ingress/1/ports/0/port", json!("https"))
             .found("Role/-certificates", secret, json!("cllm-operator-certificates")),
@@ -432,6 +436,12 @@ async fn who_administrates_a_namespace_may_install_an_operator_for_it_alone_once
     eventually("the operator to be installed", SOON, async || install().await.map_err(|error| error.to_string()))
         .await?;
     Ok(())
+}
+
+#[test]
+fn an_operator_has_time_to_end_before_it_is_killed() {
+    let spare = Duration::from_secs(GRACE).saturating_sub(Closing::default().within());
+    assert!(spare >= Duration::from_secs(10), "only {spare:?} for everything else");
 }
 
 /// The paths of all values; an empty map is a value.

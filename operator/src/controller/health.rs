@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::controller::metrics::Metrics;
 use crate::injection::Injector;
@@ -27,11 +28,17 @@ struct Flags {
     has_looked: AtomicBool,
     serves: AtomicBool,
     injector: Option<Injector>,
+    stop: CancellationToken,
 }
 
 impl Readiness {
-    /// That many controllers, what is served over HTTPS, if anything is, and what answers for sidecars, if anything does.
-    pub(super) fn waiting_for(controllers: usize, https: bool, injector: Option<Injector>) -> Self {
+    /// That many controllers, what is served over HTTPS, if anything is, and what answers for sidecars, if anything does; until the stop.
+    pub(super) fn waiting_for(
+        controllers: usize,
+        https: bool,
+        injector: Option<Injector>,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Flags {
             waiting: AtomicUsize::new(controllers),
             stands_by: AtomicBool::default(),
@@ -39,6 +46,7 @@ impl Readiness {
             has_looked: AtomicBool::default(),
             serves: AtomicBool::new(!https),
             injector,
+            stop,
         }))
     }
 
@@ -69,14 +77,16 @@ impl Readiness {
     }
 
     fn missing(&self) -> Option<&'static str> {
-        let Flags { waiting, stands_by, leads, has_looked, serves, injector } = &*self.0;
+        let Flags { waiting, stands_by, leads, has_looked, serves, injector, stop } = &*self.0;
         let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-        if !is(stands_by) && waiting.load(Ordering::Acquire) > 0 {
+        if stop.is_cancelled() {
+            Some("this operator is about to end")
+        } else if !is(stands_by) && waiting.load(Ordering::Acquire) > 0 {
             Some("the resources are not read yet")
         } else if !is(serves) && (is(leads) || !is(has_looked)) {
             Some("there is no certificate to serve yet, or it is not known whom to trust")
         } else if injector.as_ref().is_some_and(|injector| !injector.is_ready()) {
-            Some("the models of which sidecars are made are not read yet")
+            Some("the models of which sidecars are made, or the webhook, are not read yet")
         } else {
             None
         }
@@ -118,7 +128,7 @@ mod tests {
 
     #[test]
     fn without_a_certificate_one_is_ready_only_while_another_leads_that_makes_none() {
-        let readiness = Readiness::waiting_for(1, true, None);
+        let readiness = Readiness::waiting_for(1, true, None, CancellationToken::new());
         readiness.stands_by();
         assert!(readiness.missing().is_some(), "it is not known whether there is a certificate");
         readiness.has_looked();
@@ -131,9 +141,18 @@ mod tests {
 
     #[test]
     fn resources_are_read_by_who_does_not_stand_by() {
-        let readiness = Readiness::waiting_for(1, false, None);
+        let readiness = Readiness::waiting_for(1, false, None, CancellationToken::new());
         assert!(readiness.missing().is_some());
         readiness.one_is_ready();
         assert_eq!(readiness.missing(), None);
+    }
+
+    #[test]
+    fn who_is_told_to_end_is_ready_no_more() {
+        let stop = CancellationToken::new();
+        let readiness = Readiness::waiting_for(0, false, None, stop.clone());
+        assert_eq!(readiness.missing(), None);
+        stop.cancel();
+        assert!(readiness.missing().is_some());
     }
 }

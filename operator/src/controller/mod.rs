@@ -1,5 +1,6 @@
 //! The thin shell: watches, reads and writes the cluster. It decides nothing that `model` and `training` could decide.
 
+mod answered;
 mod apply;
 mod context;
 mod diff;
@@ -21,4 +22,4 @@ mod upkeep;
 pub use diff::DECLARATION_ANNOTATION;
 pub use error::{Error, Handling};
 pub use leader::{LeaderElection, LeadershipError};
-pub use run::{Settings, run};
+pub use run::{Listeners, Settings, run};

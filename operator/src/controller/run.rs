@@ -28,8 +28,9 @@ use crate::controller::injection::{Injection, give_key};
 use crate::controller::leader::{Elector, Fence, LeaderElection};
 use crate::controller::metrics::Metrics;
 use crate::controller::missed::MissedContext;
+use crate::controller::replica::Replica;
 use crate::controller::upkeep::Upkeep;
-use crate::controller::{missed, model, replica, training};
+use crate::controller::{missed, model, training};
 use crate::https::HttpsSettings;
 use crate::images::Images;
 use crate::injection::Registration;
@@ -57,37 +58,59 @@ pub struct Settings {
     pub https: Option<HttpsSettings>,
 }
 
-/// Runs until `stop` is cancelled, or leadership is lost: the controllers, `/livez`, `/readyz` and `/metrics` on the listener, and what is
-/// served over HTTPS.
-pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+/// Where connections come in.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Of `/livez`, `/readyz` and `/metrics`.
+    pub pages: TcpListener,
+    /// Of what is served over HTTPS, if anything is; every replica has its own.
+    pub https: Option<TcpListener>,
+}
+
+/// Runs until `stop` is cancelled, or leadership is lost: the controllers, the operator's own pages, and what is served over HTTPS. Then the
+/// Lease is given up at once, while HTTPS is served for a moment more, and until the end of that the pages say that this operator is not ready.
+pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
+    let Listeners { pages, https: listener } = listeners;
     let metrics = Metrics::new().context("cannot make the metrics")?;
     let injection = Injection::of(&settings);
     let (injector, registration) =
         injection.as_ref().map(|all| (all.injector.clone(), all.registration.clone())).unzip();
-    let readiness = Readiness::waiting_for(CONTROLLERS, settings.https.is_some(), injector);
+    let readiness = Readiness::waiting_for(CONTROLLERS, settings.https.is_some(), injector, stop.clone());
+    let ended = CancellationToken::new();
     let health = async {
-        let served = serve(listener, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned()).await;
+        let served = serve(pages, metrics.clone(), readiness.clone(), ended.clone().cancelled_owned()).await;
         served.context("cannot serve /livez, /readyz and /metrics")
     };
     let https = async {
-        match &settings.https {
-            Some(https) => Box::pin(replica::serve(&settings.client, https, injection, &readiness, &stop)).await,
-            None => Ok(()),
-        }
+        let Some(https) = &settings.https else { return Ok(()) };
+        let listener = listener.context("there is no listener for what is served over HTTPS")?;
+        let replica = Replica { client: &settings.client, settings: https, metrics: &metrics, readiness: &readiness };
+        Box::pin(replica.serve(listener, injection, &stop)).await
     };
-    let registration = registration.as_ref();
+    let work = async {
+        let acts = act(&settings, &metrics, &readiness, registration.as_ref(), &stop);
+        tokio::try_join!(https, acts)?;
+        ended.cancel();
+        anyhow::Ok(())
+    };
+    tokio::try_join!(health, work).map(|_| ())
+}
+
+/// Runs the controllers, where several operators run for as long as this one leads.
+async fn act(
+    settings: &Settings,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    registration: Option<&watch::Receiver<Registration>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     match &settings.leader_election {
         None => {
             metrics.leads(true);
-            let controllers = run_controllers(&settings, &metrics, &readiness, registration, &stop);
-            tokio::try_join!(health, https, controllers)?;
+            Box::pin(run_controllers(settings, metrics, readiness, registration, stop)).await
         }
-        Some(election) => {
-            let lead = lead(election, &settings, &metrics, &readiness, registration, &stop);
-            tokio::try_join!(health, https, lead)?;
-        }
+        Some(election) => Box::pin(lead(election, settings, metrics, readiness, registration, stop)).await,
     }
-    Ok(())
 }
 
 /// Runs the controllers while this process leads. When it loses the Lease, they are dropped where they are.
@@ -150,7 +173,7 @@ async fn tell_the_api_server(
     stop: &CancellationToken,
 ) {
     let Some(https) = &settings.https else { return };
-    let upkeep = Upkeep::new(settings.client.clone(), https.clone(), told).run(stop.clone());
+    let upkeep = Upkeep::new(&settings.client, https, told).run(stop.clone());
     let key = async {
         if let (Some(name), Some(registration)) = (&https.injection_webhook, registration) {
             stop.run_until_cancelled(give_key(settings.client.clone(), name, registration.clone())).await;

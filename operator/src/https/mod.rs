@@ -12,7 +12,7 @@ use axum::Router;
 use axum::routing::get;
 
 pub use refusal::Refusal;
-pub use serve::{PeerCertificates, serve};
+pub use serve::{Closing, PeerCertificates, serve};
 pub use settings::HttpsSettings;
 pub use tls::{TlsError, configuration};
 

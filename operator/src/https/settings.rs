@@ -1,17 +1,12 @@
 //! What is served over HTTPS, and how the API server learns of it.
 
-use std::sync::Arc;
-
-use tokio::net::TcpListener;
-
 use crate::adapter::{Mode, ServiceAddress};
 use crate::certificates::Source;
+use crate::https::Closing;
 
 /// What is served over HTTPS, and how the API server learns of it.
 #[derive(Clone, Debug)]
 pub struct HttpsSettings {
-    /// Where connections come in; every replica has its own.
-    pub listener: Arc<TcpListener>,
     /// Where the API server finds it: the Service in front of all replicas.
     pub service: ServiceAddress,
     /// The Secret with the certificate, in the namespace of the Service.
@@ -24,4 +19,6 @@ pub struct HttpsSettings {
     pub injection_webhook: Option<String>,
     /// The ClusterRole that owns what is registered, so that it goes with it.
     pub owner: Option<String>,
+    /// How the port closes.
+    pub closing: Closing,
 }

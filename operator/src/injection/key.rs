@@ -52,8 +52,10 @@ impl std::fmt::Debug for Key {
 /// What the MutatingWebhookConfiguration says about the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Registration {
-    /// There is no webhook of ours, or nothing is known of it yet.
+    /// Nothing is known of it yet.
     #[default]
+    Unread,
+    /// There is no webhook of ours.
     Absent,
     /// It leads to our Service, without a key.
     Keyless,

@@ -17,6 +17,6 @@ pub use key::{Key, Registration, WEBHOOK, registration};
 pub use missed::{Missed, REASON, missed};
 pub use models::Models;
 pub use refusal::Refusal;
-pub use review::{Request, Review, answer};
+pub use review::{Answer, Outcome, Request, Review, answer};
 pub use router::{Injector, router};
 pub use sidecar::CONTAINER;

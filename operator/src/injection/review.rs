@@ -40,22 +40,48 @@ pub struct Request {
     pub object: Value,
 }
 
+/// What becomes of a Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It gets a sidecar.
+    Injected,
+    /// It asks for none, or has it.
+    Untouched,
+    /// It asks for one and gets none: the Pod says why.
+    Refused,
+    /// The same, and the reason is this operator.
+    NotReady,
+}
+
+/// What the API server is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// An AdmissionReview.
+    pub review: Value,
+    /// What that means for the Pod.
+    pub outcome: Outcome,
+}
+
 /// The answer to a review. `find` looks a model up by namespace and name.
 pub fn answer(
     request: &Request,
     images: &Images,
     find: impl FnOnce(&str, &str) -> Result<Arc<CllmModel>, Refusal>,
-) -> Value {
+) -> Answer {
     let namespace = request.namespace.as_deref().unwrap_or_default();
-    let Some(name) = asked(request) else { return response(&request.uid, &Patch::default(), None) };
+    let Some(name) = asked(request) else {
+        return Answer { review: response(&request.uid, &Patch::default(), None), outcome: Outcome::Untouched };
+    };
     match patch(&request.object, images, name, |name| find(namespace, name)) {
         Ok(patch) => {
             tracing::info!(namespace, model = name, changes = patch.len(), "a sidecar for a Pod");
-            response(&request.uid, &patch, None)
+            Answer { review: response(&request.uid, &patch, None), outcome: Outcome::Injected }
         }
         Err(refusal) => {
             tracing::warn!(namespace, model = name, %refusal, "no sidecar for a Pod");
-            response(&request.uid, &refuse(&request.object, &refusal), Some(format!("no sidecar: {refusal}")))
+            let outcome = if refusal == Refusal::NotReady { Outcome::NotReady } else { Outcome::Refused };
+            let patch = refuse(&request.object, &refusal);
+            Answer { review: response(&request.uid, &patch, Some(format!("no sidecar: {refusal}"))), outcome }
         }
     }
 }

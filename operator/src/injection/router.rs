@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::images::Images;
 use crate::injection::key::Registration;
 use crate::injection::models::Models;
 use crate::injection::refusal::Refusal;
-use crate::injection::review::{Review, answer};
+use crate::injection::review::{Answer, Outcome, Review, answer};
 
 /// The API server takes no larger object, and asks with one or two of them.
 const MAX_REVIEW_BYTES: usize = 8 << 20;
@@ -33,16 +33,16 @@ impl Injector {
         Self { models, images, registration }
     }
 
-    /// Whether it can answer: before, Pods are made without a sidecar and told of later.
+    /// Whether it can answer, and knows whom: before, Pods are made without a sidecar and told of later.
     pub fn is_ready(&self) -> bool {
-        self.models.are_read()
+        self.models.are_read() && *self.registration.borrow() != Registration::Unread
     }
 
     fn opens_for(&self, text: &str) -> bool {
         matches!(&*self.registration.borrow(), Registration::Known(key) if key.is(text))
     }
 
-    fn answer(&self, review: &Review) -> Value {
+    fn answer(&self, review: &Review) -> Answer {
         answer(&review.request, &self.images, |namespace, name| {
             if !self.models.are_read() {
                 return Err(Refusal::NotReady);
@@ -53,7 +53,7 @@ impl Injector {
     }
 }
 
-/// `POST /inject/KEY`.
+/// `POST /inject/KEY`. An answer to a review has its [`Outcome`] among its extensions.
 pub fn router(injector: Injector) -> Router {
     Router::new()
         .route("/inject/{key}", post(inject))
@@ -71,6 +71,7 @@ async fn require_key(
     if injector.opens_for(&key) { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
 }
 
-async fn inject(State(injector): State<Injector>, Json(review): Json<Review>) -> Json<Value> {
-    Json(injector.answer(&review))
+async fn inject(State(injector): State<Injector>, Json(review): Json<Review>) -> (Extension<Outcome>, Json<Value>) {
+    let Answer { review, outcome } = injector.answer(&review);
+    (Extension(outcome), Json(review))
 }

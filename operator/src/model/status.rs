@@ -14,7 +14,9 @@ use crate::model::downtime::{downtime, is_rolling};
 use crate::model::promotion::{Rejected, Standing};
 use crate::model::scaling::set_scaling;
 use crate::model::service::url;
-use crate::model::{Decision, Observed, Resolution, ResolvedModel, ValidModel, replicated, speedup, template_hash};
+use crate::model::{
+    Decision, Observed, Replica, Resolution, ResolvedModel, ValidModel, replicated, speedup, template_hash,
+};
 use crate::naming::{model_labels, selector_labels};
 use crate::sharing::set_shared;
 
@@ -46,7 +48,7 @@ pub fn status(
     let Decision { resolution, standing, rejected } = decision;
     let replicas = observed.deployment.as_ref().and_then(|deployment| deployment.status.clone()).unwrap_or_default();
     let loaded = loaded_page(resolution, observed);
-    let rollout = rollout(model, resolution, observed.deployment.as_ref());
+    let rollout = rollout(model, resolution, observed);
     let is_good = matches!(rollout, Phase::Ready { reason: reasons::AS_DECLARED, .. });
     let speedup = measured_speedup(model, resolution, observed, previous);
     let failures = failures(observed);
@@ -205,16 +207,18 @@ fn set_degraded(conditions: &mut Conditions, standing: &Standing, failures: &[Po
     }
 }
 
-fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Deployment>) -> Phase {
-    if let Resolution::Waiting { reason, message } = resolution {
-        return Phase::Waiting { reason, message: message.clone() };
-    }
+fn rollout(model: &ValidModel, resolution: &Resolution, observed: &Observed) -> Phase {
+    let checkpoint = match resolution {
+        Resolution::Waiting { reason, message } => return Phase::Waiting { reason, message: message.clone() },
+        Resolution::Resolved(checkpoint) => checkpoint,
+    };
     let progressing = |reason, message: &str| Phase::Progressing { reason, message: message.to_owned() };
-    let Some(deployment) = deployment else {
+    let Some(deployment) = &observed.deployment else {
         return progressing(reasons::PROGRESSING, "The Deployment is being created.");
     };
     let status = deployment.status.clone().unwrap_or_default();
-    if status.observed_generation < deployment.metadata.generation {
+    let is_taken_up = status.observed_generation >= deployment.metadata.generation;
+    if !is_taken_up && !are_made_so(&template_hash(model, checkpoint), &observed.replicas) {
         return progressing(reasons::PROGRESSING, "The Deployment has not taken up the change.");
     }
     if let Some(message) = progress_failure(&status) {
@@ -240,6 +244,11 @@ fn rollout(model: &ValidModel, resolution: &Resolution, deployment: Option<&Depl
         return Phase::Progressing { reason: reasons::REPLICAS_NOT_READY, message };
     }
     Phase::Ready { reason: reasons::AS_DECLARED, message: format!("{ready} of {wanted} replicas answer.") }
+}
+
+/// All Pods are made from that template: then nothing but their number can have changed, and what is told of them holds still.
+fn are_made_so(template: &str, replicas: &[Replica]) -> bool {
+    !replicas.is_empty() && replicas.iter().all(|replica| replica.template.as_deref() == Some(template))
 }
 
 /// All replicas are as the spec says, as many answer as the autoscaler must leave, and others are on their way.

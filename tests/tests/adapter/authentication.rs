@@ -14,7 +14,7 @@ use crate::support::{
     Cluster, Operator, ROOT, SOON, as_service_account, ask, binding, certificate_of, long_lived, shown, token,
 };
 
-const FORGED: [(&str, &str); 2] = [("x-remote-user", "admin"), ("x-remote-group", "system:masters")];
+pub(crate) const FORGED: [(&str, &str); 2] = [("x-remote-user", "admin"), ("x-remote-group", "system:masters")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_let_in_who_proves_nothing_or_may_not() -> anyhow::Result<()> {
@@ -50,6 +50,12 @@ async fn nobody_is_let_in_who_proves_nothing_or_may_not() -> anyhow::Result<()> 
     ensure!(refusal.0 == 403 && refusal.1.contains("\"system:kube-controller-manager\""), "{refusal:?}");
 
     service_accounts_need_rights(&cluster, &operator, &metric).await?;
+    for (request, outcome) in
+        [("discovery", "answered"), ("discovery", "refused"), ("figures", "absent"), ("figures", "refused")]
+    {
+        ensure!(operator.answered(request, outcome).await? > 0, "{request} {outcome} is not counted");
+    }
+    ensure!(operator.answered("figures", "answered").await? == 0, "there were no figures");
     operator.stop().await
 }
 
@@ -131,9 +137,9 @@ async fn the_authority_of_the_front_proxy_is_replaced_while_everything_runs() ->
     operator.stop().await
 }
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> Result<Authority, rcgen::Error> {
+pub(crate) fn authority(name: &str) -> Result<Authority, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -141,7 +147,7 @@ fn authority(name: &str) -> Result<Authority, rcgen::Error> {
 }
 
 /// A client certificate and its key.
-fn signed_by(authority: &Authority, name: &str) -> Result<(String, String), rcgen::Error> {
+pub(crate) fn signed_by(authority: &Authority, name: &str) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -17,7 +17,7 @@ use crate::support::{Cluster, Operator, Page, ROOT, SOON, figures, items, long_l
 /// The controller looks every two seconds; it must have had the time to do something wrong.
 const A_WHILE: Duration = Duration::from_secs(15);
 
-fn model() -> anyhow::Result<CllmModel> {
+pub(crate) fn model() -> anyhow::Result<CllmModel> {
     let value = json!({
         "apiVersion": "cllm.dev/v1alpha1", "kind": "CllmModel", "metadata": {"name": "text2sql", "labels": {"team": "sales"}},
         "spec": {
@@ -33,7 +33,7 @@ fn model() -> anyhow::Result<CllmModel> {
 }
 
 /// Waits until the model has so many Pods that are not about to end.
-async fn pods(namespace: &TestNamespace, count: usize) -> anyhow::Result<Vec<Pod>> {
+pub(crate) async fn pods(namespace: &TestNamespace, count: usize) -> anyhow::Result<Vec<Pod>> {
     let pods = namespace.api::<Pod>();
     let wanted = format!("{count} Pods");
     let found = eventually(&wanted, SOON, async || {
@@ -46,7 +46,7 @@ async fn pods(namespace: &TestNamespace, count: usize) -> anyhow::Result<Vec<Pod
 }
 
 /// What a kubelet would write of a Pod that runs and has that page.
-async fn runs(namespace: &TestNamespace, pod: &Pod, page: &Page, ready: bool) -> anyhow::Result<()> {
+pub(crate) async fn runs(namespace: &TestNamespace, pod: &Pod, page: &Page, ready: bool) -> anyhow::Result<()> {
     let ready = if ready { "True" } else { "False" };
     let address = page.address.to_string();
     let status = json!({"status": {
@@ -76,6 +76,9 @@ async fn an_autoscaler_scales_a_model_by_its_tokens_per_second() -> anyhow::Resu
 
     runs(&team, &first, &busy, true).await?;
     paths_are_answered(&cluster, &path, &first.name_any()).await?;
+    for outcome in ["answered", "absent", "invalid"] {
+        ensure!(operator.answered("figures", outcome).await? > 0, "{outcome} is not counted");
+    }
     // 250 tokens a second at 100 a replica.
     let three = pods(&team, 3).await?;
     scaling_is(&team, "True", "").await?;
@@ -141,7 +144,7 @@ async fn paths_are_answered(cluster: &Cluster, path: &impl Fn(&str, &str) -> Str
 }
 
 /// Waits until the model says whether its autoscaler has metrics, in these words; the autoscaler agrees.
-async fn scaling_is(team: &TestNamespace, status: &str, words: &str) -> anyhow::Result<()> {
+pub(crate) async fn scaling_is(team: &TestNamespace, status: &str, words: &str) -> anyhow::Result<()> {
     let condition = |list: Option<&Vec<Value>>| {
         let found = list?.iter().find(|condition| condition["type"] == "ScalingActive")?;
         let message = found["message"].as_str().unwrap_or_default();

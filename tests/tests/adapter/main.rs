@@ -5,6 +5,7 @@
 
 mod authentication;
 mod autoscaling;
+mod interruptions;
 mod registration;
 mod rotation;
 mod support;

@@ -13,8 +13,8 @@ use kube::Client;
 use crate::support::{Cluster, Operator, ROOT, ask};
 
 /// Of an authority, of what it signs, and for how long the next authority is published before: a machine that compiles meanwhile keeps up.
-const LIFETIMES: [u64; 3] = [60, 36, 5];
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const LIFETIMES: [u64; 3] = [60, 36, 5];
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_while_authorities_are_replaced() -> anyhow::Result<()> {

@@ -14,8 +14,8 @@ use base64::prelude::BASE64_STANDARD;
 use cllm_operator::Images;
 use cllm_operator::adapter::{API_SERVICE, Mode, ServiceAddress};
 use cllm_operator::certificates::{Rules, Source, Stored};
-use cllm_operator::controller::{Settings, run};
-use cllm_operator::https::HttpsSettings;
+use cllm_operator::controller::{Listeners, Settings, run};
+use cllm_operator::https::{Closing, HttpsSettings};
 use cllm_operator::rbac;
 use cllm_tests::product::repository;
 use cllm_tests::{ControlPlane, TestNamespace, eventually};
@@ -89,6 +89,14 @@ pub(crate) fn long_lived() -> [u64; 3] {
 pub(crate) struct Operator {
     pub(crate) namespace: TestNamespace,
     pub(crate) port: u16,
+    mode: Mode,
+    lifetimes: [u64; 3],
+    process: Process,
+}
+
+/// What goes when the operator is restarted.
+struct Process {
+    pages: String,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -101,23 +109,26 @@ impl Operator {
         let port = listener.local_addr()?.port();
         cluster.apply(objects(namespace.name(), port)).await?;
         let client = as_service_account(cluster, &namespace, NAME).await?;
-        let settings = Settings {
-            client,
-            namespace: None,
-            images: Images::of_version("registry.example/", "test"),
-            leader_election: None,
-            https: Some(https(listener, namespace.name(), mode, lifetimes)),
-        };
-        let health = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let ready = format!("http://{}/readyz", health.local_addr()?);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(run(settings, health, stop.clone()));
-        eventually("the operator to be ready", SOON, async || {
-            let answer = reqwest::get(&ready).await.and_then(reqwest::Response::error_for_status);
-            answer.map(drop).map_err(|error| error.to_string())
-        })
-        .await?;
-        Ok(Self { namespace, port, stop, task })
+        let process = Process::start(client, listener, https(port, namespace.name(), mode, lifetimes)).await?;
+        Ok(Self { namespace, port, mode, lifetimes, process })
+    }
+
+    /// Ends it and starts another one in its place, which knows nothing but what the cluster has.
+    pub(crate) async fn restart(self, cluster: &Cluster) -> anyhow::Result<Self> {
+        let Self { namespace, port, mode, lifetimes, process } = self;
+        process.stop().await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let client = as_service_account(cluster, &namespace, NAME).await?;
+        let process = Process::start(client, listener, https(port, namespace.name(), mode, lifetimes)).await?;
+        Ok(Self { namespace, port, mode, lifetimes, process })
+    }
+
+    /// How many of these requests to the adapter ended so, as its own page says.
+    pub(crate) async fn answered(&self, request: &str, outcome: &str) -> anyhow::Result<u64> {
+        let page = reqwest::get(format!("{}/metrics", self.process.pages)).await?.error_for_status()?.text().await?;
+        let name = format!("cllm_operator_adapter_requests_total{{outcome=\"{outcome}\",request=\"{request}\"}} ");
+        let count = page.lines().find_map(|line| line.strip_prefix(&name));
+        Ok(count.map(str::parse::<u64>).transpose()?.unwrap_or_default())
     }
 
     /// What it has stored.
@@ -144,13 +155,35 @@ impl Operator {
 
     /// As SIGTERM.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.process.stop().await
+    }
+}
+
+impl Process {
+    /// Waits until it is ready.
+    async fn start(client: Client, listener: TcpListener, https: HttpsSettings) -> anyhow::Result<Self> {
+        let images = Images::of_version("registry.example/", "test");
+        let settings = Settings { client, namespace: None, images, leader_election: None, https: Some(https) };
+        let pages = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = format!("http://{}", pages.local_addr()?);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(settings, Listeners { pages, https: Some(listener) }, stop.clone()));
+        let ready = format!("{address}/readyz");
+        eventually("the operator to be ready", SOON, async || {
+            let answer = reqwest::get(&ready).await.and_then(reqwest::Response::error_for_status);
+            answer.map(drop).map_err(|error| error.to_string())
+        })
+        .await?;
+        Ok(Self { pages: address, stop, task })
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         tokio::time::timeout(SOON, self.task).await.context("the operator goes on")??
     }
 }
 
-fn https(listener: TcpListener, namespace: &str, mode: Mode, lifetimes: [u64; 3]) -> HttpsSettings {
-    let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
+fn https(port: u16, namespace: &str, mode: Mode, lifetimes: [u64; 3]) -> HttpsSettings {
     let service = ServiceAddress {
         namespace: namespace.to_owned(),
         name: NAME.to_owned(),
@@ -160,13 +193,14 @@ fn https(listener: TcpListener, namespace: &str, mode: Mode, lifetimes: [u64; 3]
     let [authority_lifetime, serving_lifetime, overlap] = lifetimes.map(Duration::from_secs);
     let rules = Rules { names: service.host_names().into(), authority_lifetime, serving_lifetime, overlap };
     HttpsSettings {
-        listener: Arc::new(listener),
         service,
         secret: SECRET.to_owned(),
         certificates: Source::Own(rules),
         adapter: mode,
         injection_webhook: None,
         owner: Some(OWNER.to_owned()),
+        // The only one: while it goes on, no other one can begin.
+        closing: Closing { accepts_for: Duration::ZERO, ..Closing::default() },
     }
 }
 

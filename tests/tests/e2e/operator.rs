@@ -59,15 +59,19 @@ async fn a_namespace_with_models_and_trainings_goes_also_without_an_operator() -
     let cluster = cluster(1).await?;
     let product = Product::install(&cluster, &[]).await?;
     // Without an operator nobody says that a model is not Ready any more.
-    let (first, second) = (team(&cluster, "first").await?, filled(&cluster, "second").await?);
-    for namespace in [&*first, &second] {
+    let first = team(&cluster, "first").await?;
+    let (second, third) = (filled(&cluster, "second").await?, filled(&cluster, "third").await?);
+    for namespace in [&*first, &second, &third] {
         create_model(namespace, json!({})).await?;
         create_training(namespace, json!({})).await?;
         running_pod(namespace, "collect").await?;
     }
     delete(&first).await?;
+    // What is registered with the API server goes too: an APIService that leads nowhere would hold every namespace.
+    product.upgrade(&["replicas=0"]).await?;
+    delete(&second).await?;
     product.uninstall().await?;
-    delete(&second).await
+    delete(&third).await
 }
 
 async fn delete(namespace: &TestNamespace) -> anyhow::Result<()> {

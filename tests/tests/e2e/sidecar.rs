@@ -1,7 +1,7 @@
 //! Pods with the model beside them: what they get, what nobody else gets, and what happens without an operator or while its certificates
 //! change.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use cllm_operator::injection::{Registration, registration};
@@ -95,6 +95,8 @@ async fn a_deployment_and_a_job_ask_the_model_beside_them_and_nobody_else_is_tou
     let product = Product::install(&cluster, &[]).await?;
     let namespace = team(&cluster, "beside").await?;
     let other = filled(&cluster, "untouched").await?;
+    // Where the operator is, its webhook is never asked, whoever wants it.
+    product.test_namespace().label("cllm.dev/injection", "enabled").await?;
     create_model(&namespace, json!({})).await?;
     create_model(&other, json!({"replicas": 0})).await?;
     model_is_ready(&namespace).await?;
@@ -107,7 +109,11 @@ async fn a_deployment_and_a_job_ask_the_model_beside_them_and_nobody_else_is_tou
     the_job_got_its_answer(&cluster, &namespace).await?;
     the_deployment_has_it_for_itself(&namespace).await?;
     twice_is_once(&namespace).await?;
-    for (place, pod) in [(&*namespace, pod("unlabelled")?), (&other, asking("elsewhere")?)] {
+    for (place, pod) in [
+        (&*namespace, pod("unlabelled")?),
+        (&other, asking("elsewhere")?),
+        (product.test_namespace(), asking("beside-the-operator")?),
+    ] {
         let made = place.api::<Pod>().create(&trial(), &pod).await?;
         let is_untouched =
             made.annotations().is_empty() && made.spec.is_some_and(|spec| spec.init_containers.is_none());
@@ -287,22 +293,77 @@ async fn twenty_dry_runs_a_second_get_their_sidecars_while_certificates_and_auth
     create_model(&namespace, json!({"replicas": 0})).await?;
     allow(&namespace).await?;
     let secrets = Api::<Secret>::namespaced(cluster.control_plane().client()?, product.namespace());
-    let (mut seen, mut asked) = (Seen::default(), JoinSet::new());
-    let mut ticks = interval(Duration::from_millis(50));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    while_pods_are_made(&namespace, certificates_change(&secrets)).await
+}
+
+/// Two authorities beside each other, one gone, and certificates of both.
+async fn certificates_change(secrets: &Api<Secret>) -> anyhow::Result<()> {
+    let mut seen = Seen::default();
     let deadline = Instant::now() + Duration::from_secs(240);
-    // Two authorities beside each other, one gone, and certificates of both.
     while seen.certificates.len() < 4 || seen.authorities.len() < 4 {
         ensure!(Instant::now() < deadline, "{} and {}", seen.certificates.len(), seen.authorities.len());
-        for _ in 0..20 {
-            ticks.tick().await;
-            let (pods, pod) = (namespace.api::<Pod>(), asking("trial")?);
-            asked.spawn(async move { pods.create(&trial(), &pod).await.map(|made| has_sidecar(&made)) });
-        }
-        seen.look(&secrets).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        seen.look(secrets).await?;
+    }
+    Ok(())
+}
+
+/// Twenty trials a second for as long as that takes, each of which gets a sidecar.
+async fn while_pods_are_made(
+    namespace: &TestNamespace,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let (pod, mut asked) = (asking("trial")?, JoinSet::new());
+    tokio::select! {
+        done = work => done?,
+        never = make_pods(namespace.api(), pod, &mut asked) => match never {},
     }
     let answers = asked.join_all().await;
+    ensure!(answers.len() > 100, "only {} trials", answers.len());
     let failures: Vec<_> = answers.iter().filter(|answer| !matches!(answer, Ok(true))).collect();
     ensure!(failures.is_empty(), "{} of {}: {failures:?}", failures.len(), answers.len());
+    Ok(())
+}
+
+async fn make_pods(pods: Api<Pod>, pod: Pod, asked: &mut JoinSet<kube::Result<bool>>) -> Infallible {
+    let mut ticks = interval(Duration::from_millis(50));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    loop {
+        ticks.tick().await;
+        let (pods, pod) = (pods.clone(), pod.clone());
+        asked.spawn(async move { pods.create(&trial(), &pod).await.map(|made| has_sidecar(&made)) });
+    }
+}
+
+#[tokio::test]
+#[ignore = "minutes: make e2e"]
+async fn no_pod_goes_without_its_sidecar_while_operators_are_replaced() -> anyhow::Result<()> {
+    let cluster = cluster(1).await?;
+    let product = Product::install(&cluster, &[]).await?;
+    let namespace = team(&cluster, "replaced").await?;
+    create_model(&namespace, json!({"replicas": 0})).await?;
+    allow(&namespace).await?;
+    while_pods_are_made(&namespace, async {
+        for _ in 0..2 {
+            replace_operators(&cluster, &product).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Until none of those of before is left.
+async fn replace_operators(cluster: &Cluster, product: &Product<'_>) -> anyhow::Result<()> {
+    let (control_plane, namespace, operators) =
+        (cluster.control_plane(), product.namespace(), "deployment/cllm-operator");
+    control_plane.kubectl(&["rollout", "restart", operators, "-n", namespace]).await?;
+    control_plane.kubectl(&["rollout", "status", operators, "-n", namespace, "--timeout=120s"]).await?;
+    let pods = product.test_namespace().api::<Pod>();
+    eventually("two operators, and none that ends", SOON, async || {
+        let list = pods.list(&ListParams::default().labels("app.kubernetes.io/name=cllm-operator")).await;
+        let list = list.map_err(|error| error.to_string())?;
+        if list.items.len() == 2 { Ok(()) } else { Err(format!("{} Pods", list.items.len())) }
+    })
+    .await?;
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! The door at which the API server asks about sidecars, over plain HTTP: what it tells whom, and its key.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use cllm_operator::Images;
 use cllm_operator::adapter::{Mode, ServiceAddress};
 use cllm_operator::certificates::{Rules, Source, Stored};
-use cllm_operator::https::HttpsSettings;
+use cllm_operator::https::{Closing, HttpsSettings};
 use cllm_operator::injection::{Injector, Key, Models, Registration, WEBHOOK, registration, router};
 use cllm_operator::rbac::{certificate_rules, injection_rules, rules};
 use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
@@ -26,7 +25,7 @@ use crate::injection::of_chart;
 use crate::rights::account;
 use crate::support::{Operator, SOON, cluster, create, model_resource};
 
-const SECRET: &str = "cllm-operator-certificates";
+pub(crate) const SECRET: &str = "cllm-operator-certificates";
 
 /// The address of a door with that key.
 async fn open(models: Models, key: &Key) -> anyhow::Result<(String, Injector)> {
@@ -39,7 +38,7 @@ async fn open(models: Models, key: &Key) -> anyhow::Result<(String, Injector)> {
     Ok((address, injector))
 }
 
-fn review(namespace: &str) -> Value {
+pub(crate) fn review(namespace: &str) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
@@ -102,7 +101,7 @@ async fn before_the_models_are_read_pods_are_made_without_a_sidecar() -> anyhow:
     let (models, _reads) = Models::follow(Api::all(cluster().await?.client()?));
     let key = Key::random();
     let (address, injector) = open(models, &key).await?;
-    ensure!(!injector.is_ready(), "it has read nothing");
+    ensure!(!injector.is_ready(), "it has read no model");
     let (code, told) = ask(&format!("{address}{}", key.path()), &review("team")).await?;
     let told = decoded(&told)?;
     ensure!(code == 200 && told.contains("had not read the CllmModels yet"), "{code} {told}");
@@ -110,8 +109,22 @@ async fn before_the_models_are_read_pods_are_made_without_a_sidecar() -> anyhow:
     Ok(())
 }
 
+#[tokio::test]
+async fn before_it_is_known_who_asks_nobody_is_sent_there() -> anyhow::Result<()> {
+    let (models, reads) = Models::follow(Api::all(cluster().await?.client()?));
+    tokio::spawn(reads);
+    let are_read = async || if models.are_read() { Ok(()) } else { Err("not yet") };
+    eventually("the models to be read", SOON, are_read).await?;
+    let (sender, registration) = watch::channel(Registration::default());
+    let injector = Injector::new(models, Images::of_version("registry.example/", "test"), registration);
+    ensure!(!injector.is_ready(), "it has not read the webhook");
+    sender.send_replace(Registration::Absent);
+    ensure!(injector.is_ready(), "there is nothing more to read");
+    Ok(())
+}
+
 /// Lets the account of the operator change this webhook, and no other.
-async fn allow(cluster: &ControlPlane, namespace: &TestNamespace) -> anyhow::Result<()> {
+pub(crate) async fn allow(cluster: &ControlPlane, namespace: &TestNamespace) -> anyhow::Result<()> {
     let name = namespace.name();
     let rules = injection_rules(name);
     let role: ClusterRole = serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules}))?;
@@ -126,7 +139,7 @@ async fn allow(cluster: &ControlPlane, namespace: &TestNamespace) -> anyhow::Res
 }
 
 /// Applies what the chart makes, as Helm and others do.
-async fn apply(cluster: &ControlPlane, name: &str, stage: &str) -> anyhow::Result<()> {
+pub(crate) async fn apply(cluster: &ControlPlane, name: &str, stage: &str) -> anyhow::Result<()> {
     let values = json!({"fullnameOverride": name, "commonLabels": {"stage": stage}});
     let manifest = of_chart(cluster, name, &values).await?.to_string();
     cluster.kubectl_with_input(&["apply", "--server-side", "--field-manager=helm", "-f", "-"], &manifest).await?;
@@ -134,7 +147,7 @@ async fn apply(cluster: &ControlPlane, name: &str, stage: &str) -> anyhow::Resul
 }
 
 /// Sidecars alone, for the webhook, the Service and the namespace of that name.
-async fn https(name: &str) -> anyhow::Result<HttpsSettings> {
+pub(crate) fn https(name: &str, closing: Closing) -> HttpsSettings {
     let service = ServiceAddress {
         namespace: name.to_owned(),
         name: name.to_owned(),
@@ -148,26 +161,26 @@ async fn https(name: &str) -> anyhow::Result<HttpsSettings> {
         serving_lifetime: hour,
         overlap: Duration::from_secs(5),
     };
-    Ok(HttpsSettings {
-        listener: Arc::new(TcpListener::bind("127.0.0.1:0").await?),
+    HttpsSettings {
         service,
         secret: SECRET.to_owned(),
         certificates: Source::Own(rules),
         adapter: Mode::False,
         injection_webhook: Some(name.to_owned()),
         owner: None,
-    })
+        closing,
+    }
 }
 
 /// What the operator writes: a key and the authorities to trust.
 #[derive(Debug, PartialEq)]
-struct Written {
-    key: Key,
-    authorities: Vec<u8>,
+pub(crate) struct Written {
+    pub(crate) key: Key,
+    pub(crate) authorities: Vec<u8>,
 }
 
 /// Waits until both are there, and the key is not that one.
-async fn written(
+pub(crate) async fn written(
     webhooks: &Api<MutatingWebhookConfiguration>,
     name: &str,
     but: Option<&Key>,
@@ -188,7 +201,9 @@ async fn the_leader_gives_the_webhook_a_key_and_its_authorities_and_no_upgrade_t
     let client = account(cluster, &namespace, [rules(), certificate_rules(SECRET)].concat()).await?;
     allow(cluster, &namespace).await?;
     apply(cluster, name, "first").await?;
-    let operator = Operator::start_serving(client, &namespace, None, Some(https(name).await?)).await?;
+    let closing = Closing { accepts_for: Duration::ZERO, ..Closing::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let operator = Operator::start_serving(client, &namespace, None, Some((https(name, closing), listener))).await?;
     let first = written(&webhooks, name, None).await?;
     let secret = namespace.api::<Secret>().get(SECRET).await?.data.unwrap_or_default();
     let stored = Stored::read(&secret)?.context("no certificates")?;

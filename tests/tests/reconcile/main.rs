@@ -3,6 +3,7 @@
 
 mod children;
 mod door;
+mod ending;
 mod failures;
 mod injection;
 mod leader;

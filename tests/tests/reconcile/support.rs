@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use cllm_crds::{CllmModel, CllmTraining};
 use cllm_operator::Images;
-use cllm_operator::controller::{LeaderElection, Settings, run};
+use cllm_operator::controller::{LeaderElection, Listeners, Settings, run};
 use cllm_operator::https::HttpsSettings;
 pub(crate) use cllm_tests::product::repository;
 use cllm_tests::{ControlPlane, TestNamespace, eventually, eventually_object};
@@ -78,11 +78,12 @@ impl Operator {
         client: Client,
         namespace: &TestNamespace,
         leader_election: Option<LeaderElection>,
-        https: Option<HttpsSettings>,
+        https: Option<(HttpsSettings, TcpListener)>,
     ) -> anyhow::Result<Self> {
         let writes = Arc::new(AtomicUsize::new(0));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let metrics = format!("http://{}", listener.local_addr()?);
+        let (https, https_listener) = https.unzip();
+        let pages = TcpListener::bind("127.0.0.1:0").await?;
+        let metrics = format!("http://{}", pages.local_addr()?);
         let stop = CancellationToken::new();
         let settings = Settings {
             client: counting_client(client, writes.clone()),
@@ -91,7 +92,7 @@ impl Operator {
             leader_election,
             https,
         };
-        let task = tokio::spawn(run(settings, listener, stop.clone()));
+        let task = tokio::spawn(run(settings, Listeners { pages, https: https_listener }, stop.clone()));
         let operator = Self { writes, metrics, stop, task };
         eventually("the operator to be ready", SOON, async || operator.page("readyz").await).await?;
         Ok(operator)
@@ -130,9 +131,14 @@ impl Operator {
         tokio::time::timeout(SOON, self.task).await.context("the operator goes on")??
     }
 
+    /// As SIGTERM, without waiting for its end.
+    pub(crate) fn tell_to_end(&self) {
+        self.stop.cancel();
+    }
+
     /// As SIGTERM.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
+        self.tell_to_end();
         self.ends().await
     }
 }
