@@ -77,7 +77,7 @@ bench-concurrency: build ## cllm-server against llama-server with 1 to 16 reques
 	bash benchmarks/peers/concurrency.sh
 
 bench-batches: build ## adaptive against autoregressive decoding of 1 to 16 prompts at once, into docs/benchmarks
-	PYTHONPATH=benchmarks python3 benchmarks/peers/batches.py --cllm target/release/cllm --model $$(bash tests/gguf/smollm2.sh) --prompts benchmarks/peers/prompts.jsonl --output docs/benchmarks
+	PYTHONPATH=benchmarks python3 benchmarks/peers/batches.py --cllm target/release/cllm --model $$(bash tests/gguf/smollm2.sh) --prompts benchmarks/peers/prompts.jsonl benchmarks/peers/more_prompts.jsonl --output docs/benchmarks
 
 bench-training: build ## our training against the same in eager PyTorch at two sizes, into docs/benchmarks (installs PyTorch once; half an hour)
 	bash benchmarks/training/run.sh

@@ -20,13 +20,14 @@ SIZES = [1, 2, 4, 8, 16]
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ["cllm", "model", "prompts", "output"]:
+    for name in ["cllm", "model", "output"]:
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
-    parser.add_argument("--groups", type=int, default=6, help="groups of each size and set at least")
-    parser.add_argument("--texts", type=int, default=24, help="texts of each size and set at least: few texts at a time make more groups")
+    parser.add_argument("--prompts", type=pathlib.Path, nargs="+", required=True)
+    parser.add_argument("--groups", type=int, default=8, help="groups of each size and set at least")
+    parser.add_argument("--texts", type=int, default=16, help="texts of each size and set at least: few texts at a time make more groups")
     options = parser.parse_args()
     sets = {}
-    for line in filter(str.strip, options.prompts.read_text().splitlines()):
+    for line in filter(str.strip, "\n".join(path.read_text() for path in options.prompts).splitlines()):
         sets.setdefault(json.loads(line)["set"], []).append(line)
     measured, conditions = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -65,7 +66,7 @@ def page(found):
         "",
         f"`{found['command']}` on {conditions['hardware']}, {conditions['threads']} threads, {conditions['instructionSet']}: {found['model']}, which is no CLLM;",
         f"at most {conditions['maxNewTokens']} new tokens each, greedy. Tokens per second of adaptive decoding over those of autoregressive decoding of",
-        "the same group of prompts, in turns: median of the groups with its 95 % interval (bootstrap). Below 1 is a loss.",
+        "the same group of prompts, in turns of eight forwards: median of the groups with its 95 % interval (bootstrap). Below 1 is a loss.",
         "",
         "| Prompts | " + " | ".join(f"{size} at a time, {ratio['groups']} groups" for size, ratio in sizes.items()) + " |",
         "|---" * (1 + len(SIZES)) + "|",

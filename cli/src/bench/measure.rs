@@ -1,4 +1,4 @@
-//! The measurement: every group of prompts by every arm before the next group, the first arm changing from group to group.
+//! The measurement: every group of prompts by every arm, in turns, before the next group.
 
 use std::num::NonZeroUsize;
 

@@ -1,4 +1,4 @@
-//! `cllm bench`: Jacobi against autoregressive decoding of one checkpoint, prompt by prompt in turns, with the tokens compared.
+//! `cllm bench`: Jacobi against autoregressive decoding of one checkpoint, in turns of a few forwards, with the tokens compared.
 
 mod measure;
 mod prompts;

@@ -109,8 +109,8 @@ fn rates(arms: &[ArmTotals]) -> Vec<BenchArm> {
 pub(super) fn describe(report: &BenchReport) -> String {
     let conditions = &report.conditions;
     format!(
-        "{}\n\nRatios are against autoregressive decoding of the same checkpoint ({} parameters, {}), same run, prompt by \
-         prompt in turns; {}.\n{} prompts of {}, at most {} tokens each, {} at a time: {}, {} threads, \
+        "{}\n\nRatios are against autoregressive decoding of the same checkpoint ({} parameters, {}), same run, in \
+         turns of a few forwards; {}.\n{} prompts of {}, at most {} tokens each, {} at a time: {}, {} threads, \
          {}, {}.",
         table(report),
         report.checkpoint.parameters,

@@ -3,20 +3,19 @@
 //! What a speed-up is: tokens per second after the prefill over those of autoregressive decoding. End to end the prefill (and the
 //! tokenization) is on both sides. Prompts that are decoded at the same time have all been prefilled before the first of them goes on.
 
+mod course;
 mod prompts;
 mod totals;
-
-use std::time::Instant;
 
 use thiserror::Error;
 
 pub use prompts::prompt_tokens;
 pub use totals::DecodeTotals;
 
-use crate::batch::{Batch, BatchOptions, Text};
 use crate::decode::adaptive::Pace;
-use crate::decode::{DecodeError, DecodeOptions, Generation, Sampling, Strategy};
-use crate::model::{KvPool, Model, Workspace};
+use crate::decode::{DecodeError, Generation, Strategy};
+use crate::model::{Model, Workspace};
+use course::Course;
 
 /// A way of decoding.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,42 +30,6 @@ impl From<Strategy> for Way {
     /// All rows of the strategy, always.
     fn from(strategy: Strategy) -> Self {
         Self { strategy, pace: None }
-    }
-}
-
-impl Way {
-    /// Decodes prompts at the same time. The seconds of each are its share of the wall time, so that sums are wall time.
-    fn decode(
-        &mut self,
-        model: &Model,
-        workspace: &mut Workspace,
-        prompts: &[&[u32]],
-        max_new_tokens: usize,
-    ) -> Result<Vec<Generation>, DecodeError> {
-        let options = DecodeOptions { strategy: self.strategy, max_new_tokens, stop_at_eos: true };
-        let pool = KvPool::unbounded(model);
-        let mut batch = Batch::new(pool, BatchOptions { pace: self.pace.clone(), prefix_cache: false });
-        let started = prompts.iter().map(|prompt| batch.start(model, prompt, options, Sampling::default()));
-        let mut texts = started.collect::<Result<Vec<_>, _>>()?;
-        let mut seconds_until = |done: fn(&Text) -> bool| {
-            let begin = Instant::now();
-            loop {
-                let mut left: Vec<&mut Text> = texts.iter_mut().filter(|text| !done(text)).collect();
-                if left.is_empty() {
-                    return Ok::<_, DecodeError>(begin.elapsed().as_secs_f64());
-                }
-                batch.step(model, workspace, &mut left)?;
-            }
-        };
-        let prefill = seconds_until(Text::is_prefilled)?;
-        let decode = seconds_until(|text| text.finish_reason().is_some())?;
-        self.pace = batch.into_pace();
-        let share = |mut generation: Generation| {
-            generation.statistics.prefill_seconds = prefill / prompts.len() as f64;
-            generation.statistics.decode_seconds = decode / prompts.len() as f64;
-            generation
-        };
-        Ok(texts.into_iter().filter_map(Text::into_generation).map(share).collect())
     }
 }
 
@@ -88,8 +51,12 @@ pub enum CompareError {
     },
 }
 
-/// Decodes prompts, at the same time, in every way. The first way changes from turn to turn, since a way may be slower after another
-/// one. For each of `ways`, in their order, the generations of the prompts: the same tokens where [`Model::is_exact`].
+/// Forwards of one way before another goes on: the first of them is slower, after the other way's.
+const FORWARDS: usize = 8;
+
+/// Decodes prompts, at the same time, in every way. The ways take turns of a few forwards, whoever has found fewest tokens next, so that
+/// what disturbs the machine disturbs all of them alike; the first way changes from turn to turn, too. For each of `ways`, in their order,
+/// the generations of the prompts: the same tokens where [`Model::is_exact`].
 pub fn decode_in_turns(
     model: &Model,
     workspace: &mut Workspace,
@@ -98,10 +65,22 @@ pub fn decode_in_turns(
     max_new_tokens: usize,
     turn: usize,
 ) -> Result<Vec<Vec<Generation>>, CompareError> {
-    let mut generations: Vec<Vec<Generation>> = vec![Vec::new(); ways.len()];
-    for offset in 0..ways.len() {
-        let index = (turn + offset) % ways.len();
-        generations[index] = ways[index].decode(model, workspace, prompts, max_new_tokens)?;
+    let started = ways.iter().map(|way| Course::start(way, model, prompts, max_new_tokens));
+    let mut courses = started.collect::<Result<Vec<_>, _>>()?;
+    let order: Vec<usize> = (0..courses.len()).map(|offset| (turn + offset) % courses.len()).collect();
+    for &index in &order {
+        courses[index].prefill(model, workspace)?;
+    }
+    let left =
+        |courses: &[Course]| order.iter().copied().filter(|&index| !courses[index].is_done()).collect::<Vec<_>>();
+    while let Some(index) = left(&courses).into_iter().min_by_key(|&index| courses[index].tokens()) {
+        courses[index].go_on(model, workspace, FORWARDS)?;
+    }
+    let mut generations = Vec::with_capacity(ways.len());
+    for (way, course) in ways.iter_mut().zip(courses) {
+        let (pace, of_way) = course.into_parts();
+        way.pace = pace;
+        generations.push(of_way);
     }
     if model.is_exact() {
         check(ways, &generations)?;

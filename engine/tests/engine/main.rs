@@ -4,6 +4,7 @@
 mod adaptive;
 mod batch;
 mod checkpoint;
+mod compare;
 mod configuration;
 mod decoding;
 mod exactness;

@@ -5,8 +5,12 @@ use std::time::Duration;
 use super::{Basis, Candidate, CostCurve, Gains, Probe, SIZES, Verdict, allot, promising};
 use crate::model::{CONTEXT, Model, forward_cost_within};
 
-/// Most time for the curve, and for what a longer context adds to it.
+/// Rows that texts have together, which are timed beside those that one of them has: a forward reads its weights once for each eight
+/// rows, so the first row after these costs more than the next ones.
+const SHARED: [usize; 6] = [9, 17, 24, 32, 48, 64];
+/// Most time for the curve, for that of shared forwards, and for what a longer context adds.
 const CURVE_TIME: Duration = Duration::from_millis(1500);
+const SHARED_TIME: Duration = Duration::from_millis(500);
 const CONTEXT_TIME: Duration = Duration::from_millis(300);
 /// Positions of the longer context.
 const LONGER_CONTEXT: usize = CONTEXT + 512;
@@ -48,12 +52,16 @@ impl Pace {
         Self { cost, typical: [Gains::default(), Gains::doubtful(), Gains::doubtful()] }
     }
 
-    /// For a model whose forwards of up to `most` rows are timed now: about two seconds at most, much less for a small model. None where
-    /// the context of the model has no room for a forward.
+    /// For a model whose forwards are timed now, those of one text with up to `most` rows, and those that several texts share: about two
+    /// seconds at most, much less for a small model. None where the context of the model has no room for a forward.
     pub fn timed(model: &Model, most: usize) -> Option<Self> {
         let sizes = &SIZES[..=Gains::step(most)];
-        let near = forward_cost_within(model, sizes, CONTEXT, CURVE_TIME);
+        let mut near = forward_cost_within(model, sizes, CONTEXT, CURVE_TIME);
         let &(rows, seconds) = near.last()?;
+        // of a slow model the continuation of the line has to do
+        if seconds / rows as f64 * (SHARED[0] + SHARED[SHARED.len() - 1]) as f64 <= SHARED_TIME.as_secs_f64() {
+            near.extend(forward_cost_within(model, &SHARED, CONTEXT, SHARED_TIME));
+        }
         let longer = LONGER_CONTEXT.min(model.config().max_position_embeddings.saturating_sub(rows));
         let far = match longer.checked_sub(CONTEXT) {
             // one forward more of a slow model is not worth its time: weights cost it more than positions
