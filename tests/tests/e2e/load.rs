@@ -1,7 +1,7 @@
 //! A steady stream of requests through a Service, as a Pod on a node would send it.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -158,16 +158,35 @@ async fn post(url: &str, body: &Value, within: Duration) -> anyhow::Result<Value
 
 /// How many tokens the answer to the question of an [`OpenLoad`] has: always the same, since nothing is drawn.
 pub(crate) async fn tokens_of_an_answer(network_namespace: &str, url: &str, model: &str) -> anyhow::Result<f64> {
-    let network = network(network_namespace)?;
     let (url, body) = (format!("{url}/v1/completions"), question(model));
-    let thread = thread::spawn(move || from_inside(network, post(&url, &body, PATIENCE))?);
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-    let answer = joined.map_err(|_| anyhow::anyhow!("the thread that asked panicked"))??;
+    let answer = inside(network(network_namespace)?, async move || post(&url, &body, PATIENCE).await).await?;
     answer["usage"]["completion_tokens"].as_f64().filter(|tokens| *tokens > 0.0).context("no tokens")
 }
 
 fn network(namespace: &str) -> std::io::Result<File> {
     File::open(format!("/run/netns/{namespace}"))
+}
+
+/// The network of a Pod that runs: that of its processes, whose control group the kubelet names by its uid.
+pub(crate) fn network_of_pod(uid: &str) -> anyhow::Result<File> {
+    let of_pod = format!("pod{uid}");
+    for process in fs::read_dir("/proc")? {
+        let folder = process?.path();
+        if fs::read_to_string(folder.join("cgroup")).is_ok_and(|groups| groups.contains(&of_pod)) {
+            return Ok(File::open(folder.join("ns/net"))?);
+        }
+    }
+    anyhow::bail!("no process is in a control group {of_pod}")
+}
+
+/// What `work` finds in that network.
+pub(crate) async fn inside<T: Send + 'static>(
+    network: File,
+    work: impl AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let thread = thread::spawn(move || from_inside(network, async { work().await })?);
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+    joined.map_err(|_| anyhow::anyhow!("the thread that asked panicked"))?
 }
 
 /// Runs in that network on this thread, which stays there: the runtime has no other.
@@ -178,12 +197,9 @@ fn from_inside<T>(network: File, work: impl Future<Output = T>) -> anyhow::Resul
 
 /// The answer to one question, asked through the Service at `url` from inside a node's network.
 pub(crate) async fn answer(network_namespace: &str, url: &str) -> anyhow::Result<String> {
-    let network = network(network_namespace)?;
     let (url, body) = (
         format!("{url}/v1/completions"),
         json!({"model": "text2sql", "prompt": "How many customers are there?\n", "max_tokens": 32}),
     );
-    let thread = thread::spawn(move || from_inside(network, ask(&url, &body))?);
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-    joined.map_err(|_| anyhow::anyhow!("the thread that asked panicked"))?
+    inside(network(network_namespace)?, async move || ask(&url, &body).await).await
 }

@@ -34,6 +34,7 @@ use tokio_rustls::{
     },
 };
 
+use crate::load::{inside, network_of_pod};
 use crate::scenario::{SOON, cluster, create_model, filled, kill_pod, model_is, model_is_ready, team};
 
 /// A Pod that meets "restricted" and asks for nothing.
@@ -174,7 +175,7 @@ async fn twice_is_once(namespace: &TestNamespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks the operator as any Pod can, from an address of the cluster and without the key.
+/// Asks the operator as any Pod can: from the Pod of the Deployment, without the key.
 async fn a_stranger_learns_nothing(
     cluster: &Cluster,
     product: &Product<'_>,
@@ -194,8 +195,12 @@ async fn a_stranger_learns_nothing(
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {"uid": "1", "namespace": namespace.name(), "operation": "CREATE", "object": asking("stranger")?},
     });
+    let stranger = only(namespace, "app=shop").await?.uid().context("no uid")?;
     for path in ["/inject", "/inject/", "/inject/00000000000000000000000000000000"] {
-        let answer = post((&address, &host), &bundle.0, path, &review.to_string()).await?;
+        let (address, host, authorities) = (address.clone(), host.clone(), bundle.0.clone());
+        let review = review.to_string();
+        let ask = async move || post((&address, &host), &authorities, path, &review).await;
+        let answer = inside(network_of_pod(&stranger)?, ask).await?;
         let is_refused = answer.starts_with("HTTP/1.1 404") || answer.starts_with("HTTP/1.1 405");
         ensure!(is_refused && !answer.contains("text2sql"), "{path}: {answer}");
     }
