@@ -137,7 +137,7 @@ pub struct CllmTrainingSpec {
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<u32>,
 
-    /// How often the Pod of a stage (in collection: of a shard, in training: of a worker) is retried after a failure.
+    /// How often the Pod of a stage is retried after a failure; where several run at once, all of them together so many times as often.
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub backoff_limit: u32,

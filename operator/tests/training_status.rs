@@ -221,13 +221,14 @@ fn suspending_and_resuming_changes_the_running_job_only() {
 }
 
 #[test]
-fn parallelism_follows_the_spec_while_collecting() {
+fn parallelism_follows_the_spec_while_collecting_and_with_it_how_often_pods_may_fail() {
     let mut executor = gated();
     run_to(&mut executor, Collecting);
     assert!(changes(&executor.valid(), &executor.observed).is_empty());
     executor.training.spec.trajectories.parallelism = 4;
-    let job = executor.job_name(Collecting);
-    assert_eq!(changes(&executor.valid(), &executor.observed), [(job, json!({"spec": {"parallelism": 4}}))]);
+    let (job, limit) = (executor.job_name(Collecting), 4 * executor.training.spec.backoff_limit);
+    let spec = json!({"backoffLimit": limit, "parallelism": 4});
+    assert_eq!(changes(&executor.valid(), &executor.observed), [(job, json!({"spec": spec}))]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the Job controller of Kubernetes does with a Job, as pure functions: which pods start, what an exit code means, when it ends.
 //!
-//! Only what a rendered Job can say is honoured: Indexed or not, parallelism, backoffLimit(PerIndex), podFailurePolicy on exit codes.
+//! Only what a rendered Job can say is honoured: Indexed or not, parallelism, backoffLimit, podFailurePolicy on exit codes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,6 @@ pub(super) struct Record {
     pub succeeded: BTreeSet<u32>,
     /// Counted failures by index.
     pub failures: BTreeMap<u32, u32>,
-    /// Indexes that have failed for good.
-    pub failed_indexes: BTreeSet<u32>,
     /// How it ended, if it has.
     pub end: Option<End>,
     /// When the first process started.
@@ -49,8 +47,6 @@ pub(super) enum Verdict {
     Retry,
     /// Counted; start it again unless the limit is reached.
     Counted,
-    /// The index has failed for good.
-    FailIndex,
     /// The whole Job has failed.
     FailJob,
 }
@@ -81,9 +77,7 @@ pub(super) fn starts(spec: &JobSpec, record: &Record, active: &BTreeSet<u32>) ->
     }
     let free = (parallelism(spec) as usize).saturating_sub(active.len());
     (0..completions(spec))
-        .filter(|index| {
-            !record.succeeded.contains(index) && !record.failed_indexes.contains(index) && !active.contains(index)
-        })
+        .filter(|index| !record.succeeded.contains(index) && !active.contains(index))
         .take(free)
         .collect()
 }
@@ -98,7 +92,6 @@ pub(super) fn verdict(spec: &JobSpec, exit_code: i32) -> Verdict {
         if matches_exit_code(rule, exit_code) {
             return match rule.action.as_str() {
                 "FailJob" => Verdict::FailJob,
-                "FailIndex" => Verdict::FailIndex,
                 "Ignore" => Verdict::Retry,
                 _ => Verdict::Counted,
             };
@@ -122,9 +115,6 @@ pub(super) fn enter_exit(spec: &JobSpec, record: &mut Record, index: u32, exit_c
         }
         Verdict::Retry => {}
         Verdict::Counted => count_failure(spec, record, index),
-        Verdict::FailIndex => {
-            record.failed_indexes.insert(index);
-        }
         Verdict::FailJob => {
             let message = format!("index {index} ended with exit code {exit_code}, which is not retried");
             record.end = Some(failed("PodFailurePolicy", message));
@@ -137,14 +127,7 @@ pub(super) fn enter_exit(spec: &JobSpec, record: &mut Record, index: u32, exit_c
 }
 
 fn count_failure(spec: &JobSpec, record: &mut Record, index: u32) {
-    let failures = record.failures.entry(index).or_default();
-    *failures += 1;
-    if let Some(limit) = spec.backoff_limit_per_index {
-        if *failures > u32::try_from(limit).unwrap_or(0) {
-            record.failed_indexes.insert(index);
-        }
-        return;
-    }
+    *record.failures.entry(index).or_default() += 1;
     let limit = positive(spec.backoff_limit, 6);
     if record.failures.values().sum::<u32>() > limit {
         record.end = Some(failed("BackoffLimitExceeded", format!("failed more than {limit} times")));
@@ -152,18 +135,8 @@ fn count_failure(spec: &JobSpec, record: &mut Record, index: u32) {
 }
 
 fn conclude(spec: &JobSpec, record: &mut Record) {
-    if record.end.is_some() {
-        return;
-    }
-    let failed_indexes = record.failed_indexes.len();
-    if spec.max_failed_indexes.is_some_and(|limit| failed_indexes > usize::try_from(limit).unwrap_or(0)) {
-        record.end = Some(failed("MaxFailedIndexesExceeded", format!("{failed_indexes} indexes failed")));
-    } else if record.succeeded.len() + failed_indexes >= completions(spec) as usize {
-        record.end = Some(if failed_indexes == 0 {
-            End::Complete
-        } else {
-            failed("FailedIndexes", format!("{failed_indexes} indexes failed"))
-        });
+    if record.end.is_none() && record.succeeded.len() >= completions(spec) as usize {
+        record.end = Some(End::Complete);
     }
 }
 
@@ -181,7 +154,6 @@ pub(super) fn with_status(job: &Job, record: &Record, active: usize) -> Job {
         succeeded: (!record.succeeded.is_empty()).then(|| i32::try_from(record.succeeded.len()).unwrap_or(i32::MAX)),
         failed: (failures > 0).then(|| i32::try_from(failures).unwrap_or(i32::MAX)),
         completed_indexes: indexed.then(|| ranges(&record.succeeded)),
-        failed_indexes: (indexed && !record.failed_indexes.is_empty()).then(|| ranges(&record.failed_indexes)),
         conditions: record.end.as_ref().map(|end| conditions(end, record.completion_time.as_ref())),
         start_time: record.start_time.clone(),
         completion_time: record.completion_time.clone().filter(|_| record.end == Some(End::Complete)),
@@ -287,11 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn limits_per_index_let_the_other_indexes_finish() {
-        let spec = spec(&json!({"completions": 2, "parallelism": 1, "backoffLimitPerIndex": 0}));
-        let (end, history) = play(&spec, &[1, 0]);
-        assert_eq!(failed_reason(end), "FailedIndexes");
-        assert_eq!(history, [vec![0], vec![1]]);
+    fn failures_of_all_indexes_count_together() {
+        let spec = spec(&json!({"completions": 3, "parallelism": 1, "completionMode": "Indexed"}));
+        let (end, history) = play(&spec, &[1, 0, 1]);
+        assert_eq!(failed_reason(end), "BackoffLimitExceeded");
+        assert_eq!(history, [vec![0], vec![0], vec![1]]);
     }
 
     #[test]

@@ -152,7 +152,6 @@ impl State {
     fn without_failures(mut self) -> Self {
         for JobState { record, messages } in self.jobs.values_mut() {
             record.failures.clear();
-            record.failed_indexes.clear();
             messages.retain(|index, _| record.succeeded.contains(index));
             if record.end != Some(End::Complete) {
                 record.end = None;
@@ -178,8 +177,7 @@ mod tests {
         let broken = Record {
             succeeded: [1].into(),
             failures: [(0, 3)].into(),
-            failed_indexes: [0].into(),
-            end: Some(failed("FailedIndexes", "1 indexes failed".to_owned())),
+            end: Some(failed("BackoffLimitExceeded", "failed more than 2 times".to_owned())),
             ..Record::default()
         };
         let half = Record { succeeded: [1].into(), ..Record::default() };

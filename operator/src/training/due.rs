@@ -72,12 +72,10 @@ fn metadata_change(declared: &Job, live: &Job) -> Map<String, Value> {
 fn spec_change(training: &ValidTraining, declared: &Job, live: &Job) -> Map<String, Value> {
     let (Some(declared), Some(live)) = (&declared.spec, &live.spec) else { return Map::new() };
     let mut fields = vec![
+        ("backoffLimit", json!(declared.backoff_limit), json!(live.backoff_limit)),
         ("activeDeadlineSeconds", json!(declared.active_deadline_seconds), json!(live.active_deadline_seconds)),
         ("ttlSecondsAfterFinished", Value::Null, json!(live.ttl_seconds_after_finished)),
     ];
-    if declared.backoff_limit.is_some() {
-        fields.push(("backoffLimit", json!(declared.backoff_limit), json!(live.backoff_limit)));
-    }
     if training.queue_labels.is_empty() {
         let is_suspended = live.suspend.unwrap_or_default();
         fields.push(("suspend", json!(training.spec.suspend), json!(is_suspended)));

@@ -314,7 +314,11 @@ fn job(training: &ValidTraining, name: &str, mut stage: Stage<'_>) -> Job {
     labels.insert(STAGE_LABEL.to_owned(), subcommand(stage.kind).to_owned());
     let mut metadata = training.owner.child(name, &labels);
     metadata.labels.get_or_insert_default().extend(training.queue_labels.clone());
+    let at_once = division.indexes().map_or(1, |(_, at_once)| at_once);
     let mut spec = JobSpec {
+        // Not a limit of each index: that holds a failed Pod until there is another in its place (KEP 3850), and of a namespace that is
+        // deleted all Pods go first (KEP 5080), so that it would never be gone.
+        backoff_limit: i32::try_from(training.spec.backoff_limit.saturating_mul(at_once)).ok(),
         template: pod_template(training, &labels, stage),
         active_deadline_seconds: training.spec.active_deadline_seconds.map(i64::from),
         // A Pod is replaced only when it has ended: two of them never write the same files.
@@ -322,16 +326,10 @@ fn job(training: &ValidTraining, name: &str, mut stage: Stage<'_>) -> Job {
         pod_failure_policy: Some(failure_policy(CONTAINER)),
         ..JobSpec::default()
     };
-    let backoff_limit = i32::try_from(training.spec.backoff_limit).ok();
     if let Some((count, at_once)) = division.indexes() {
         spec.completion_mode = Some("Indexed".to_owned());
         spec.completions = i32::try_from(count).ok();
         spec.parallelism = i32::try_from(at_once).ok();
-        spec.backoff_limit_per_index = backoff_limit;
-        // A missing shard makes the others useless, a missing process holds them up.
-        spec.max_failed_indexes = Some(0);
-    } else {
-        spec.backoff_limit = backoff_limit;
     }
     Job { metadata, spec: Some(spec), status: None }
 }
