@@ -97,7 +97,8 @@ fn is_measured(strategy: Strategy) -> bool {
 
 /// Times the forwards of an adaptive server.
 fn pace(args: &Args, model: &Model, strategy: Strategy) -> Option<Pace> {
-    (args.adaptive && is_measured(strategy)).then(|| Pace::timed(model, rows(strategy))).flatten()
+    let texts = usize::from(args.max_concurrent_requests);
+    (args.adaptive && is_measured(strategy)).then(|| Pace::timed(model, rows(strategy), texts)).flatten()
 }
 
 /// What is measured with.

@@ -2,9 +2,9 @@
 //!
 //! A state folder holds the last two `step-00001200.safetensors`. Each has the tensors `weight.NAME`, `first.NAME` and `second.NAME` of
 //! every variable, where a check decides over the result `best.NAME` with the weights of the best one so far, where trajectories are
-//! refreshed `refreshed.COLUMN` with those that the next steps learn from, and, under the metadata key `cllm`, JSON with the step, a checksum over all of this and all tensors, the settings that decide over the result and what the run
-//! knows of itself: its figures, whether it still learns, which check was the best. The data position and all randomness follow from the
-//! step and the seed.
+//! refreshed `refreshed.COLUMN` with those that the next steps learn from, and, under the metadata key `cllm`, JSON with the step, a
+//! checksum over all of this and all tensors, the settings that decide over the result and what the run knows of itself: its figures,
+//! whether it still learns, which check was the best. The data position and all randomness follow from the step and the seed.
 //!
 //! A state is on the disk before the oldest one is removed. One that fails its checksum is skipped in favor of the one before, and
 //! removed when that is sound; a run none of whose states is sound does not begin anew, because nobody would notice what was lost.

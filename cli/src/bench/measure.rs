@@ -91,7 +91,7 @@ pub(super) fn measure(
 ) -> Result<Measurement, BenchError> {
     let mut arms = arms(&arguments.block_size, arguments.lookup);
     arms.retain(|arm| !arguments.adaptive_only || !arm.strategy.has_fixed_rows());
-    let mut ways: Vec<Way> = arms.iter().map(|arm| way(arm, model)).collect();
+    let mut ways: Vec<Way> = arms.iter().map(|arm| way(arm, model, arguments.concurrency)).collect();
     let mut workspace = Workspace::new(model);
     let mut decode = |group: &[Prompt], turn: usize| {
         let tokens: Vec<&[u32]> = group.iter().map(|prompt| &prompt.tokens[..]).collect();
@@ -161,13 +161,13 @@ fn empty((strategy, block_size): (BenchStrategy, u32)) -> ArmTotals {
 }
 
 /// Each adaptive arm times forwards for itself, as a server does.
-fn way(arm: &ArmTotals, model: &Model) -> Way {
+fn way(arm: &ArmTotals, model: &Model, texts: u32) -> Way {
     let block_size = NonZeroUsize::new(arm.block_size as usize).unwrap_or(NonZeroUsize::MIN);
     let strategy = match arm.strategy {
         BenchStrategy::Autoregressive => Strategy::Autoregressive,
         _ => Strategy::Jacobi { block_size, lookup: arm.strategy.has_lookup() },
     };
-    let pace = arm.strategy.is_adaptive().then(|| Pace::timed(model, block_size.get())).flatten();
+    let pace = arm.strategy.is_adaptive().then(|| Pace::timed(model, block_size.get(), texts as usize)).flatten();
     Way { strategy, pace }
 }
 

@@ -45,7 +45,6 @@ impl Course {
         workspace: &mut Workspace,
         forwards: usize,
     ) -> Result<(), DecodeError> {
-        let has_ended = |text: &Text| text.finish_reason().is_some();
         self.decode_seconds += self.step_until(model, workspace, forwards, has_ended)?;
         Ok(())
     }
@@ -57,7 +56,7 @@ impl Course {
 
     /// Whether all texts have ended.
     pub(super) fn is_done(&self) -> bool {
-        self.texts.iter().all(|text| text.finish_reason().is_some())
+        self.texts.iter().all(has_ended)
     }
 
     /// What it learned, and the texts that ended. The seconds of each are its share of the wall time, so that sums are wall time.
@@ -90,4 +89,8 @@ impl Course {
         }
         Ok(begin.elapsed().as_secs_f64())
     }
+}
+
+fn has_ended(text: &Text) -> bool {
+    text.finish_reason().is_some()
 }

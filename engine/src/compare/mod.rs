@@ -71,9 +71,10 @@ pub fn decode_in_turns(
     for &index in &order {
         courses[index].prefill(model, workspace)?;
     }
-    let left =
-        |courses: &[Course]| order.iter().copied().filter(|&index| !courses[index].is_done()).collect::<Vec<_>>();
-    while let Some(index) = left(&courses).into_iter().min_by_key(|&index| courses[index].tokens()) {
+    let furthest_behind = |courses: &[Course]| {
+        order.iter().copied().filter(|&index| !courses[index].is_done()).min_by_key(|&index| courses[index].tokens())
+    };
+    while let Some(index) = furthest_behind(&courses) {
         courses[index].go_on(model, workspace, FORWARDS)?;
     }
     let mut generations = Vec::with_capacity(ways.len());

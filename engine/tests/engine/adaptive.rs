@@ -95,6 +95,8 @@ fn a_pace_can_be_timed_for_any_context() {
     for context in [1, 2, 3, 20, 96, 1000] {
         let model =
             model(&ModelConfig { max_position_embeddings: context, ..config() }, 3, 1, InstructionSet::detect());
-        assert_eq!(Pace::timed(&model, 16).is_some(), context > 1, "{context}");
+        for texts in [1, 4] {
+            assert_eq!(Pace::timed(&model, 16, texts).is_some(), context > 1, "{context}, {texts} texts");
+        }
     }
 }

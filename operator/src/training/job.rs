@@ -314,7 +314,8 @@ fn job(training: &ValidTraining, name: &str, mut stage: Stage<'_>) -> Job {
     labels.insert(STAGE_LABEL.to_owned(), subcommand(stage.kind).to_owned());
     let mut metadata = training.owner.child(name, &labels);
     metadata.labels.get_or_insert_default().extend(training.queue_labels.clone());
-    let at_once = division.indexes().map_or(1, |(_, at_once)| at_once);
+    let indexes = division.indexes();
+    let at_once = indexes.map_or(1, |(_, at_once)| at_once);
     let mut spec = JobSpec {
         // Not a limit of each index: that holds a failed Pod until there is another in its place (KEP 3850), and of a namespace that is
         // deleted all Pods go first (KEP 5080), so that it would never be gone.
@@ -326,7 +327,7 @@ fn job(training: &ValidTraining, name: &str, mut stage: Stage<'_>) -> Job {
         pod_failure_policy: Some(failure_policy(CONTAINER)),
         ..JobSpec::default()
     };
-    if let Some((count, at_once)) = division.indexes() {
+    if let Some((count, at_once)) = indexes {
         spec.completion_mode = Some("Indexed".to_owned());
         spec.completions = i32::try_from(count).ok();
         spec.parallelism = i32::try_from(at_once).ok();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Basis, Candidate, CostCurve, Gains, Probe, SIZES, Verdict, allot, promising};
 use crate::model::{CONTEXT, Model, forward_cost_within};
 
-/// Rows that texts have together, which are timed beside those that one of them has: a forward reads its weights once for each eight
-/// rows, so the first row after these costs more than the next ones.
+/// Rows that texts have together, which are timed beside those that one of them has: a forward goes over its weights once for every few
+/// rows (eight of most storages), so the first row after these costs more than the next ones.
 const SHARED: [usize; 6] = [9, 17, 24, 32, 48, 64];
 /// Most time for the curve, for that of shared forwards, and for what a longer context adds.
 const CURVE_TIME: Duration = Duration::from_millis(1500);
@@ -52,15 +52,18 @@ impl Pace {
         Self { cost, typical: [Gains::default(), Gains::doubtful(), Gains::doubtful()] }
     }
 
-    /// For a model whose forwards are timed now, those of one text with up to `most` rows, and those that several texts share: about two
-    /// seconds at most, much less for a small model. None where the context of the model has no room for a forward.
-    pub fn timed(model: &Model, most: usize) -> Option<Self> {
+    /// For a model whose forwards are timed now, those of one text with up to `most` rows, and those that up to `texts` of them share:
+    /// about two seconds at most, much less for a small model. None where the context of the model has no room for a forward.
+    pub fn timed(model: &Model, most: usize, texts: usize) -> Option<Self> {
         let sizes = &SIZES[..=Gains::step(most)];
         let mut near = forward_cost_within(model, sizes, CONTEXT, CURVE_TIME);
         let &(rows, seconds) = near.last()?;
+        let shared: Vec<usize> = SHARED.into_iter().filter(|&rows| texts > 1 && rows <= most * texts).collect();
         // of a slow model the continuation of the line has to do
-        if seconds / rows as f64 * (SHARED[0] + SHARED[SHARED.len() - 1]) as f64 <= SHARED_TIME.as_secs_f64() {
-            near.extend(forward_cost_within(model, &SHARED, CONTEXT, SHARED_TIME));
+        if let (Some(fewest), Some(most)) = (shared.first(), shared.last())
+            && seconds / rows as f64 * (fewest + most) as f64 <= SHARED_TIME.as_secs_f64()
+        {
+            near.extend(forward_cost_within(model, &shared, CONTEXT, SHARED_TIME));
         }
         let longer = LONGER_CONTEXT.min(model.config().max_position_embeddings.saturating_sub(rows));
         let far = match longer.checked_sub(CONTEXT) {
