@@ -6,6 +6,7 @@ import argparse
 import itertools
 import json
 import pathlib
+import random
 import subprocess
 import tempfile
 
@@ -16,6 +17,8 @@ from party import MAX_NEW_TOKENS
 
 # prompts at the same time
 SIZES = [1, 2, 4, 8, 16]
+# by their names in the result, as `cllm bench` calls them: what a server does unless told otherwise, and the same without lookup
+ADAPTIVE = {"adaptive_over_autoregressive": "AdaptiveJacobiWithLookup", "adaptive_without_lookup_over_autoregressive": "AdaptiveJacobi"}
 
 
 def main():
@@ -23,58 +26,71 @@ def main():
     for name in ["cllm", "model", "output"]:
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     parser.add_argument("--prompts", type=pathlib.Path, nargs="+", required=True)
-    parser.add_argument("--groups", type=int, default=8, help="groups of each size and set at least")
-    parser.add_argument("--texts", type=int, default=16, help="texts of each size and set at least: few texts at a time make more groups")
+    parser.add_argument("--groups", type=int, default=24, help="groups of each size and set")
     options = parser.parse_args()
     sets = {}
     for line in filter(str.strip, "\n".join(path.read_text() for path in options.prompts).splitlines()):
         sets.setdefault(json.loads(line)["set"], []).append(line)
-    measured, conditions = {}, {}
+    measured, conditions = {name: {} for name in ADAPTIVE}, {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, lines in sets.items():
             for size in SIZES:
-                groups = max(options.groups, options.texts // size)
-                ratios, conditions = measure(options, lines, size, groups, pathlib.Path(scratch))
-                measured.setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios]) | {"groups": groups}
-    found = rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions,
-                     "adaptive_over_autoregressive": measured})
+                answers, conditions = measure(options, in_groups(lines, size * options.groups), size, pathlib.Path(scratch))
+                for way, strategy in ADAPTIVE.items():
+                    ratios = group_ratios(answers, size, strategy)
+                    measured[way].setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios])
+    found = rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions, "groups": options.groups, **measured})
     publish(options.output, "batches", found, page(found))
 
 
-def measure(options, lines, size, groups, scratch):
-    """Ratios of the seconds of groups of prompts, autoregressive over adaptive, and the conditions."""
+def in_groups(lines, count):
+    """So many of the lines: all of them again and again, each time in another order, so that groups differ. The same in every run."""
+    order = random.Random(1)
+    shuffled = (order.sample(lines, len(lines)) for _ in itertools.count())
+    return list(itertools.islice(itertools.chain.from_iterable(shuffled), count))
+
+
+def measure(options, lines, size, scratch):
+    """What `cllm bench` says of each prompt, so many at a time, and the conditions."""
     prompts, tokens, report = (scratch / name for name in ["prompts.jsonl", "tokens.jsonl", "report.json"])
-    prompts.write_text("\n".join(itertools.islice(itertools.cycle(lines), size * groups)) + "\n")
+    prompts.write_text("\n".join(lines) + "\n")
     subprocess.run(
         [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--adaptive-only", "--concurrency", str(size),
          "--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens", tokens, "--report", report], check=True, stdout=subprocess.DEVNULL)
     answers = [json.loads(line) for line in tokens.read_text().splitlines()]
-    return group_ratios(answers, size), json.loads(report.read_text())["conditions"]
+    return answers, json.loads(report.read_text())["conditions"]
 
 
-def group_ratios(answers, size):
-    """All prompts of a group have the same share of its time, so the first tells its ratio."""
+def group_ratios(answers, size, strategy):
+    """Seconds of each group, autoregressive over a strategy. All prompts of a group have the same share of its time, so the first tells."""
     seconds = lambda answer, name: next(arm["decodeSeconds"] for arm in answer["arms"] if arm["strategy"] == name)
-    return [seconds(first, "Autoregressive") / seconds(first, "AdaptiveJacobiWithLookup") for first in answers[::size]]
+    return [seconds(first, "Autoregressive") / seconds(first, strategy) for first in answers[::size]]
 
 
 def page(found):
     conditions = found["conditions"]
-    sizes = next(iter(found["adaptive_over_autoregressive"].values()))
-    lines = [
+    return "\n".join([
         "# Adaptive decoding of several prompts at the same time",
         "",
         f"`{found['command']}` on {conditions['hardware']}, {conditions['threads']} threads, {conditions['instructionSet']}: {found['model']}, which is no CLLM;",
         f"at most {conditions['maxNewTokens']} new tokens each, greedy. Tokens per second of adaptive decoding over those of autoregressive decoding of",
-        "the same group of prompts, in turns of eight forwards: median of the groups with its 95 % interval (bootstrap). Below 1 is a loss.",
+        f"the same group of prompts, in turns of eight forwards: median of {found['groups']} groups with its 95 % interval (bootstrap). Below 1 is a loss. A group takes",
+        "as long as the longest of its texts, and none comes after one that ends, so what makes one text of a group faster at the cost of the others counts as a loss here.",
         "",
-        "| Prompts | " + " | ".join(f"{size} at a time, {ratio['groups']} groups" for size, ratio in sizes.items()) + " |",
-        "|---" * (1 + len(SIZES)) + "|",
-    ]
+        "With prompt lookup, as a server decodes unless told otherwise:",
+        "",
+        *table(found["adaptive_over_autoregressive"]),
+        "",
+        "Without lookup:",
+        "",
+        *table(found["adaptive_without_lookup_over_autoregressive"]),
+    ]) + "\n"
+
+
+def table(sets):
     cell = lambda ratio: f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-    for name, sizes in found["adaptive_over_autoregressive"].items():
-        lines.append(f"| {name} | " + " | ".join(cell(ratio) for ratio in sizes.values()) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [f"| {name} | " + " | ".join(cell(sizes[size]) for size in SIZES) + " |" for name, sizes in sets.items()]
+    return ["| Prompts | " + " | ".join(f"{size} at a time" for size in SIZES) + " |", "|---" * (1 + len(SIZES)) + "|", *rows]
 
 
 if __name__ == "__main__":

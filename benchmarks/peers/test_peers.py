@@ -65,16 +65,23 @@ class Batches(unittest.TestCase):
         answer = lambda own, adaptive: {"arms": [
             {"strategy": "Autoregressive", "decodeSeconds": own}, {"strategy": "Jacobi", "decodeSeconds": 9.0},
             {"strategy": "AdaptiveJacobiWithLookup", "decodeSeconds": adaptive}]}
-        self.assertEqual(batches.group_ratios([answer(2.0, 1.0)] * 3 + [answer(1.0, 1.0)] * 2, 3), [2.0, 1.0])
+        self.assertEqual(batches.group_ratios([answer(2.0, 1.0)] * 3 + [answer(1.0, 1.0)] * 2, 3, "AdaptiveJacobiWithLookup"), [2.0, 1.0])
 
     def test_the_page_has_a_row_for_each_set(self):
-        sizes = {size: {"median": 1.0, "low": 0.98, "high": 1.1, "groups": 6} for size in batches.SIZES}
+        sizes = {size: {"median": 1.0, "low": 0.98, "high": 1.1} for size in batches.SIZES}
         conditions = {"hardware": "a processor", "threads": 2, "instructionSet": "avx2", "maxNewTokens": 3}
         found = {"command": "make it", "model": "a model", "conditions": conditions, "groups": 6,
-                 "adaptive_over_autoregressive": {"chat": sizes, "code": sizes}}
+                 **{way: {"chat": sizes, "code": sizes} for way in batches.ADAPTIVE}}
         rows = [line for line in batches.page(found).splitlines() if line.startswith(("| chat", "| code"))]
         self.assertEqual(rows[0], "| chat |" + " 1.00 (0.98 to 1.10) |" * len(batches.SIZES))
-        self.assertEqual(len(rows), 2)
+        self.assertEqual(len(rows), 4)
+
+    def test_groups_are_made_of_all_prompts_equally_often_and_differ(self):
+        lines = [str(number) for number in range(16)]
+        found = batches.in_groups(lines, 48)
+        self.assertEqual(found, batches.in_groups(lines, 48))
+        self.assertEqual([sorted(found[at:at + 16], key=int) for at in (0, 16, 32)], [lines] * 3)
+        self.assertNotEqual(found[:4], found[16:20])
 
 
 class Result(unittest.TestCase):

@@ -8,6 +8,8 @@ const HALF_LIFE: f64 = 320.0;
 const OF_A_LARGER_SIZE: f64 = 0.25;
 /// Forwards that what is typical counts for.
 const PRIOR: f64 = 8.0;
+/// Standard deviations of a mean that it may be off by.
+const DEVIATIONS: f64 = 1.5;
 /// Forwards without a gain that [`Gains::doubtful`] begin with.
 const DOUBT: f64 = 4.0;
 
@@ -60,10 +62,14 @@ impl Gains {
         (0..=step).map(|step| self.own(step, typical)).fold(1.0, f64::max).min(SIZES[step] as f64)
     }
 
-    /// What a forward with `SIZES[step]` rows may emit, as far as what was measured goes.
+    /// What a forward with `SIZES[step]` rows may emit, as far as what was measured goes: an upper bound from the mean and the greatest
+    /// variance that numbers between one and the size with that mean can have, as of Bernstein and of Bhatia and Davis.
     pub(super) fn at_best(&self, step: usize, typical: &Self) -> f64 {
-        let (size, weight) = (SIZES[step] as f64, self.sizes[step].weight.max(typical.sizes[step].weight));
-        (self.expected(step, typical) + 1.5 * ((size - 1.0) / (weight + 1.0)).sqrt()).min(size)
+        let (size, forwards) = (SIZES[step] as f64, 1.0 + self.sizes[step].weight.max(typical.sizes[step].weight));
+        let mean = self.expected(step, typical);
+        // as if one more token had been found: what never happened in some forwards may yet
+        let variance = (mean - 1.0 + 1.0 / forwards) * (size - mean);
+        (mean + DEVIATIONS * (variance / forwards).sqrt() + (size - 1.0) / forwards).min(size)
     }
 
     fn own(&self, step: usize, typical: &Self) -> f64 {

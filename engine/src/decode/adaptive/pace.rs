@@ -7,7 +7,9 @@ use crate::model::{CONTEXT, Model, forward_cost_within};
 
 /// Rows that texts have together, which are timed beside those that one of them has: a forward goes over its weights once for every few
 /// rows (eight of most storages), so the first row after these costs more than the next ones.
-const SHARED: [usize; 6] = [9, 17, 24, 32, 48, 64];
+pub(super) const SHARED: [usize; 6] = [9, 17, 24, 32, 48, 64];
+/// So many texts have one trial at a time: what one of them learns serves all, and costs all of them time.
+const TEXTS_PER_TRIAL: usize = 4;
 /// Most time for the curve, for that of shared forwards, and for what a longer context adds.
 const CURVE_TIME: Duration = Duration::from_millis(1500);
 const SHARED_TIME: Duration = Duration::from_millis(500);
@@ -91,13 +93,20 @@ impl Pace {
             .collect();
         let chosen = allot(&self.cost, &candidates);
         let ask = |index: usize| promising(&self.cost, &candidates, &chosen, index);
+        let most_trials = turns.len().div_ceil(TEXTS_PER_TRIAL);
+        let mut trials = turns.iter().filter(|turn| turn.pace.probe.is_trying()).count();
         turns
             .iter_mut()
             .enumerate()
             .map(|(index, turn)| {
                 turn.pace.basis = turn.basis;
                 match turn.basis {
-                    Basis::Prediction => turn.pace.probe.rows(chosen[index], turn.limit, || ask(index)),
+                    Basis::Prediction => {
+                        let (was_trying, may_begin) = (turn.pace.probe.is_trying(), trials < most_trials);
+                        let rows = turn.pace.probe.rows(chosen[index], turn.limit, may_begin, || ask(index));
+                        trials += usize::from(!was_trying && turn.pace.probe.is_trying());
+                        rows
+                    }
                     Basis::ShortMatch | Basis::LongMatch => chosen[index],
                 }
             })

@@ -28,15 +28,24 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// The rows to use instead of the `chosen` ones: others during a trial. `promising` says whether there is a size worth trying now.
-    /// Call it once for each forward.
-    pub fn rows(&mut self, chosen: usize, limit: usize, promising: impl FnOnce() -> Option<usize>) -> usize {
+    /// The rows to use instead of the `chosen` ones: others during a trial, none of which begins where `may_begin` is false. `promising`
+    /// says whether there is a size worth trying now. Call it once for each forward.
+    pub fn rows(
+        &mut self,
+        chosen: usize,
+        limit: usize,
+        may_begin: bool,
+        promising: impl FnOnce() -> Option<usize>,
+    ) -> usize {
         if let Some((left, rows)) = self.trial {
             self.trial = (left > 1).then_some((left - 1, rows));
             return rows.min(limit);
         }
         if self.wait > 0 {
             self.wait -= 1;
+            return chosen;
+        }
+        if !may_begin {
             return chosen;
         }
         let promising = promising();
@@ -48,6 +57,11 @@ impl Probe {
         let Some(rows) = promising else { return chosen };
         self.trial = Some((TRIAL - 1, rows));
         rows
+    }
+
+    /// Whether the next forward is one of a trial.
+    pub fn is_trying(&self) -> bool {
+        self.trial.is_some()
     }
 
     /// Whether a forward of a trial should be counted: not while it lives on the guesses of another size.
