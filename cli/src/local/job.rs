@@ -2,7 +2,7 @@
 //!
 //! Only what a rendered Job can say is honoured: Indexed or not, parallelism, backoffLimit, podFailurePolicy on exit codes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus, PodFailurePolicyRule};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Record {
     /// Indexes whose process ended with 0.
     pub succeeded: BTreeSet<u32>,
-    /// Counted failures by index.
-    pub failures: BTreeMap<u32, u32>,
+    /// Counted failures of all indexes. Not kept: who runs again wants another try.
+    #[serde(skip)]
+    pub failures: u32,
     /// How it ended, if it has.
     pub end: Option<End>,
     /// When the first process started.
@@ -114,7 +115,7 @@ pub(super) fn enter_exit(spec: &JobSpec, record: &mut Record, index: u32, exit_c
             record.succeeded.insert(index);
         }
         Verdict::Retry => {}
-        Verdict::Counted => count_failure(spec, record, index),
+        Verdict::Counted => count_failure(spec, record),
         Verdict::FailJob => {
             let message = format!("index {index} ended with exit code {exit_code}, which is not retried");
             record.end = Some(failed("PodFailurePolicy", message));
@@ -126,10 +127,10 @@ pub(super) fn enter_exit(spec: &JobSpec, record: &mut Record, index: u32, exit_c
     }
 }
 
-fn count_failure(spec: &JobSpec, record: &mut Record, index: u32) {
-    *record.failures.entry(index).or_default() += 1;
+fn count_failure(spec: &JobSpec, record: &mut Record) {
+    record.failures += 1;
     let limit = positive(spec.backoff_limit, 6);
-    if record.failures.values().sum::<u32>() > limit {
+    if record.failures > limit {
         record.end = Some(failed("BackoffLimitExceeded", format!("failed more than {limit} times")));
     }
 }
@@ -148,11 +149,10 @@ pub(super) fn failed(reason: &str, message: String) -> End {
 /// The Job with the status that the Job controller would give it.
 pub(super) fn with_status(job: &Job, record: &Record, active: usize) -> Job {
     let indexed = job.spec.as_ref().is_some_and(is_indexed);
-    let failures = record.failures.values().sum::<u32>();
     let status = JobStatus {
         active: (active > 0).then_some(i32::try_from(active).unwrap_or(i32::MAX)),
         succeeded: (!record.succeeded.is_empty()).then(|| i32::try_from(record.succeeded.len()).unwrap_or(i32::MAX)),
-        failed: (failures > 0).then(|| i32::try_from(failures).unwrap_or(i32::MAX)),
+        failed: (record.failures > 0).then(|| i32::try_from(record.failures).unwrap_or(i32::MAX)),
         completed_indexes: indexed.then(|| ranges(&record.succeeded)),
         conditions: record.end.as_ref().map(|end| conditions(end, record.completion_time.as_ref())),
         start_time: record.start_time.clone(),

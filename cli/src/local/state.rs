@@ -151,7 +151,6 @@ impl Default for State {
 impl State {
     fn without_failures(mut self) -> Self {
         for JobState { record, messages } in self.jobs.values_mut() {
-            record.failures.clear();
             messages.retain(|index, _| record.succeeded.contains(index));
             if record.end != Some(End::Complete) {
                 record.end = None;
@@ -176,7 +175,7 @@ mod tests {
         let complete = Record { succeeded: [0].into(), end: Some(End::Complete), ..Record::default() };
         let broken = Record {
             succeeded: [1].into(),
-            failures: [(0, 3)].into(),
+            failures: 3,
             end: Some(failed("BackoffLimitExceeded", "failed more than 2 times".to_owned())),
             ..Record::default()
         };
