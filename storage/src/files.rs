@@ -7,8 +7,8 @@ const PLAIN: [&str; 6] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
-    "chat_template.json",
 ];
 const INDEX: &str = ".safetensors.index.json";
 const WEIGHTS: &str = ".safetensors";
@@ -144,6 +144,15 @@ mod tests {
             ]),
             "config.json model.safetensors"
         );
+        let described = [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "chat_template.jinja",
+        ];
+        assert_eq!(names(&described), described.join(" "), "whatever the engine reads beside weights");
         assert_eq!(
             names(&["weights-1.safetensors", "weights.safetensors.index.json"]),
             "weights-1.safetensors weights.safetensors.index.json"
