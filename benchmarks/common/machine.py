@@ -5,17 +5,18 @@ import pathlib
 import re
 import subprocess
 
-SIMD = {"avx512f": "avx512", "avx2": "avx2+fma", "asimd": "neon"}
+# by the engine's names, the best first: the flags of the kernel that each needs
+INSTRUCTION_SETS = {"avx512+vnni": {"avx512f", "avx512bw", "avx512_vnni"}, "avx2+fma": {"avx2", "fma", "f16c"}, "portable": set()}
 
 
 def machine(text):
     """Name and instruction set from the text of /proc/cpuinfo."""
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = flags.group(1).split() if flags else []
+    flags = set(flags.group(1).split()) if flags else set()
     return {
         "hardware": name.group(1).strip() if name else "an unknown processor",
-        "instructionSet": next((simd for flag, simd in SIMD.items() if flag in flags), "unknown"),
+        "instructionSet": next(name for name, needed in INSTRUCTION_SETS.items() if needed <= flags),
     }
 
 
