@@ -6,4 +6,5 @@ bash tests/prepare.sh
 for folder in collection common peers study tables training; do
   PYTHONPATH=benchmarks python3 -m unittest discover -s "benchmarks/$folder"
 done
+python3 -m unittest discover -s examples/wikisql
 cargo test --workspace --no-fail-fast

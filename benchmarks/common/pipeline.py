@@ -3,8 +3,9 @@
 A recipe is a declaration (TOML) with these sections; options have the trainer's own names, paths are those of the repository, and may hold
 variables of the environment:
 
-    [data]      train, dev, test; in `options` what every stage that reads records is told, such as prompt-field
-    [target]    model: a checkpoint; or config and vocab-size: a new one. adapt: how it is taught, if it is.
+    [data]      train, dev, test; adapt: what a target is taught on, where that is not train; in `options` what every stage that reads
+                records is told, such as prompt-field
+    [target]    model: a checkpoint; or config and vocab-size, if need be words: a new one. adapt: how it is taught, if it is.
                 seed: of both, where all seeds of a table share a target
     [collect], [train]
     [evaluate]  with database where the metric has one
@@ -38,13 +39,15 @@ def merged(recipe, changes):
 def target(recipe, seed):
     section = recipe["target"]
     seed = section.get("seed", seed)
+    taught_on = split(recipe, "adapt" if "adapt" in recipe["data"] else "train")
     if "model" in section:
         model = place(section["model"])
     else:
-        made_of = {"config": place(section["config"]), "data": split(recipe, "train")}
-        model = Stage("init", {"vocab-size": section["vocab-size"], "seed": seed, **records(recipe)}, made_of)
+        made_of = {"config": place(section["config"]), "data": taught_on}
+        told = {name: section[name] for name in ["vocab-size", "words"] if name in section}
+        model = Stage("init", {**told, "seed": seed, **records(recipe)}, made_of)
     if "adapt" in section:
-        reads = {"model": model, "dataset": split(recipe, "train"), "validation": split(recipe, "dev")}
+        reads = {"model": model, "dataset": taught_on, "validation": split(recipe, "dev")}
         model = Stage("adapt", {**section["adapt"], "seed": seed, **records(recipe)}, reads)
     return model
 

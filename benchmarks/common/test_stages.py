@@ -177,6 +177,14 @@ class Pipeline(unittest.TestCase):
         self.assertEqual((published.command, published.inputs["model"]), ("adapt", pipeline.REPOSITORY / "README.md"))
         self.assertEqual(pipeline.target({**self.RECIPE, "target": {"model": "README.md"}}, 1), pipeline.REPOSITORY / "README.md")
 
+    def test_a_target_may_be_taught_on_data_of_its_own(self):
+        recipe = pipeline.merged(self.RECIPE, {"data": {"adapt": "Makefile"}, "target": {"words": "Alone"}})
+        target, collected = pipeline.target(recipe, 1), pipeline.trajectories(recipe, 1)
+        new = target.inputs["model"]
+        self.assertEqual((target.inputs["dataset"], new.inputs["data"]), (pipeline.REPOSITORY / "Makefile",) * 2)
+        self.assertEqual((new.options["words"], "words" in self.RECIPE["target"]), ("Alone", False))
+        self.assertEqual(collected.inputs["dataset"], pipeline.REPOSITORY / "README.md")
+
     def test_every_stage_that_reads_records_knows_their_fields(self):
         evaluated = pipeline.evaluated(self.RECIPE, 1, pipeline.trained(self.RECIPE, 1), "test", 100)
         trained = evaluated.inputs["model"]

@@ -12,6 +12,9 @@ shift
 if grep -q 'examples/text2sql/data' "$declaration" && [[ ! -f "$repository/examples/text2sql/data/shop.sqlite" ]]; then
   "$binaries/text2sql-data" --output "$repository/examples/text2sql/data" >&2
 fi
+if grep -q 'examples/wikisql/prepared' "$declaration" && [[ ! -f "$repository/examples/wikisql/prepared/adapt.jsonl.gz" ]]; then
+  python3 "$repository/examples/wikisql/prepare.py" >&2
+fi
 if grep -qF '$SMOLLM2' "$declaration"; then
   SMOLLM2=$(bash "$repository/tests/gguf/smollm2.sh")
   export SMOLLM2

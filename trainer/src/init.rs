@@ -11,8 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{
-    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder,
+    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
+    TokenizerBuilder,
 };
 
 use crate::data::{self, RecordArguments};
@@ -42,6 +45,9 @@ pub struct InitArguments {
     /// Tokens of the tokenizer, the end marker and the 256 bytes included.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(257..=1_000_000))]
     pub vocab_size: u32,
+    /// What a token may begin with
+    #[arg(long, value_enum, default_value = "WithSpace")]
+    pub words: Words,
     /// The folder to write; it must not exist.
     #[arg(long)]
     pub output: PathBuf,
@@ -49,6 +55,20 @@ pub struct InitArguments {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
+
+/// How the tokenizer takes words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Words {
+    /// With the space before it, by the expression of GPT-2, which llama.cpp knows.
+    WithSpace,
+    /// Without: a name has the same tokens after a space as after a quotation mark, so that a small model learns to copy it. Such a
+    /// tokenizer cannot be exported as GGUF.
+    Alone,
+}
+
+/// Runs of letters and digits, and what stands between them.
+const WORDS_ALONE: &str = r"[\p{L}\p{N}]+|[^\p{L}\p{N}]+";
 
 /// Writes the checkpoint.
 pub fn run(arguments: &InitArguments) -> Result<()> {
@@ -60,7 +80,7 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
     for path in &arguments.data {
         texts.extend(data::read_texts(path, &arguments.records)?);
     }
-    let tokenizer = train_tokenizer(&texts, arguments.vocab_size)?;
+    let tokenizer = train_tokenizer(&texts, arguments.vocab_size, arguments.words)?;
     let config = read_config(&arguments.config, tokenizer.vocabulary_size)?;
     let model = random_model(&config, arguments.seed)?;
     storage::write_folder(&arguments.output, |folder| {
@@ -82,8 +102,8 @@ struct TrainedTokenizer {
     vocabulary_size: usize,
 }
 
-/// Byte-level BPE split by the expression of GPT-2, which llama.cpp knows; id 0 ends a text.
-fn train_tokenizer(texts: &[String], vocabulary_size: u32) -> Result<TrainedTokenizer> {
+/// Byte-level BPE; id 0 ends a text.
+fn train_tokenizer(texts: &[String], vocabulary_size: u32, words: Words) -> Result<TrainedTokenizer> {
     let mut trainer = BpeTrainerBuilder::new()
         .show_progress(false)
         .vocab_size(vocabulary_size as usize)
@@ -91,7 +111,6 @@ fn train_tokenizer(texts: &[String], vocabulary_size: u32) -> Result<TrainedToke
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
     let mut build = || -> tokenizers::Result<TrainedTokenizer> {
-        let bytes = ByteLevel::new(false, true, true);
         let mut tokenizer = TokenizerBuilder::<
             BPE,
             NormalizerWrapper,
@@ -101,7 +120,7 @@ fn train_tokenizer(texts: &[String], vocabulary_size: u32) -> Result<TrainedToke
         >::default()
         .with_model(BPE::default())
         .with_normalizer(None)
-        .with_pre_tokenizer(Some(PreTokenizerWrapper::from(bytes)))
+        .with_pre_tokenizer(Some(pre_tokenizer(words)?))
         .with_post_processor(None)
         .with_decoder(Some(DecoderWrapper::from(ByteLevel::default())))
         .build()?;
@@ -109,6 +128,18 @@ fn train_tokenizer(texts: &[String], vocabulary_size: u32) -> Result<TrainedToke
         Ok(TrainedTokenizer { json: tokenizer.to_string(true)?, vocabulary_size: tokenizer.get_vocab_size(true) })
     };
     build().map_err(|error| Failure::Engine(format!("the tokenizer could not be trained: {error}")))
+}
+
+fn pre_tokenizer(words: Words) -> tokenizers::Result<PreTokenizerWrapper> {
+    let bytes = |splits_too| PreTokenizerWrapper::from(ByteLevel::new(false, true, splits_too));
+    Ok(match words {
+        Words::WithSpace => bytes(true),
+        Words::Alone => {
+            let pattern = SplitPattern::Regex(WORDS_ALONE.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)?;
+            PreTokenizerWrapper::from(Sequence::new(vec![split.into(), bytes(false)]))
+        }
+    })
 }
 
 fn read_config(path: &Path, vocabulary_size: usize) -> Result<ModelConfig> {

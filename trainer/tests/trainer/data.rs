@@ -59,6 +59,24 @@ fn every_format_gives_the_same_examples() {
 }
 
 #[test]
+fn words_alone_have_the_same_tokens_after_a_space_and_after_a_quotation_mark() {
+    let workshop = Workshop::new();
+    let asked = [workshop.flag("config", "config.json"), workshop.flag("data", "data.jsonl")];
+    let same = ["WithSpace", "Alone"].map(|words| {
+        let output = workshop.flag("output", words);
+        succeed(trainer("init").args(&asked).args([output, format!("--words={words}"), "--vocab-size=300".to_owned()]));
+        let checkpoint = Checkpoint::open(&workshop.path(words)).unwrap();
+        let tokens = |text: &str| checkpoint.tokenizer().encode(text).unwrap();
+        for text in ["is  it 'name 7';\n", "«déjà»", " "] {
+            assert_eq!(checkpoint.tokenizer().decode(&tokens(text)), text, "{words}");
+        }
+        // what is left of each without the space and the quotation mark
+        tokens(" name")[1..] == tokens("'name")[1..]
+    });
+    assert_eq!(same, [false, true]);
+}
+
+#[test]
 fn bad_records_are_named_and_counted_before_anything_begins() {
     let workshop = Workshop::new();
     workshop.init();
