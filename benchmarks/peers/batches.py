@@ -17,6 +17,8 @@ from party import MAX_NEW_TOKENS
 
 # prompts at the same time
 SIZES = [1, 2, 4, 8, 16]
+# times as many wait for their places at the beginning of a group
+WAITING = 3
 # by their names in the result, as `cllm bench` calls them: what a server does unless told otherwise, and the same without lookup
 ADAPTIVE = {"adaptive_over_autoregressive": "AdaptiveJacobiWithLookup", "adaptive_without_lookup_over_autoregressive": "AdaptiveJacobi"}
 
@@ -26,7 +28,7 @@ def main():
     for name in ["cllm", "model", "output"]:
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     parser.add_argument("--prompts", type=pathlib.Path, nargs="+", required=True)
-    parser.add_argument("--groups", type=int, default=24, help="groups of each size and set")
+    parser.add_argument("--groups", type=int, default=10, help="groups of each set with each number of prompts at a time")
     options = parser.parse_args()
     sets = {}
     for line in filter(str.strip, "\n".join(path.read_text() for path in options.prompts).splitlines()):
@@ -35,7 +37,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for name, lines in sets.items():
             for size in SIZES:
-                answers, conditions = measure(options, in_groups(lines, size * options.groups), size, pathlib.Path(scratch))
+                answers, conditions = measure(options, in_groups(lines, (1 + WAITING) * size * options.groups), size, pathlib.Path(scratch))
                 for way, strategy in ADAPTIVE.items():
                     ratios = group_ratios(answers, size, strategy)
                     measured[way].setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios])
@@ -55,16 +57,18 @@ def measure(options, lines, size, scratch):
     prompts, tokens, report = (scratch / name for name in ["prompts.jsonl", "tokens.jsonl", "report.json"])
     prompts.write_text("\n".join(lines) + "\n")
     subprocess.run(
-        [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--adaptive-only", "--concurrency", str(size),
+        [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--adaptive-only", "--concurrency", str(size), "--queue", str(WAITING * size),
          "--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens", tokens, "--report", report], check=True, stdout=subprocess.DEVNULL)
     answers = [json.loads(line) for line in tokens.read_text().splitlines()]
     return answers, json.loads(report.read_text())["conditions"]
 
 
 def group_ratios(answers, size, strategy):
-    """Seconds of each group, autoregressive over a strategy. All prompts of a group have the same share of its time, so the first tells."""
+    """Seconds of each group, autoregressive over a strategy, of so many at a time. All prompts of a group have the same share of its time,
+    so the first tells.
+    """
     seconds = lambda answer, name: next(arm["decodeSeconds"] for arm in answer["arms"] if arm["strategy"] == name)
-    return [seconds(first, "Autoregressive") / seconds(first, strategy) for first in answers[::size]]
+    return [seconds(first, "Autoregressive") / seconds(first, strategy) for first in answers[:: (1 + WAITING) * size]]
 
 
 def page(found):
@@ -74,8 +78,8 @@ def page(found):
         "",
         f"`{found['command']}` on {conditions['hardware']}, {conditions['threads']} threads, {conditions['instructionSet']}: {found['model']}, which is no CLLM;",
         f"at most {conditions['maxNewTokens']} new tokens each, greedy. Tokens per second of adaptive decoding over those of autoregressive decoding of",
-        f"the same group of prompts, in turns of eight forwards: median of {found['groups']} groups with its 95 % interval (bootstrap). Below 1 is a loss. A group takes",
-        "as long as the longest of its texts, and none comes after one that ends, so what makes one text of a group faster at the cost of the others counts as a loss here.",
+        f"the same group of prompts, in turns of eight forwards: median of {found['groups']} groups with its 95 % interval (bootstrap). Below 1 is a loss. A group has",
+        f"{1 + WAITING} times as many prompts as are decoded at a time: one that ends makes room for the next, as in a busy server.",
         "",
         "With prompt lookup, as a server decodes unless told otherwise:",
         "",

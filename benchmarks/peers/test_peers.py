@@ -65,7 +65,7 @@ class Batches(unittest.TestCase):
         answer = lambda own, adaptive: {"arms": [
             {"strategy": "Autoregressive", "decodeSeconds": own}, {"strategy": "Jacobi", "decodeSeconds": 9.0},
             {"strategy": "AdaptiveJacobiWithLookup", "decodeSeconds": adaptive}]}
-        self.assertEqual(batches.group_ratios([answer(2.0, 1.0)] * 3 + [answer(1.0, 1.0)] * 2, 3, "AdaptiveJacobiWithLookup"), [2.0, 1.0])
+        self.assertEqual(batches.group_ratios([answer(2.0, 1.0)] * 8 + [answer(1.0, 1.0)] * 8, 2, "AdaptiveJacobiWithLookup"), [2.0, 1.0])
 
     def test_the_page_has_a_row_for_each_set(self):
         sizes = {size: {"median": 1.0, "low": 0.98, "high": 1.1} for size in batches.SIZES}

@@ -133,6 +133,9 @@ pub struct BenchArguments {
     /// Prompts that are decoded at the same time, in shared forwards; rates are those of all together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub concurrency: u32,
+    /// Prompts that wait for one of those to end and take its place, as in a busy server; then the next as many of both begin
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=65_536))]
+    pub queue: u32,
     /// Measure Jacobi with guesses from prompt lookup too
     #[arg(long)]
     pub lookup: bool,

@@ -10,7 +10,7 @@ use std::{
 use cllm_crds::status_page::MeasuredSpeedup;
 use cllm_engine::{
     Model, Strategy, Tokenizer, Workspace,
-    compare::{DecodeTotals, Way, decode_in_turns, prompt_tokens},
+    compare::{DecodeTotals, Round, Way, decode_in_turns, prompt_tokens},
 };
 use jiff::Timestamp;
 
@@ -92,7 +92,8 @@ pub fn measure(
     let strategy = served.strategy;
     let mut ways = [Strategy::Autoregressive.into(), served.clone()];
     let mut decode = |prompt: &[u32], limit, turn| {
-        decode_in_turns(model, workspace, &mut ways, &[prompt], limit, turn).map_err(|error| error.to_string())
+        let round = Round { prompts: &[prompt], at_once: 1, max_new_tokens: limit, turn };
+        decode_in_turns(model, workspace, &mut ways, round).map_err(|error| error.to_string())
     };
     if let Some(first) = fitting.first() {
         decode(first, WARM_UP_TOKENS, 0)?;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use cllm_engine::compare::{CompareError, DecodeTotals, Way, decode_in_turns};
+use cllm_engine::compare::{CompareError, DecodeTotals, Round, Way, decode_in_turns};
 use cllm_engine::decode::adaptive::Pace;
 use cllm_engine::{Generation, Model, Statistics, Strategy, Workspace, forward_cost};
 use serde::Serialize;
@@ -95,11 +95,11 @@ pub(super) fn measure(
     let mut workspace = Workspace::new(model);
     let mut decode = |group: &[Prompt], turn: usize| {
         let tokens: Vec<&[u32]> = group.iter().map(|prompt| &prompt.tokens[..]).collect();
-        let limit = arguments.max_new_tokens as usize;
-        decode_in_turns(model, &mut workspace, &mut ways, &tokens, limit, turn)
+        let (at_once, max_new_tokens) = (arguments.concurrency as usize, arguments.max_new_tokens as usize);
+        decode_in_turns(model, &mut workspace, &mut ways, Round { prompts: &tokens, at_once, max_new_tokens, turn })
             .map_err(|error| failed(arguments, group, error))
     };
-    let groups = prompts.chunks(arguments.concurrency as usize);
+    let groups = prompts.chunks((arguments.concurrency + arguments.queue) as usize);
     if let Some(first) = groups.clone().next() {
         // the first of all pays for cold caches and scratch memory
         decode(first, 0)?;

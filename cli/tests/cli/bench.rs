@@ -92,9 +92,10 @@ fn all_arms_are_measured_on_the_same_tokens() {
 #[test]
 fn prompts_at_the_same_time_get_the_same_answers() {
     let folder = playground();
-    let answers = |concurrency: &str| {
+    let answers = |concurrency: &str, queue: &str| {
         let file = folder.path().join("tokens.jsonl");
-        let extra = ["--output", "json", "--concurrency", concurrency, "--tokens", file.to_str().unwrap()];
+        let extra = ["--output", "json", "--concurrency", concurrency, "--queue", queue];
+        let extra = [&extra[..], &["--tokens", file.to_str().unwrap()]].concat();
         let (code, stdout, stderr) = bench(folder.path(), "prompts.jsonl", &extra);
         assert_eq!(code, 0, "{stderr}");
         let report: Value = serde_json::from_str(&stdout).unwrap();
@@ -102,7 +103,10 @@ fn prompts_at_the_same_time_get_the_same_answers() {
         let lines = fs::read_to_string(&file).unwrap();
         lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["tokens"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(answers("2"), answers("1"));
+    let alone = answers("1", "0");
+    for (concurrency, queue) in [("2", "0"), ("2", "1"), ("1", "2"), ("3", "5")] {
+        assert_eq!(answers(concurrency, queue), alone, "{concurrency} at a time, {queue} waiting");
+    }
 }
 
 #[test]

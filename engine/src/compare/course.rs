@@ -2,34 +2,31 @@
 
 use std::time::Instant;
 
-use super::Way;
+use super::{Round, Way};
 use crate::batch::{Batch, BatchOptions, Text};
 use crate::decode::adaptive::Pace;
 use crate::decode::{DecodeError, DecodeOptions, Generation, Sampling};
 use crate::model::{KvPool, Model, Workspace};
 
-/// Prompts that are decoded at the same time, in one way, and the wall time that it took so far.
+/// The prompts of a round, decoded in one way, and the wall time that it took so far.
 pub(super) struct Course {
     batch: Batch,
     texts: Vec<Text>,
+    at_once: usize,
     prefill_seconds: f64,
     decode_seconds: f64,
 }
 
 impl Course {
     /// Computes nothing yet.
-    pub(super) fn start(
-        way: &Way,
-        model: &Model,
-        prompts: &[&[u32]],
-        max_new_tokens: usize,
-    ) -> Result<Self, DecodeError> {
+    pub(super) fn start(way: &Way, model: &Model, round: Round<'_>) -> Result<Self, DecodeError> {
+        let max_new_tokens = round.max_new_tokens;
         let options = DecodeOptions { strategy: way.strategy, max_new_tokens, stop_at_eos: true };
         let pool = KvPool::unbounded(model);
         let mut batch = Batch::new(pool, BatchOptions { pace: way.pace.clone(), prefix_cache: false });
-        let texts = prompts.iter().map(|prompt| batch.start(model, prompt, options, Sampling::default()));
+        let texts = round.prompts.iter().map(|prompt| batch.start(model, prompt, options, Sampling::default()));
         let texts = texts.collect::<Result<_, _>>()?;
-        Ok(Self { batch, texts, prefill_seconds: 0.0, decode_seconds: 0.0 })
+        Ok(Self { batch, texts, at_once: round.at_once.max(1), prefill_seconds: 0.0, decode_seconds: 0.0 })
     }
 
     /// Prefills all prompts.
@@ -71,7 +68,7 @@ impl Course {
         (self.batch.into_pace(), generations)
     }
 
-    /// Seconds of forwards, at most so many, for the texts that are not done.
+    /// Seconds of forwards, at most so many, for the first texts that are not done.
     fn step_until(
         &mut self,
         model: &Model,
@@ -81,7 +78,8 @@ impl Course {
     ) -> Result<f64, DecodeError> {
         let begin = Instant::now();
         for _ in 0..forwards {
-            let mut left: Vec<&mut Text> = self.texts.iter_mut().filter(|text| !done(text)).collect();
+            let left = self.texts.iter_mut().filter(|text| !done(text));
+            let mut left: Vec<&mut Text> = left.take(self.at_once).collect();
             if left.is_empty() {
                 break;
             }

@@ -1,7 +1,7 @@
 //! Ways of decoding compared on one model: the same prompts in turns, one run, the tokens checked to be the same where the model is exact.
 //!
 //! What a speed-up is: tokens per second after the prefill over those of autoregressive decoding. End to end the prefill (and the
-//! tokenization) is on both sides. Prompts that are decoded at the same time have all been prefilled before the first of them goes on.
+//! tokenization) is on both sides. The prompts of a round have all been prefilled before the first of them goes on.
 
 mod course;
 mod prompts;
@@ -33,6 +33,19 @@ impl From<Strategy> for Way {
     }
 }
 
+/// Prompts that every way decodes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// In the order in which they begin.
+    pub prompts: &'a [&'a [u32]],
+    /// So many are decoded at the same time, at least one; as one ends, the next takes its place.
+    pub at_once: usize,
+    /// Of each prompt.
+    pub max_new_tokens: usize,
+    /// Decides which way begins.
+    pub turn: usize,
+}
+
 /// Why a comparison says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompareError {
@@ -54,20 +67,18 @@ pub enum CompareError {
 /// Forwards of one way before another goes on: the first of them is slower, after the other way's.
 const FORWARDS: usize = 8;
 
-/// Decodes prompts, at the same time, in every way. The ways take turns of a few forwards, whoever has found fewest tokens next, so that
+/// Decodes prompts in every way. The ways take turns of a few forwards, whoever has found fewest tokens next, so that
 /// what disturbs the machine disturbs all of them alike; the first way changes from turn to turn, too. For each of `ways`, in their order,
 /// the generations of the prompts: the same tokens where [`Model::is_exact`].
 pub fn decode_in_turns(
     model: &Model,
     workspace: &mut Workspace,
     ways: &mut [Way],
-    prompts: &[&[u32]],
-    max_new_tokens: usize,
-    turn: usize,
+    round: Round<'_>,
 ) -> Result<Vec<Vec<Generation>>, CompareError> {
-    let started = ways.iter().map(|way| Course::start(way, model, prompts, max_new_tokens));
+    let started = ways.iter().map(|way| Course::start(way, model, round));
     let mut courses = started.collect::<Result<Vec<_>, _>>()?;
-    let order: Vec<usize> = (0..courses.len()).map(|offset| (turn + offset) % courses.len()).collect();
+    let order: Vec<usize> = (0..courses.len()).map(|offset| (round.turn + offset) % courses.len()).collect();
     for &index in &order {
         courses[index].prefill(model, workspace)?;
     }
