@@ -6,7 +6,8 @@ example=examples/wikisql
 bin=${CLLM_BIN:-target/release}
 workdir=${CLLM_WORKDIR:-.cllm/wikisql}
 
+[ -f "$example/prepared/adapt.jsonl.gz" ] || python3 "$example/prepare.py"
 [ -d "$example/target-init" ] || "$bin/cllm-trainer" init --config="$example/target.config.json" \
-  --data="$example/data/train.jsonl.gz" --vocab-size=2048 --output="$example/target-init" --seed=1
+  --data="$example/prepared/adapt.jsonl.gz" --vocab-size=2048 --words=Alone --output="$example/target-init" --seed=1
 "$bin/cllm" up "$example/wikisql.yaml" --workdir "$workdir" --exit-when-ready
 echo "report: $(find "$workdir/claims/models" -name report.json -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)"
