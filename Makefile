@@ -85,7 +85,7 @@ bench-training: build ## our training against the same in eager PyTorch at two s
 bench-collection: build ## collection of many texts at a time against one at a time and the CLLM reference's way, into docs/benchmarks
 	cargo build --release -p cllm-trainer --example collect_without_cache && bash benchmarks/collection/run.sh
 
-study: build ## what each setting of training does, with three seeds, into docs/study (about three and a half hours; a second start goes on)
+study: build ## what each setting of training does, with three seeds, into docs/study (about four hours; a second start goes on)
 	bash benchmarks/study/run.sh study.toml .cllm/study docs/study
 
 study-smoke: build ## the same in small, into .cllm/study-smoke, to see that it runs
