@@ -29,20 +29,35 @@ def main():
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     parser.add_argument("--prompts", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--groups", type=int, default=10, help="groups of each set with each number of prompts at a time")
+    parser.add_argument("--sets", nargs="+", default=[], help="measure only these sets again, and leave what --output says of the others")
     options = parser.parse_args()
     sets = {}
     for line in filter(str.strip, "\n".join(path.read_text() for path in options.prompts).splitlines()):
         sets.setdefault(json.loads(line)["set"], []).append(line)
+    unknown = set(options.sets) - set(sets)
+    if unknown:
+        raise SystemExit(f"there is no set {', '.join(sorted(unknown))}; there are {', '.join(sets)}")
     measured, conditions = {name: {} for name in ADAPTIVE}, {}
     with tempfile.TemporaryDirectory() as scratch:
-        for name, lines in sets.items():
+        for name in options.sets or sets:
             for size in SIZES:
-                answers, conditions = measure(options, in_groups(lines, (1 + WAITING) * size * options.groups), size, pathlib.Path(scratch))
+                answers, conditions = measure(options, in_groups(sets[name], (1 + WAITING) * size * options.groups), size, pathlib.Path(scratch))
                 for way, strategy in ADAPTIVE.items():
                     ratios = group_ratios(answers, size, strategy)
                     measured[way].setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios])
     found = rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions, "groups": options.groups, **measured})
+    if options.sets:
+        found = renewed(json.loads((options.output / "batches.json").read_text()), found)
     publish(options.output, "batches", found, page(found))
+
+
+def renewed(before, found):
+    """What was found before, with the sets that were measured again. They stand in one table, so everything else must be the same."""
+    different = [key for key in before if key not in ADAPTIVE and before[key] != found[key]]
+    if different:
+        raise SystemExit(f"not as before: {', '.join(different)}; measure all sets again, without --sets")
+    by_size = lambda sets: {name: {int(size): interval for size, interval in sizes.items()} for name, sizes in sets.items()}
+    return {**found, **{way: {**by_size(before[way]), **found[way]} for way in ADAPTIVE}}
 
 
 def in_groups(lines, count):
@@ -53,14 +68,16 @@ def in_groups(lines, count):
 
 
 def measure(options, lines, size, scratch):
-    """What `cllm bench` says of each prompt, so many at a time, and the conditions."""
+    """What `cllm bench` says of each prompt, so many at a time, and the conditions of all."""
     prompts, tokens, report = (scratch / name for name in ["prompts.jsonl", "tokens.jsonl", "report.json"])
     prompts.write_text("\n".join(lines) + "\n")
     subprocess.run(
         [options.cllm, "bench", "--model", options.model, "--prompts", prompts, "--block-size", "16", "--lookup", "--adaptive-only", "--concurrency", str(size), "--queue", str(WAITING * size),
          "--max-new-tokens", str(MAX_NEW_TOKENS), "--tokens", tokens, "--report", report], check=True, stdout=subprocess.DEVNULL)
     answers = [json.loads(line) for line in tokens.read_text().splitlines()]
-    return answers, json.loads(report.read_text())["conditions"]
+    conditions = json.loads(report.read_text())["conditions"]
+    # these are not those of the whole benchmark
+    return answers, {name: value for name, value in conditions.items() if name not in {"dataset", "prompts", "concurrency"}}
 
 
 def group_ratios(answers, size, strategy):

@@ -1,5 +1,6 @@
 """Tests of what is computed and written, without models: PYTHONPATH=benchmarks python3 -m unittest discover -s benchmarks/peers."""
 
+import json
 import re
 import unittest
 import xml.etree.ElementTree
@@ -75,6 +76,14 @@ class Batches(unittest.TestCase):
         rows = [line for line in batches.page(found).splitlines() if line.startswith(("| chat", "| code"))]
         self.assertEqual(rows[0], "| chat |" + " 1.00 (0.98 to 1.10) |" * len(batches.SIZES))
         self.assertEqual(len(rows), 4)
+
+    def test_a_set_that_is_measured_again_replaces_what_was_said_of_it_and_nothing_else(self):
+        interval = lambda median: {size: {"median": median, "low": median, "high": median} for size in batches.SIZES}
+        found = lambda sets, groups=6: {"model": "a model", "groups": groups, **{way: sets for way in batches.ADAPTIVE}}
+        before = json.loads(json.dumps(found({"chat": interval(1.0), "code": interval(2.0)})))
+        self.assertEqual(batches.renewed(before, found({"code": interval(3.0)})), found({"chat": interval(1.0), "code": interval(3.0)}))
+        with self.assertRaisesRegex(SystemExit, "not as before: groups; measure all sets again"):
+            batches.renewed(before, found({"code": interval(3.0)}, groups=7))
 
     def test_groups_are_made_of_all_prompts_equally_often_and_differ(self):
         lines = [str(number) for number in range(16)]
