@@ -1,7 +1,8 @@
-//! The consistency objective: forward divergence from the model's own distribution on the fixed point (or on the next state), and
-//! cross-entropy on the fixed point.
+//! The consistency objective: forward divergence from the model's own distribution on the fixed point (or on the next state), and on the
+//! fixed point cross-entropy, or forward divergence from the target's distribution.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::Tensor;
 use cllm_engine::differentiable::{DifferentiableModel, ForwardInput, cross_entropy, forward_divergence};
@@ -35,8 +36,10 @@ pub(super) struct ConsistencyObjective {
     pub batch_size: usize,
     /// Which states.
     pub choice: Choice,
-    /// Weight of the cross-entropy.
+    /// Weight of what keeps the answers.
     pub autoregressive_weight: f64,
+    /// The target, where its distributions are the labels of the answers; the tokens are them without.
+    pub target: Option<DifferentiableModel>,
     /// Checks speed and answers now and then.
     pub probe: Option<Probe>,
 }
@@ -47,12 +50,29 @@ impl ConsistencyObjective {
         let collected = &self.examples[index];
         self.refreshed.get(&collected.index).unwrap_or(collected)
     }
+
+    /// What keeps the answers, before its weight. `clean`: the logits of the rows that predict them.
+    fn supervised(&self, clean: &Tensor, batch: &WeightedBatch) -> Result<Tensor> {
+        let weight = batch.supervised_weight;
+        let (Some(target), Some(answers)) = (&self.target, &batch.answers) else {
+            return Ok(cross_entropy(clean, batch.packed.targets.clone(), weight)?);
+        };
+        let labels = target.constant_logits(input(answers))?;
+        Ok(forward_divergence(clean, &labels, (0..answers.targets.len() as u32).collect(), weight)?)
+    }
+}
+
+fn input(packed: &PackedBatch) -> ForwardInput<'_> {
+    let PackedBatch { tokens, rows, selected, .. } = packed;
+    ForwardInput { tokens, rows, selected }
 }
 
 /// A micro-batch with the weights of its terms: one over the rows of the whole batch.
 #[derive(Debug)]
 pub(super) struct WeightedBatch {
     packed: PackedBatch,
+    /// Its examples without states, where the target is asked for its distributions.
+    answers: Option<PackedBatch>,
     divergence_weight: f64,
     supervised_weight: f64,
 }
@@ -76,22 +96,24 @@ impl Objective for ConsistencyObjective {
         let divergence_weight = one_over(packed.iter().map(PackedExample::divergence_rows).sum());
         let supervised_weight = one_over(packed.iter().map(PackedExample::supervised_rows).sum());
         let rows: Vec<usize> = packed.iter().map(PackedExample::rows).collect();
-        let pack = |range| {
-            Ok(WeightedBatch { packed: PackedBatch::new(&packed[range])?, divergence_weight, supervised_weight })
+        let pack = |range: Range<usize>| {
+            let examples = &packed[range];
+            let alone = || PackedBatch::new(&examples.iter().map(PackedExample::without_states).collect::<Vec<_>>());
+            let answers = self.target.as_ref().map(|_| alone()).transpose()?;
+            Ok(WeightedBatch { packed: PackedBatch::new(examples)?, answers, divergence_weight, supervised_weight })
         };
         split(&rows).into_iter().map(pack).collect()
     }
 
     fn input<'a>(&self, batch: &'a WeightedBatch) -> ForwardInput<'a> {
-        let PackedBatch { tokens, rows, selected, .. } = &batch.packed;
-        ForwardInput { tokens, rows, selected }
+        input(&batch.packed)
     }
 
     fn loss(&self, logits: &Tensor, batch: &WeightedBatch) -> Result<(Tensor, Terms)> {
         let packed = &batch.packed;
         let (teaching_rows, learning_rows) = (packed.teaching_rows(), packed.teachers.len());
         let clean = logits.narrow(0, 0, packed.targets.len())?.contiguous()?;
-        let supervised = cross_entropy(&clean, packed.targets.clone(), batch.supervised_weight)?;
+        let supervised = self.supervised(&clean, batch)?;
         let supervised_value = f64::from(supervised.to_scalar::<f32>()?);
         let supervised = (supervised * self.autoregressive_weight)?;
         if learning_rows == 0 {
@@ -186,6 +208,7 @@ mod tests {
                 visits: 8,
             },
             autoregressive_weight: 1.0,
+            target: None,
             probe: None,
         }
     }

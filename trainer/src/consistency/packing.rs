@@ -52,6 +52,11 @@ impl<'a> PackedExample<'a> {
         Self { example, lessons: states.iter().filter_map(|state| Lesson::new(example, state)).collect() }
     }
 
+    /// Prompt and fixed point alone.
+    pub(super) fn without_states(&self) -> Self {
+        Self { example: self.example, lessons: Vec::new() }
+    }
+
     /// Rows of the forward.
     pub(super) fn rows(&self) -> usize {
         let teachers: usize = self.lessons.iter().map(Lesson::teacher_rows).sum();

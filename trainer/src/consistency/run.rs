@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cllm_engine::{Checkpoint, DecodeOptions, Strategy};
 use serde_json::{Value, json};
 
+use super::labels::Labels;
 use super::noise::{Choice, Consistency, NoiseSchedule, States};
 use super::objective::ConsistencyObjective;
 use super::present::Present;
@@ -18,7 +19,7 @@ use crate::data_order::DataOrder;
 use crate::distributed;
 use crate::failure::{Failure, Result};
 use crate::fine_tune::{OptimizerArguments, Run, not_negative};
-use crate::model_folder::StoredDtype;
+use crate::model_folder::{self, StoredDtype};
 use crate::progress::Reporter;
 use crate::run_loop::fine_tune;
 use crate::run_output;
@@ -45,16 +46,20 @@ pub struct TrainArguments {
     /// Updates.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
-    /// Weight of the cross-entropy on the target's generations; more keeps the answers, less gains speed.
+    /// Weight of what keeps the answers (--labels); more keeps them better, less gains speed.
     #[arg(long, default_value_t = 10.0, value_parser = not_negative)]
     pub autoregressive_weight: f64,
+    /// What keeps the answers: cross-entropy on the target's tokens, or divergence from its distributions at them, for which its weights are
+    /// held once more.
+    #[arg(long, value_enum, default_value_t = Labels::Tokens)]
+    pub labels: Labels,
     /// How noisy the states are.
     #[arg(long, value_enum, default_value_t = NoiseSchedule::Progressive)]
     pub noise_schedule: NoiseSchedule,
     /// Where the states come from.
     #[arg(long, value_enum, default_value_t = States::Trajectories)]
     pub states: States,
-    /// What teaches them; Local needs `--states=Trajectories`, None trains by cross-entropy alone.
+    /// What teaches them; Local needs `--states=Trajectories`, None trains by --labels alone.
     #[arg(long, value_enum, default_value_t = Consistency::Global)]
     pub consistency: Consistency,
     /// Steps after which the trajectories that the next so many steps learn from are collected anew with the present weights, over and over;
@@ -117,6 +122,10 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
             visits: arguments.steps * u64::from(arguments.optimizer.batch_size),
         },
         autoregressive_weight: arguments.autoregressive_weight,
+        target: match arguments.labels {
+            Labels::Tokens => None,
+            Labels::Distributions => Some(model_folder::differentiable(&checkpoint, arguments.optimizer.device)?),
+        },
         probe: if place.leads() { probe(arguments, &checkpoint, &shards, threads)? } else { None },
     };
     let (optimizer, output, steps) = (&arguments.optimizer, &arguments.output, arguments.steps);
@@ -135,7 +144,7 @@ fn check_loss(arguments: &TrainArguments) -> Result<()> {
             arguments.states
         ))),
         (Consistency::None, _) if arguments.autoregressive_weight == 0.0 => Err(Failure::BadInput(
-            "--consistency=None leaves the cross-entropy alone, and --autoregressive-weight=0 leaves nothing to learn; \
+            "--consistency=None leaves nothing but what keeps the answers, and --autoregressive-weight=0 leaves nothing to learn; \
              give a weight above 0"
                 .to_owned(),
         )),
@@ -173,6 +182,9 @@ fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) 
     if arguments.consistency != Consistency::Global {
         // absent where it is usual: runs that began before there was a choice go on
         settings["consistency"] = json!(arguments.consistency);
+    }
+    if arguments.labels != Labels::Tokens {
+        settings["labels"] = json!(arguments.labels);
     }
     if arguments.refresh_every_steps > 0 {
         settings["refresh_every_steps"] = json!(arguments.refresh_every_steps);

@@ -12,6 +12,7 @@ mod distributed;
 mod divergence;
 mod full_disk;
 mod kills;
+mod labels;
 mod lora;
 mod pipeline;
 mod refresh;
