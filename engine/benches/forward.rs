@@ -13,7 +13,7 @@ use cllm_engine::{Checkpoint, ComputeOptions, InstructionSet, Model, ModelConfig
 const ROWS: [usize; 8] = [1, 2, 3, 4, 6, 8, 16, 32];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    measure("a small model", &small(), &[Storage::F32], 400)?;
+    measure("a small model", &small(), &Storage::ALL, 400)?;
     measure("the shape of SmolLM2-135M", &smollm2(), &Storage::ALL, 45)
 }
 
