@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::distributed::{end_all, free_port, start_all};
-use crate::support::{Workshop, digest, fail, newest, states, succeed};
+use crate::support::{Workshop, digest, fail, history, newest, states, succeed};
 
 const STEPS: u32 = 200;
 /// Of `adapt` with so many steps.
@@ -32,10 +32,6 @@ fn adapt(workshop: &Workshop, output: &str, steps: u32) -> Command {
     command
 }
 
-fn history(workshop: &Workshop, output: &str) -> Vec<Point> {
-    serde_json::from_slice(&fs::read(workshop.path(output).join("history.json")).unwrap()).unwrap()
-}
-
 fn figure(point: &Point, name: &str) -> Option<f64> {
     point.measured.iter().find(|(found, _)| found == name).map(|(_, value)| *value)
 }
@@ -50,7 +46,7 @@ fn kept(history: &[Point]) -> Option<u64> {
 fn the_weights_with_the_lowest_loss_on_validation_examples_become_the_result() {
     let workshop = workshop();
     let said = succeed(&mut adapt(&workshop, "best", STEPS));
-    let points = history(&workshop, "best");
+    let points = history(&workshop.path("best"));
     let losses = || points.iter().filter_map(|point| Some((point.step, figure(point, "validationLoss")?)));
     assert_eq!(losses().count(), 4, "{points:?}");
     let (step, loss) = losses().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
@@ -60,10 +56,10 @@ fn the_weights_with_the_lowest_loss_on_validation_examples_become_the_result() {
     // measured again, after a step that changes nothing
     let mut again = adapt(&workshop, "again", 1);
     succeed(again.args([workshop.flag("model", "best"), "--learning-rate=1e-12".to_owned()]));
-    let found = figure(&history(&workshop, "again")[0], "validationLoss").unwrap();
+    let found = figure(&history(&workshop.path("again"))[0], "validationLoss").unwrap();
     assert!((found - loss).abs() < 1e-5, "{found} instead of {loss}: other weights");
     succeed(adapt(&workshop, "last", STEPS).arg("--keep=Last"));
-    assert_eq!(kept(&history(&workshop, "last")), None);
+    assert_eq!(kept(&history(&workshop.path("last"))), None);
     assert_ne!(digest(&workshop.path("last")), digest(&workshop.path("best")));
     let other = fail(adapt(&workshop, "best", STEPS).arg("--keep=Last"), 2);
     assert!(other.contains("different: `keep`, `validation`"), "{other}");
@@ -73,7 +69,7 @@ fn the_weights_with_the_lowest_loss_on_validation_examples_become_the_result() {
 fn a_run_that_is_interrupted_after_its_best_check_ends_in_the_same_weights() {
     let workshop = workshop();
     succeed(&mut adapt(&workshop, "whole", STEPS));
-    let whole = history(&workshop, "whole");
+    let whole = history(&workshop.path("whole"));
     for (name, signal, code) in [("killed", Signal::SIGKILL, None), ("terminated", Signal::SIGTERM, Some(75))] {
         let state = workshop.path(&format!("{name}-state"));
         let mut child = adapt(&workshop, name, STEPS).stderr(Stdio::null()).spawn().unwrap();
@@ -85,7 +81,7 @@ fn a_run_that_is_interrupted_after_its_best_check_ends_in_the_same_weights() {
         assert_eq!(4 * of_best, stored.len(), "the weights of the best check, the present ones and two moments");
         let said = succeed(&mut adapt(&workshop, name, STEPS));
         assert!(said.contains("continuing after step"), "{said}");
-        assert_eq!(history(&workshop, name), whole, "{name}");
+        assert_eq!(history(&workshop.path(name)), whole, "{name}");
         assert_eq!(digest(&workshop.path(name)), digest(&workshop.path("whole")), "{name}");
     }
 }
@@ -99,9 +95,7 @@ fn wait_until(child: &mut Child, reached: impl Fn() -> bool) {
 
 #[test]
 fn the_fastest_weights_that_keep_the_answers_become_the_result_on_any_number_of_processes() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     let train = |output: &str, rise: f64| {
         let mut command = workshop.train_command(output, &format!("{output}-state"), 24);
         command.args([workshop.flag("validation", "data.jsonl"), format!("--max-perplexity-rise={rise}")]);
@@ -109,7 +103,7 @@ fn the_fastest_weights_that_keep_the_answers_become_the_result_on_any_number_of_
     };
     for (name, rise) in [("strict", 0.0), ("generous", 1000.0)] {
         succeed(&mut train(name, rise));
-        let points = history(&workshop, name);
+        let points = history(&workshop.path(name));
         let checks: Vec<(u64, f64, f64)> = points
             .iter()
             .filter_map(|point| {
@@ -123,7 +117,7 @@ fn the_fastest_weights_that_keep_the_answers_become_the_result_on_any_number_of_
     }
     let said = end_all(start_all(|| train("two", 1000.0), free_port(), 2), 0);
     assert!(said[0].contains("become the result") && !said[1].contains("become the result"), "{said:#?}");
-    assert_eq!(history(&workshop, "two"), history(&workshop, "generous"));
+    assert_eq!(history(&workshop.path("two")), history(&workshop.path("generous")));
     assert_eq!(digest(&workshop.path("two")), digest(&workshop.path("generous")));
 }
 

@@ -3,10 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use cllm_trainer::history::Point;
 use serde_json::Value;
 
-use crate::support::{Workshop, digest, fail, succeed};
+use crate::support::{Workshop, digest, fail, history, loss, succeed};
 
 fn control_command(workshop: &Workshop, name: &str, states: &str) -> Command {
     let mut command = workshop.train_command(name, &format!("{name}-state"), 10);
@@ -16,9 +15,7 @@ fn control_command(workshop: &Workshop, name: &str, states: &str) -> Command {
 
 #[test]
 fn a_control_learns_from_the_answers_and_from_no_state() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     succeed(&mut control_command(&workshop, "recorded", "Trajectories"));
     succeed(&mut control_command(&workshop, "made-up", "Noise"));
     succeed(&mut workshop.train_command("cllm", "cllm-state", 10));
@@ -28,10 +25,10 @@ fn a_control_learns_from_the_answers_and_from_no_state() {
     assert_ne!(digests[0], digests[3], "and not what a CLLM learns");
 
     let read = |file: &str| fs::read(workshop.path("recorded").join(file)).unwrap();
-    let history: Vec<Point> = serde_json::from_slice(&read("history.json")).unwrap();
-    for Point { step, losses, .. } in &history {
-        let loss = |name: &str| losses.iter().find(|(found, _)| found == name).unwrap().1;
-        assert!(loss("consistencyLoss").abs() < 1e-12 && loss("autoregressiveLoss") > 0.0, "step {step}: {losses:?}");
+    let history = history(&workshop.path("recorded"));
+    for point in &history {
+        let [consistency, autoregressive] = ["consistencyLoss", "autoregressiveLoss"].map(|name| loss(point, name));
+        assert!(consistency.abs() < 1e-12 && autoregressive > 0.0, "{point:?}");
     }
     assert_eq!(history.len(), 10);
     let note: Value = serde_json::from_slice(&read("training.json")).unwrap();

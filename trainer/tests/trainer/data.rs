@@ -124,9 +124,7 @@ fn a_damaged_file_is_an_error_with_its_place() {
 
 #[test]
 fn inspect_shows_a_data_set_and_what_became_of_its_blocks() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     let inspect = |colors: bool| {
         let mut command = trainer("inspect");
         command.args([workshop.flag("model", "target"), workshop.flag("dataset", "data.jsonl")]);

@@ -72,9 +72,7 @@ fn any_number_of_processes_gives_the_same_losses_and_weights() {
 
 #[test]
 fn a_run_that_loses_a_process_or_is_told_to_stop_goes_on_to_the_same_weights() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     succeed(&mut workshop.train_command("whole", "whole-state", STEPS));
     let port = free_port();
     for (name, sent, part) in [("lost", Signal::SIGKILL, "is lost"), ("stopped", Signal::SIGTERM, "interrupted")] {

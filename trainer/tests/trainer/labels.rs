@@ -3,10 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use cllm_trainer::history::Point;
 use serde_json::Value;
 
-use crate::support::{Workshop, digest, fail, succeed};
+use crate::support::{Workshop, digest, fail, history, loss, succeed};
 
 const STEPS: u32 = 10;
 
@@ -17,16 +16,12 @@ fn train(workshop: &Workshop, name: &str, labels: &str) -> Command {
 }
 
 fn losses(workshop: &Workshop, output: &str, name: &str) -> Vec<f64> {
-    let history = fs::read(workshop.path(output).join("history.json")).unwrap();
-    let history: Vec<Point> = serde_json::from_slice(&history).unwrap();
-    history.iter().map(|point| point.losses.iter().find(|(found, _)| found == name).unwrap().1).collect()
+    history(&workshop.path(output)).iter().map(|point| loss(point, name)).collect()
 }
 
 #[test]
 fn distributions_of_the_target_are_no_loss_to_the_target_itself() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     succeed(&mut workshop.train_command("usual", "usual-state", STEPS));
     succeed(&mut train(&workshop, "tokens", "Tokens"));
     succeed(&mut train(&workshop, "distributions", "Distributions"));

@@ -8,12 +8,11 @@ use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use cllm_engine::{Checkpoint, ComputeOptions, DecodeOptions, Model, Strategy, Workspace, generate};
-use cllm_trainer::history::Point;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::resume::interrupt;
-use crate::support::{Workshop, digest, fail, succeed};
+use crate::support::{Workshop, digest, fail, history, succeed};
 
 /// With a model in `base` that knows the task in another wording.
 fn workshop() -> Workshop {
@@ -46,7 +45,7 @@ fn adapters_learn_and_are_merged() {
     let workshop = workshop();
     succeed(&mut lora_command(&workshop, "adapted", "state", 80));
     let folder = workshop.path("adapted");
-    let history: Vec<Point> = serde_json::from_slice(&fs::read(folder.join("history.json")).unwrap()).unwrap();
+    let history = history(&folder);
     let [first, last] = [history.first(), history.last()].map(|point| point.unwrap().losses[0].1);
     assert!(last < 0.3 * first, "the loss went from {first} to {last}");
     let config = fs::read(folder.join("adapter/adapter_config.json")).unwrap();
@@ -115,9 +114,7 @@ fn an_interrupted_run_goes_on_from_its_adapters() {
 
 #[test]
 fn recomputed_activations_change_nothing() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     let full = |name: &str| workshop.adapt_command(name, &format!("{name}-state"), 10);
     let adapters = |name: &str| {
         let mut command = workshop.train_command(name, &format!("{name}-state"), 6);

@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Workshop, digest, fail, succeed, trainer};
+use crate::support::{Workshop, digest, fail, history, succeed, trainer};
 use cllm_crds::report::{Arm, ArmCheckpoint, ArmStrategy, Report};
 use cllm_crds::status_page::TerminationMessage;
 use cllm_engine::Checkpoint;
 use cllm_engine::checkpoint::{ExportDtype, export_gguf};
 use cllm_trainer::data::{RecordArguments, read};
-use cllm_trainer::history::Point;
 
 #[test]
 fn from_nothing_to_a_report() {
@@ -109,8 +108,7 @@ fn check_page(result: &Path, report: &Report) {
     {
         assert!(page.contains(part.as_str()), "{part} is missing in {page}");
     }
-    let history = fs::read_to_string(result.join("history.json")).unwrap();
-    let history: Vec<Point> = serde_json::from_str(&history).unwrap();
+    let history = history(result);
     assert_eq!(history.len(), 20, "a point for every step of a short run");
     assert!(history.iter().all(|point| point.losses.iter().any(|(name, loss)| name == "loss" && loss.is_finite())));
     assert!(history.last().unwrap().measured.iter().any(|(name, _)| name == "tokensPerForward"));

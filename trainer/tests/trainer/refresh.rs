@@ -5,25 +5,17 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use candle_core::Device;
-use cllm_trainer::history::Point;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::distributed::{end_all, free_port, start, start_all};
 use crate::resume::wait_for_steps;
-use crate::support::{Workshop, assert_same, digest, fail, states, step_of, succeed};
+use crate::support::{Workshop, assert_same, digest, fail, history, loss, states, step_of, succeed};
 
 const STEPS: u32 = 60;
 /// Steps between two refreshes.
 const EVERY: u64 = 4;
-
-fn workshop() -> Workshop {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
-    workshop
-}
 
 fn train(workshop: &Workshop, output: &str, every: u64) -> Command {
     let mut command = workshop.train_command(output, &format!("{output}-state"), STEPS);
@@ -32,11 +24,9 @@ fn train(workshop: &Workshop, output: &str, every: u64) -> Command {
 }
 
 fn losses(workshop: &Workshop, output: &str, name: &str) -> Vec<f64> {
-    let history = fs::read(workshop.path(output).join("history.json")).unwrap();
-    let history: Vec<Point> = serde_json::from_slice(&history).unwrap();
+    let history = history(&workshop.path(output));
     assert_eq!(history.len(), STEPS as usize, "a point for every step of a short run");
-    let loss = |point: &Point| point.losses.iter().find(|(found, _)| found == name).unwrap().1;
-    history.iter().map(loss).collect()
+    history.iter().map(|point| loss(point, name)).collect()
 }
 
 /// How often a run has collected anew.
@@ -46,7 +36,7 @@ fn refreshes(said: &str) -> usize {
 
 #[test]
 fn the_states_follow_the_weights_and_the_answers_stay() {
-    let workshop = workshop();
+    let workshop = Workshop::with_trajectories();
     succeed(&mut workshop.train_command("usual", "usual-state", STEPS));
     let said = succeed(&mut train(&workshop, "refreshed", EVERY));
     assert_eq!(refreshes(&said) as u64, (u64::from(STEPS) - 1) / EVERY, "{said}");
@@ -63,7 +53,7 @@ fn the_states_follow_the_weights_and_the_answers_stay() {
 
 #[test]
 fn it_is_a_setting_of_the_run() {
-    let workshop = workshop();
+    let workshop = Workshop::with_trajectories();
     succeed(&mut workshop.train_command("usual", "usual-state", STEPS));
     assert_eq!(refreshes(&succeed(&mut train(&workshop, "off", 0))), 0);
     assert_same(&workshop.path("off"), &workshop.path("usual"));
@@ -87,7 +77,7 @@ fn it_is_a_setting_of_the_run() {
 
 #[test]
 fn adapters_are_merged_for_it() {
-    let workshop = workshop();
+    let workshop = Workshop::with_trajectories();
     let lora = |output: &str, every: u64| {
         let said = succeed(train(&workshop, output, every).args(["--method=LoRA", "--lora-rank=4"]));
         (refreshes(&said), digest(&workshop.path(output)))
@@ -99,7 +89,7 @@ fn adapters_are_merged_for_it() {
 
 #[test]
 fn a_run_that_is_stopped_goes_on_with_what_was_refreshed_on_any_number_of_processes() {
-    let workshop = workshop();
+    let workshop = Workshop::with_trajectories();
     succeed(&mut train(&workshop, "whole", EVERY));
     let whole = workshop.path("whole");
     for (name, before, after) in [("alone", 1, 1), ("more", 1, 3), ("fewer", 2, 1)] {

@@ -12,9 +12,7 @@ use nix::unistd::Pid;
 const STEPS: u32 = 60;
 
 fn workshop() -> Workshop {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     succeed(&mut workshop.train_command("whole", "whole-state", STEPS));
     workshop
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use cllm_trainer::history::Point;
+
 /// A folder with everything that a test writes.
 pub(crate) struct Workshop {
     folder: tempfile::TempDir,
@@ -42,6 +44,14 @@ impl Workshop {
     pub(crate) fn adapt(&self) {
         self.init();
         succeed(&mut self.adapt_command("target", "adapt", 120));
+    }
+
+    /// A workshop with a target in `target` and its trajectories in `trajectories`.
+    pub(crate) fn with_trajectories() -> Self {
+        let workshop = Self::new();
+        workshop.adapt();
+        succeed(&mut workshop.collect_command());
+        workshop
     }
 
     /// `adapt` from `init`.
@@ -126,6 +136,16 @@ pub(crate) fn said(output: &Output) -> String {
 /// The digest of a checkpoint folder.
 pub(crate) fn digest(path: &Path) -> String {
     cllm_engine::checkpoint::digest(path).unwrap()
+}
+
+/// The history of the run that made a checkpoint.
+pub(crate) fn history(output: &Path) -> Vec<Point> {
+    serde_json::from_slice(&fs::read(output.join("history.json")).unwrap()).unwrap()
+}
+
+/// A loss of a point.
+pub(crate) fn loss(point: &Point, name: &str) -> f64 {
+    point.losses.iter().find(|(found, _)| found == name).unwrap().1
 }
 
 /// The checkpoints in the state folder of a run, oldest first.

@@ -134,9 +134,7 @@ fn an_adaptation_survives() {
 
 #[test]
 fn a_training_survives() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     let questions = fs::read_to_string(workshop.path("data.jsonl")).unwrap();
     let some: String = questions.lines().take(4).flat_map(|line| [line, "\n"]).collect();
     fs::write(workshop.path("held-out.jsonl"), some).unwrap();
@@ -155,9 +153,7 @@ fn a_training_survives() {
 
 #[test]
 fn a_training_that_refreshes_its_trajectories_survives() {
-    let workshop = Workshop::new();
-    workshop.adapt();
-    succeed(&mut workshop.collect_command());
+    let workshop = Workshop::with_trajectories();
     let refreshing = |output: &str, state: &str| {
         let mut command = with_interval(workshop.train_command(output, state, STEPS));
         command.arg(format!("--refresh-every-steps={REFRESH_INTERVAL}"));
