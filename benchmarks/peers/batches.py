@@ -37,6 +37,8 @@ def main():
     unknown = set(options.sets) - set(sets)
     if unknown:
         raise SystemExit(f"there is no set {', '.join(sorted(unknown))}; there are {', '.join(sets)}")
+    # read first: what is not there is told before anything is measured
+    before = json.loads((options.output / "batches.json").read_text()) if options.sets else None
     measured, conditions = {name: {} for name in ADAPTIVE}, {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.sets or sets:
@@ -46,8 +48,8 @@ def main():
                     ratios = group_ratios(answers, size, strategy)
                     measured[way].setdefault(name, {})[size] = figures.interval([[ratio] for ratio in ratios])
     found = rounded({"command": "make bench-batches", "model": options.model.name, "conditions": conditions, "groups": options.groups, **measured})
-    if options.sets:
-        found = renewed(json.loads((options.output / "batches.json").read_text()), found)
+    if before:
+        found = renewed(before, found)
     publish(options.output, "batches", found, page(found))
 
 
