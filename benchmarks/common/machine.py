@@ -6,7 +6,12 @@ import re
 import subprocess
 
 # by the engine's names, the best first: the flags of the kernel that each needs
-INSTRUCTION_SETS = {"avx512+vnni": {"avx512f", "avx512bw", "avx512_vnni"}, "avx2+fma": {"avx2", "fma", "f16c"}, "portable": set()}
+INSTRUCTION_SETS = {
+    "avx512+vnni+bf16": {"avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"},
+    "avx512+vnni": {"avx512f", "avx512bw", "avx512_vnni"},
+    "avx2+fma": {"avx2", "fma", "f16c"},
+    "portable": set(),
+}
 
 
 def machine(text):

@@ -20,6 +20,7 @@ class Rounding(unittest.TestCase):
 class Machine(unittest.TestCase):
     def test_a_machine_is_known_by_its_flags(self):
         for text, expected in [
+            ("model name\t: A processor\nflags\t\t: fpu avx2 fma f16c avx512f avx512bw avx512_vnni avx512_bf16\n", ("A processor", "avx512+vnni+bf16")),
             ("model name\t: A processor\nflags\t\t: fpu avx2 fma f16c avx512f avx512bw avx512_vnni\n", ("A processor", "avx512+vnni")),
             ("model name\t: B\nflags\t\t: fpu avx2 fma f16c avx512f avx512bw\n", ("B", "avx2+fma")),
             ("Features\t: fp asimd\n", ("an unknown processor", "portable")),

@@ -5,6 +5,8 @@ use std::fmt;
 /// Vector instructions of the kernels. Results differ in rounding between instruction sets, never within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InstructionSet {
+    /// As [`InstructionSet::Avx512`], with dot products of bfloat16 (AVX512-BF16).
+    Avx512Bf16,
     /// 512-bit vectors with fused multiply-add and eight-bit dot products (AVX-512 with VNNI).
     Avx512,
     /// 256-bit vectors with fused multiply-add and half precision (x86-64-v3).
@@ -15,7 +17,7 @@ pub enum InstructionSet {
 
 impl InstructionSet {
     /// All of them, the best first.
-    const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// Those that this processor has, the best first.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -41,8 +43,10 @@ impl InstructionSet {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 => false,
             Self::Portable => true,
         }
     }
@@ -50,6 +54,7 @@ impl InstructionSet {
     /// Its name in reports and fingerprints.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Avx512Bf16 => "avx512+vnni+bf16",
             Self::Avx512 => "avx512+vnni",
             Self::Avx2 => "avx2+fma",
             Self::Portable => "portable",
@@ -76,9 +81,20 @@ macro_rules! dispatch {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni")]
         fn with_avx512($($name: $type),*) {
-            $kernel::<$crate::kernels::lanes::Avx512Lanes>($($name),*);
+            $kernel::<$crate::kernels::lanes::Avx512Lanes<false>>($($name),*);
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni,avx512bf16")]
+        fn with_avx512_bf16($($name: $type),*) {
+            $kernel::<$crate::kernels::lanes::Avx512Lanes<true>>($($name),*);
         }
         match $set {
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::InstructionSet::Avx512Bf16 => {
+                // SAFETY: the instruction set was checked to be available when the model was loaded.
+                #[expect(unsafe_code, reason = "calling code compiled for an instruction set that was detected")]
+                unsafe { with_avx512_bf16($($name),*) }
+            }
             #[cfg(target_arch = "x86_64")]
             $crate::kernels::InstructionSet::Avx512 => {
                 // SAFETY: the instruction set was checked to be available when the model was loaded.

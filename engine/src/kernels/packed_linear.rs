@@ -8,12 +8,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::activations::{ActivationBlock, quantize};
+use super::activations::{ActivationBlock, Activations, BLOCK, Pair, quantize, round_pairs};
 use super::elementwise::gated_silu;
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
 use super::large_pages::with_capacity;
-use super::panels::{Activation, Bf16Row, F32Row, PANEL, PanelBlock, Q4_0Block, Q4_1Block, Q8_0Block, Sums, multiply};
+use super::panels::{
+    Activation, Bf16Pairs, F32Row, PANEL, PanelBlock, Q4_0Block, Q4_1Block, Q8_0Block, Sums, multiply,
+};
 use super::shared::SharedMut;
 use super::storage::Storage;
 use super::{InstructionSet, ThreadPool};
@@ -24,6 +26,8 @@ const GROUP: usize = 2;
 const PIECES: usize = 3;
 /// Blocks of activations that are worth a piece of their own.
 const QUANTIZED_BLOCKS: usize = 96;
+/// As many activations in pairs.
+const ROUNDED_PAIRS: usize = QUANTIZED_BLOCKS * BLOCK / 2;
 /// Multiplications below which a second thread costs more than it saves.
 const WORTH_SHARING: usize = 1 << 15;
 
@@ -41,7 +45,7 @@ pub(crate) struct PackedLinear {
 #[derive(Debug)]
 enum Weights {
     F32(Vec<F32Row>),
-    Bf16(Vec<Bf16Row>),
+    Bf16(Vec<Bf16Pairs>),
     Q8_0(Vec<Q8_0Block>),
     Q4_0(Vec<Q4_0Block>),
     Q4_1(Vec<Q4_1Block>),
@@ -68,14 +72,15 @@ struct Product<'a> {
 /// `[rows, inputs]`, as the storage of the weights multiplies it.
 enum Input<'a> {
     Values(&'a [f32]),
+    Pairs(&'a [Pair]),
     Quantized(&'a [ActivationBlock]),
 }
 
-/// How a call computes, and its memory for quantised inputs.
+/// How a call computes, and its memory for inputs as the weights want them.
 pub(crate) struct Compute<'a> {
     pub(crate) pool: &'a ThreadPool,
     pub(crate) set: InstructionSet,
-    pub(crate) activations: &'a mut Vec<ActivationBlock>,
+    pub(crate) activations: &'a mut Activations,
 }
 
 impl PackedLinear {
@@ -169,17 +174,17 @@ impl PackedLinear {
         assert!(input.len() == rows * self.inputs && output.len() == rows * self.outputs, "shapes of a linear layer");
         assert!(self.gated == (finish == Finish::Gate), "gated layers gate, others do not");
         let Compute { pool, set, activations } = compute;
-        let input = match self.storage().block_len() {
-            1 => Input::Values(input),
-            length => {
-                let blocks = input.len() / length;
-                activations.resize(activations.len().max(blocks), ActivationBlock::default());
-                let activations = &mut activations[..blocks];
-                pool.run_chunks(activations, QUANTIZED_BLOCKS, |index, blocks| {
-                    let first = index * QUANTIZED_BLOCKS * length;
-                    quantize(set, &input[first..first + blocks.len() * length], blocks);
-                });
-                Input::Quantized(activations)
+        let input = match self.storage() {
+            Storage::F32 => Input::Values(input),
+            Storage::Bf16 => {
+                let pairs = resized(&mut activations.pairs, rows * self.inputs.div_ceil(2));
+                round_rows(pool, set, input, self.inputs, pairs);
+                Input::Pairs(pairs)
+            }
+            Storage::Q8_0 | Storage::Q4_0 | Storage::Q4_1 => {
+                let blocks = resized(&mut activations.blocks, input.len() / BLOCK);
+                quantize_all(pool, set, input, blocks);
+                Input::Quantized(blocks)
             }
         };
         let product = Product { layer: self, input, rows, output: SharedMut::new(output), finish };
@@ -192,8 +197,31 @@ impl PackedLinear {
     }
 }
 
+/// The first `length` values of a buffer, which grows where it must and never shrinks.
+fn resized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+    buffer.resize(buffer.len().max(length), T::default());
+    &mut buffer[..length]
+}
+
+/// Rounds rows of `inputs` values, each into pairs of its own.
+fn round_rows(pool: &ThreadPool, set: InstructionSet, input: &[f32], inputs: usize, pairs: &mut [Pair]) {
+    let length = inputs.div_ceil(2);
+    let rows = ROUNDED_PAIRS.div_ceil(length);
+    pool.run_chunks(pairs, rows * length, |index, pairs| {
+        let input = input.chunks(inputs).skip(index * rows);
+        input.zip(pairs.chunks_mut(length)).for_each(|(row, pairs)| round_pairs(set, row, pairs));
+    });
+}
+
+fn quantize_all(pool: &ThreadPool, set: InstructionSet, input: &[f32], blocks: &mut [ActivationBlock]) {
+    pool.run_chunks(blocks, QUANTIZED_BLOCKS, |index, blocks| {
+        let first = index * QUANTIZED_BLOCKS * BLOCK;
+        quantize(set, &input[first..first + blocks.len() * BLOCK], blocks);
+    });
+}
+
 fn copy_weights<B: PanelBlock>(blocks: &[B], output: usize, weights: &mut [f32]) {
-    let count = weights.len() / B::INPUTS;
+    let count = weights.len().div_ceil(B::INPUTS);
     let blocks = &blocks[output / B::OUTPUTS * count..][..count];
     let row = blocks.iter().flat_map(|block| block.weights(output % B::OUTPUTS));
     weights.iter_mut().zip(row).for_each(|(weight, packed)| *weight = packed);
@@ -202,7 +230,7 @@ fn copy_weights<B: PanelBlock>(blocks: &[B], output: usize, weights: &mut [f32])
 /// A layer while it is packed.
 struct Packing<'a> {
     storage: Storage,
-    blocks: usize,
+    row_bytes: usize,
     /// Of the panel that is not full yet.
     pending: Vec<Cow<'a, [u8]>>,
     rows: usize,
@@ -212,15 +240,15 @@ struct Packing<'a> {
 impl<'a> Packing<'a> {
     fn new(storage: Storage, inputs: usize, panels: usize) -> Self {
         assert!(inputs.is_multiple_of(storage.block_len()), "inputs of a layer are whole blocks");
-        let blocks = inputs / storage.block_len();
         let weights = match storage {
-            Storage::F32 => Weights::F32(room(panels, blocks)),
-            Storage::Bf16 => Weights::Bf16(room(panels, blocks)),
-            Storage::Q8_0 => Weights::Q8_0(room(panels, blocks)),
-            Storage::Q4_0 => Weights::Q4_0(room(panels, blocks)),
-            Storage::Q4_1 => Weights::Q4_1(room(panels, blocks)),
+            Storage::F32 => Weights::F32(room(panels, inputs)),
+            Storage::Bf16 => Weights::Bf16(room(panels, inputs)),
+            Storage::Q8_0 => Weights::Q8_0(room(panels, inputs)),
+            Storage::Q4_0 => Weights::Q4_0(room(panels, inputs)),
+            Storage::Q4_1 => Weights::Q4_1(room(panels, inputs)),
         };
-        Self { storage, blocks, pending: Vec::new(), rows: 0, weights }
+        let row_bytes = inputs / storage.block_len() * storage.block_bytes();
+        Self { storage, row_bytes, pending: Vec::new(), rows: 0, weights }
     }
 
     fn push(&mut self, row: Cow<'a, [u8]>) {
@@ -241,14 +269,14 @@ impl<'a> Packing<'a> {
     fn push_panel(&mut self, halves: [&[Cow<'a, [u8]>]; 2]) {
         let rows: [Option<&[u8]>; PANEL] =
             std::array::from_fn(|column| halves[column / LANES].get(column % LANES).map(AsRef::as_ref));
-        let size = self.storage.block_bytes();
-        assert!(rows.iter().flatten().all(|row| row.len() == self.blocks * size), "length of a stored row");
+        assert!(rows.iter().flatten().all(|row| row.len() == self.row_bytes), "length of a stored row");
+        let storage = self.storage;
         match &mut self.weights {
-            Weights::F32(blocks) => pack(blocks, &rows, size),
-            Weights::Bf16(blocks) => pack(blocks, &rows, size),
-            Weights::Q8_0(blocks) => pack(blocks, &rows, size),
-            Weights::Q4_0(blocks) => pack(blocks, &rows, size),
-            Weights::Q4_1(blocks) => pack(blocks, &rows, size),
+            Weights::F32(blocks) => pack(blocks, &rows, storage),
+            Weights::Bf16(blocks) => pack(blocks, &rows, storage),
+            Weights::Q8_0(blocks) => pack(blocks, &rows, storage),
+            Weights::Q4_0(blocks) => pack(blocks, &rows, storage),
+            Weights::Q4_1(blocks) => pack(blocks, &rows, storage),
         }
     }
 
@@ -260,17 +288,18 @@ impl<'a> Packing<'a> {
     }
 }
 
-fn room<B: PanelBlock>(panels: usize, blocks: usize) -> Vec<B> {
-    with_capacity(panels * B::STRIPS * blocks)
+fn room<B: PanelBlock>(panels: usize, inputs: usize) -> Vec<B> {
+    with_capacity(panels * B::STRIPS * inputs.div_ceil(B::INPUTS))
 }
 
-/// Appends a panel of rows whose blocks have `size` bytes.
-fn pack<B: PanelBlock>(packed: &mut Vec<B>, rows: &[Option<&[u8]>; PANEL], size: usize) {
-    let blocks = rows.iter().flatten().map(|row| row.len() / size).max().unwrap_or(0);
+/// Appends a panel of stored rows.
+fn pack<B: PanelBlock>(packed: &mut Vec<B>, rows: &[Option<&[u8]>; PANEL], storage: Storage) {
+    let size = B::INPUTS / storage.block_len() * storage.block_bytes();
+    let length = rows.iter().flatten().map(|row| row.len()).max().unwrap_or(0);
     for rows in rows.chunks(B::OUTPUTS) {
-        packed.extend((0..blocks).map(|block| {
-            let columns: Vec<_> =
-                rows.iter().map(|row| row.map(|row| &row[block * size..(block + 1) * size])).collect();
+        packed.extend((0..length.div_ceil(size)).map(|block| {
+            let bytes = block * size..length.min((block + 1) * size);
+            let columns: Vec<_> = rows.iter().map(|row| row.map(|row| &row[bytes.clone()])).collect();
             B::pack(&columns)
         }));
     }
@@ -287,7 +316,7 @@ fn grain(panels: usize, multiplications_per_panel: usize, threads: usize) -> usi
 fn compute_panels<L: Lanes>(product: &Product<'_>, panels: Range<usize>) {
     match (&product.layer.weights, &product.input) {
         (Weights::F32(weights), Input::Values(rows)) => product.panels::<L, _>(weights, rows, panels),
-        (Weights::Bf16(weights), Input::Values(rows)) => product.panels::<L, _>(weights, rows, panels),
+        (Weights::Bf16(weights), Input::Pairs(rows)) => product.panels::<L, _>(weights, rows, panels),
         (Weights::Q8_0(weights), Input::Quantized(rows)) => product.panels::<L, _>(weights, rows, panels),
         (Weights::Q4_0(weights), Input::Quantized(rows)) => product.panels::<L, _>(weights, rows, panels),
         (Weights::Q4_1(weights), Input::Quantized(rows)) => product.panels::<L, _>(weights, rows, panels),
@@ -361,7 +390,7 @@ impl Product<'_> {
         row: usize,
         first: usize,
     ) {
-        let blocks = self.layer.inputs / B::INPUTS;
+        let blocks = self.layer.inputs.div_ceil(B::INPUTS);
         let rows = &rows[row * blocks..(row + ROWS) * blocks];
         let panels = &weights[first * B::STRIPS * blocks..(first + PANELS) * B::STRIPS * blocks];
         let sums = multiply::<L, B, ROWS, PANELS>(blocks, rows, panels);

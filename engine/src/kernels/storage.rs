@@ -15,7 +15,7 @@ pub enum Storage {
     Q4_0,
     /// Eight bits and a scale for each block.
     Q8_0,
-    /// bfloat16; arithmetic is that of f32.
+    /// bfloat16. Inputs are rounded to it as well, as on GPUs; sums are f32.
     Bf16,
     /// 32 bits.
     F32,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Compute, InstructionSet, PackedLinear, Storage, ThreadPool};
+use super::{Activations, Compute, InstructionSet, PackedLinear, Storage, ThreadPool};
 
 /// Numbers that look random, between -1 and 1.
 fn noise(seed: usize) -> impl FnMut() -> f32 {
@@ -31,7 +31,7 @@ fn encoded(matrix: &[f32], inputs: usize, storage: Storage) -> impl Iterator<Ite
 fn set(layer: &PackedLinear, set: InstructionSet, threads: usize, input: &[f32], rows: usize) -> Vec<f32> {
     let pool = ThreadPool::new(threads).unwrap();
     let mut output = vec![0.0; rows * layer.outputs()];
-    layer.set(Compute { pool: &pool, set, activations: &mut Vec::new() }, input, &mut output);
+    layer.set(Compute { pool: &pool, set, activations: &mut Activations::default() }, input, &mut output);
     output
 }
 
@@ -67,9 +67,9 @@ fn stored_weights_are_close_to_the_given_ones() {
 
 #[test]
 fn products_are_the_sums_of_stored_weights_times_inputs() {
-    for (outputs, inputs, rows) in [(1, 32, 1), (37, 96, 9), (64, 64, 8), (100, 128, 3), (33, 32, 17)] {
+    for (outputs, inputs, rows) in [(1, 32, 1), (37, 96, 9), (64, 64, 8), (100, 128, 3), (33, 32, 17), (35, 45, 5)] {
         let (matrix, input) = (matrix(outputs, inputs, rows), exact_rows(rows, inputs, outputs));
-        for storage in Storage::ALL {
+        for storage in Storage::ALL.into_iter().filter(|storage| inputs.is_multiple_of(storage.block_len())) {
             let layer = PackedLinear::stacked(storage, inputs, outputs, encoded(&matrix, inputs, storage));
             let mut weights = vec![0.0; inputs];
             for set_ in InstructionSet::available() {
@@ -126,7 +126,11 @@ fn gate_and_up_may_have_any_number_of_outputs() {
                 let separate = set(&stacked, set_, 1, &input, rows);
                 let pool = ThreadPool::new(1).unwrap();
                 let mut found = vec![0.0; rows * outputs];
-                gated.gate(Compute { pool: &pool, set: set_, activations: &mut Vec::new() }, &input, &mut found);
+                gated.gate(
+                    Compute { pool: &pool, set: set_, activations: &mut Activations::default() },
+                    &input,
+                    &mut found,
+                );
                 for (row, separate) in separate.chunks(2 * outputs).enumerate() {
                     for output in 0..outputs {
                         let (gate, up) = (separate[output], separate[outputs + output]);

@@ -1,7 +1,7 @@
 //! Scratch memory of a forward. It grows to the largest forward seen and is reused, so that a decode step allocates nothing.
 
 use super::Model;
-use crate::kernels::{ActivationBlock, Span};
+use crate::kernels::{Activations, Span};
 
 /// Rows that go through the layers together; longer inputs are cut. Bounds the memory of a prefill without changing its results.
 pub(super) const CHUNK_ROWS: usize = 64;
@@ -16,8 +16,7 @@ pub struct Workspace {
     pub(super) attended: Vec<f32>,
     pub(super) activated: Vec<f32>,
     pub(super) logits: Vec<f32>,
-    /// Inputs of layers with quantised weights.
-    pub(super) activations: Vec<ActivationBlock>,
+    pub(super) activations: Activations,
     /// Rotations of the positions reached so far, `[positions, head_dim]`.
     pub(super) angles: Vec<f32>,
     /// Whose the present rows are.

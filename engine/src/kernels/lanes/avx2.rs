@@ -5,14 +5,14 @@
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_xor_si256,
+    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_xor_si256,
 };
 use std::mem::transmute;
 
 use super::{LANES, Lanes, NIBBLE_VECTORS};
-use crate::kernels::activations::Quad;
+use crate::kernels::activations::{HIGH_HALF, Pair, Quad};
 
 // SAFETY of all methods: see the module above; arrays and vectors have the same bytes. (The load and store intrinsics check their
 // pointers in debug builds, which costs more than the arithmetic.)
@@ -33,6 +33,7 @@ impl Lanes for Avx2Lanes {
     const REGISTERS: usize = 8;
     type Integers = [__m256i; 2];
     type Bytes = Signed;
+    type Pairs = [Self; 2];
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -43,15 +44,6 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn load(values: &[f32; LANES]) -> Self {
         unsafe { transmute::<[f32; LANES], Self>(*values) }
-    }
-
-    #[inline(always)]
-    fn load_bf16(bits: &[u16; LANES]) -> Self {
-        unsafe {
-            let [low, high] = transmute::<[u16; LANES], [__m128i; 2]>(*bits);
-            let (low, high) = (_mm256_cvtepu16_epi32(low), _mm256_cvtepu16_epi32(high));
-            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)))
-        }
     }
 
     #[inline(always)]
@@ -75,6 +67,22 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn multiply_add(self, factor: Self, addend: Self) -> Self {
         unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1)) }
+    }
+
+    #[inline(always)]
+    fn pairs(pairs: &[Pair; LANES]) -> [Self; 2] {
+        unsafe {
+            let [a, b] = transmute::<[Pair; LANES], [__m256i; 2]>(*pairs);
+            let half = _mm256_set1_epi32(HIGH_HALF);
+            let first = [_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b)];
+            let second = [_mm256_and_si256(a, half), _mm256_and_si256(b, half)];
+            [first, second].map(|[a, b]| Self(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs([first, second]: [Self; 2], pair: Pair, sums: Self) -> Self {
+        second.multiply_add(Self::splat(pair.second()), first.multiply_add(Self::splat(pair.first()), sums))
     }
 
     #[inline(always)]

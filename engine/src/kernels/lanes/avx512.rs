@@ -3,25 +3,27 @@
 //! Lanes in one register of sixteen.
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
-    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi16,
+    __m256i, __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castsi512_ps,
+    _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi16,
 };
 use std::mem::transmute;
 
 use super::{LANES, Lanes, NIBBLE_VECTORS, OFFSET};
-use crate::kernels::activations::Quad;
+use crate::kernels::activations::{HIGH_HALF, Pair, Quad};
 
 // SAFETY of all methods: see the module above; arrays and vectors have the same bytes. (The load and store intrinsics check their
 // pointers in debug builds, which costs more than the arithmetic.)
 
+/// One register; `BF16`: dot products of bfloat16 are one instruction.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Avx512Lanes(__m512);
+pub(in crate::kernels) struct Avx512Lanes<const BF16: bool>(__m512);
 
-impl Lanes for Avx512Lanes {
+impl<const BF16: bool> Lanes for Avx512Lanes<BF16> {
     const REGISTERS: usize = 32;
     type Integers = __m512i;
     type Bytes = __m512i;
+    type Pairs = __m512i;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -31,12 +33,6 @@ impl Lanes for Avx512Lanes {
     #[inline(always)]
     fn load(values: &[f32; LANES]) -> Self {
         Self(unsafe { transmute::<[f32; LANES], __m512>(*values) })
-    }
-
-    #[inline(always)]
-    fn load_bf16(bits: &[u16; LANES]) -> Self {
-        let bits = unsafe { transmute::<[u16; LANES], __m256i>(*bits) };
-        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))) })
     }
 
     #[inline(always)]
@@ -57,6 +53,27 @@ impl Lanes for Avx512Lanes {
     #[inline(always)]
     fn multiply_add(self, factor: Self, addend: Self) -> Self {
         Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
+    fn pairs(pairs: &[Pair; LANES]) -> __m512i {
+        unsafe { transmute::<[Pair; LANES], __m512i>(*pairs) }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(pairs: __m512i, pair: Pair, sums: Self) -> Self {
+        if BF16 {
+            unsafe {
+                let values = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair.packed()));
+                return Self(_mm512_dpbf16_ps(sums.0, transmute::<__m512i, __m512bh>(pairs), values));
+            }
+        }
+        // widened once for all rows: it is the same operation for each
+        let [first, second] = unsafe {
+            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(HIGH_HALF));
+            [Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs))), Self(_mm512_castsi512_ps(high))]
+        };
+        second.multiply_add(Self::splat(pair.second()), first.multiply_add(Self::splat(pair.first()), sums))
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use super::activations::Quad;
+use super::activations::{Pair, Quad};
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2Lanes;
@@ -34,17 +34,22 @@ pub(super) trait Lanes: Copy {
     type Integers: Copy;
     /// Four bytes for each lane, as [`Lanes::dot_bytes`] wants them.
     type Bytes: Copy;
+    /// Two bfloat16 for each lane, as [`Lanes::dot_pairs`] wants them.
+    type Pairs: Copy;
 
     fn splat(value: f32) -> Self;
     fn load(values: &[f32; LANES]) -> Self;
-    /// Widens bfloat16, given by their bits.
-    fn load_bf16(bits: &[u16; LANES]) -> Self;
     /// Widens half precision, given by their bits.
     fn load_f16(bits: &[u16; LANES]) -> Self;
     fn store(self, values: &mut [f32; LANES]);
     fn multiply(self, other: Self) -> Self;
     /// `self * factor + addend`: one rounding with FMA, two without, but always the same within an instruction set.
     fn multiply_add(self, factor: Self, addend: Self) -> Self;
+
+    fn pairs(pairs: &[Pair; LANES]) -> Self::Pairs;
+    /// Adds to each lane the two products of its pair and `pair`. Products of bfloat16 are exact in f32; how their sum is rounded is up to
+    /// the instruction set.
+    fn dot_pairs(pairs: Self::Pairs, pair: Pair, sums: Self) -> Self;
 
     fn splat_integer(value: i32) -> Self::Integers;
     /// Exact below 2²⁴.
@@ -70,12 +75,12 @@ pub(super) trait Lanes: Copy {
 
 #[cfg(test)]
 mod tests {
-    use half::{bf16, f16};
+    use half::f16;
 
     use super::{LANES, Lanes, NIBBLE_VECTORS, OFFSET};
-    use crate::kernels::InstructionSet;
-    use crate::kernels::activations::Quad;
+    use crate::kernels::activations::{Pair, Quad};
     use crate::kernels::instruction_set::dispatch;
+    use crate::kernels::{InstructionSet, Storage};
 
     const QUADS: usize = 2 * NIBBLE_VECTORS;
     const ROWS: usize = 2;
@@ -90,18 +95,23 @@ mod tests {
     /// What the operations give for some inputs.
     #[derive(Debug, Default, PartialEq)]
     struct Outcome {
-        widened: [[f32; LANES]; 2],
+        widened: [f32; LANES],
+        pairs: [f32; LANES],
         bytes: [[f32; LANES]; ROWS],
         nibbles: [[f32; LANES]; ROWS],
+    }
+
+    fn pair(first: f32, second: f32) -> Pair {
+        Pair::from_stored(&Storage::Bf16.encode(&[first, second]))
     }
 
     #[expect(clippy::inline_always, reason = "compiled for each instruction set")]
     #[inline(always)]
     fn operate<L: Lanes>(inputs: &Inputs, outcome: &mut Outcome) {
         let halves: [u16; LANES] = std::array::from_fn(|lane| f16::from_f32(lane as f32 / 8.0 - 1.0).to_bits());
-        L::load_f16(&halves).store(&mut outcome.widened[0]);
-        let halves: [u16; LANES] = std::array::from_fn(|lane| bf16::from_f32(lane as f32 - 7.5).to_bits());
-        L::load_bf16(&halves).store(&mut outcome.widened[1]);
+        L::load_f16(&halves).store(&mut outcome.widened);
+        let pairs: [Pair; LANES] = std::array::from_fn(|lane| pair(lane as f32 - 7.5, lane as f32 / 16.0));
+        L::dot_pairs(L::pairs(&pairs), pair(-3.0, 0.25), L::splat(100.0)).store(&mut outcome.pairs);
         for (row, found) in inputs.rows.iter().zip(&mut outcome.bytes) {
             let quads = row.iter().zip(&inputs.bytes);
             let total = quads.clone().flat_map(|(quad, _)| quad.bytes).map(i32::from).sum();
@@ -133,10 +143,8 @@ mod tests {
         };
         let lanes = |of: &dyn Fn(usize) -> i32| -> [f32; LANES] { std::array::from_fn(|lane| of(lane) as f32) };
         Outcome {
-            widened: [
-                std::array::from_fn(|lane| lane as f32 / 8.0 - 1.0),
-                std::array::from_fn(|lane| lane as f32 - 7.5),
-            ],
+            widened: std::array::from_fn(|lane| lane as f32 / 8.0 - 1.0),
+            pairs: std::array::from_fn(|lane| 100.0 - 3.0 * (lane as f32 - 7.5) + 0.25 * (lane as f32 / 16.0)),
             bytes: [0, 1].map(|row| lanes(&|lane| sum(0..NIBBLE_VECTORS, row, lane, &byte))),
             nibbles: [0, 1].map(|row| lanes(&|lane| [START, 0][row] + sum(0..QUADS, row, lane, &nibble))),
         }

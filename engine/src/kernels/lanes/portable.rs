@@ -1,10 +1,10 @@
 #![expect(clippy::inline_always, reason = "must be inlined into the loops of the kernels")]
 //! Lanes in plain code.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::{LANES, Lanes, NIBBLE_VECTORS, OFFSET};
-use crate::kernels::activations::Quad;
+use crate::kernels::activations::{Pair, Quad};
 
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct PortableLanes([f32; LANES]);
@@ -14,6 +14,7 @@ impl Lanes for PortableLanes {
     const REGISTERS: usize = 8;
     type Integers = [i32; LANES];
     type Bytes = [[u8; 4]; LANES];
+    type Pairs = [Pair; LANES];
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -23,11 +24,6 @@ impl Lanes for PortableLanes {
     #[inline(always)]
     fn load(values: &[f32; LANES]) -> Self {
         Self(*values)
-    }
-
-    #[inline(always)]
-    fn load_bf16(bits: &[u16; LANES]) -> Self {
-        Self(bits.map(|bits| bf16::from_bits(bits).to_f32()))
     }
 
     #[inline(always)]
@@ -48,6 +44,17 @@ impl Lanes for PortableLanes {
     #[inline(always)]
     fn multiply_add(self, factor: Self, addend: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * factor.0[i] + addend.0[i]))
+    }
+
+    #[inline(always)]
+    fn pairs(pairs: &[Pair; LANES]) -> [Pair; LANES] {
+        *pairs
+    }
+
+    #[inline(always)]
+    fn dot_pairs(pairs: [Pair; LANES], pair: Pair, sums: Self) -> Self {
+        let [first, second] = [Self(pairs.map(Pair::first)), Self(pairs.map(Pair::second))];
+        second.multiply_add(Self::splat(pair.second()), first.multiply_add(Self::splat(pair.first()), sums))
     }
 
     #[inline(always)]

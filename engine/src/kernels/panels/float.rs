@@ -1,9 +1,8 @@
 #![expect(clippy::inline_always, reason = "must be inlined into the function that enables the instruction set")]
-//! Weights as floating-point numbers; arithmetic is that of f32.
-
-use half::bf16;
+//! Weights as floating-point numbers; sums are f32.
 
 use super::{Activation, PANEL, PanelBlock, Sums};
+use crate::kernels::activations::Pair;
 use crate::kernels::lanes::{LANES, Lanes};
 
 /// Weights of one input in f32: two cache lines.
@@ -11,10 +10,10 @@ use crate::kernels::lanes::{LANES, Lanes};
 #[repr(C, align(64))]
 pub(in crate::kernels) struct F32Row([[f32; LANES]; 2]);
 
-/// Weights of one input in bfloat16: one cache line.
+/// Weights of two inputs in bfloat16: two cache lines. The second of a last input without a partner is zero.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(in crate::kernels) struct Bf16Row([[u16; LANES]; 2]);
+pub(in crate::kernels) struct Bf16Pairs([[Pair; LANES]; 2]);
 
 impl PanelBlock for F32Row {
     const INPUTS: usize = 1;
@@ -37,42 +36,43 @@ impl PanelBlock for F32Row {
         activations: [&f32; ROWS],
         sums: &mut [Sums<L>; ROWS],
     ) {
-        multiply_add([L::load(&self.0[0]), L::load(&self.0[1])], activations, sums);
+        let weights = [L::load(&self.0[0]), L::load(&self.0[1])];
+        for row in 0..ROWS {
+            let value = L::splat(*activations[row]);
+            for half in 0..2 {
+                sums[row][half] = weights[half].multiply_add(value, sums[row][half]);
+            }
+        }
     }
 }
 
-impl PanelBlock for Bf16Row {
-    const INPUTS: usize = 1;
+impl PanelBlock for Bf16Pairs {
+    const INPUTS: usize = 2;
     const OUTPUTS: usize = PANEL;
-    type Activation = f32;
+    type Activation = Pair;
 
     fn pack(columns: &[Option<&[u8]>]) -> Self {
-        let weight = |bytes: &[u8]| bytes.first_chunk().map_or(0, |&bytes| u16::from_le_bytes(bytes));
-        Self(halves(|column| columns[column].map_or(0, weight)))
+        Self(halves(|column| columns[column].map_or(Pair::default(), Pair::from_stored)))
     }
 
     fn weights(&self, column: usize) -> impl Iterator<Item = f32> {
-        std::iter::once(bf16::from_bits(self.0.as_flattened()[column]).to_f32())
+        let pair = self.0.as_flattened()[column];
+        [pair.first(), pair.second()].into_iter()
     }
 
     #[inline(always)]
     fn multiply_add<L: Lanes, const ROWS: usize>(
         &self,
         _: usize,
-        activations: [&f32; ROWS],
+        activations: [&Pair; ROWS],
         sums: &mut [Sums<L>; ROWS],
     ) {
-        // not by `map`: a function that is passed is not compiled for the instruction set
-        multiply_add([L::load_bf16(&self.0[0]), L::load_bf16(&self.0[1])], activations, sums);
-    }
-}
-
-#[inline(always)]
-fn multiply_add<L: Lanes, const ROWS: usize>(weights: [L; 2], activations: [&f32; ROWS], sums: &mut [Sums<L>; ROWS]) {
-    for row in 0..ROWS {
-        let value = L::splat(*activations[row]);
+        // half by half: where pairs are widened, those of both halves would leave too few registers
         for half in 0..2 {
-            sums[row][half] = weights[half].multiply_add(value, sums[row][half]);
+            let weights = L::pairs(&self.0[half]);
+            for row in 0..ROWS {
+                sums[row][half] = L::dot_pairs(weights, *activations[row], sums[row][half]);
+            }
         }
     }
 }
@@ -82,14 +82,28 @@ fn halves<T>(of: impl Fn(usize) -> T) -> [[T; LANES]; 2] {
 }
 
 impl Activation for f32 {
-    /// Three rows would leave too few of sixteen registers of half a vector: sums would go to memory and back at every input.
     fn tile_rows<L: Lanes>() -> usize {
-        if has_room::<L>(8, 1) { 8 } else { 2 }
+        tile_rows::<L>()
     }
 
     fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
         has_room::<L>(rows, 2)
     }
+}
+
+impl Activation for Pair {
+    fn tile_rows<L: Lanes>() -> usize {
+        tile_rows::<L>()
+    }
+
+    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
+        has_room::<L>(rows, 2)
+    }
+}
+
+/// Three rows would leave too few of sixteen registers of half a vector: sums would go to memory and back at every input.
+const fn tile_rows<L: Lanes>() -> usize {
+    if has_room::<L>(8, 1) { 8 } else { 2 }
 }
 
 /// Whether the sums of a tile leave enough registers for weights and values.

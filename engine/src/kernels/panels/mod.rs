@@ -11,7 +11,7 @@ mod q8_0;
 use super::activations::ActivationBlock;
 use super::lanes::{LANES, Lanes};
 
-pub(super) use float::{Bf16Row, F32Row};
+pub(super) use float::{Bf16Pairs, F32Row};
 pub(super) use q4::{Q4_0Block, Q4_1Block};
 pub(super) use q8_0::Q8_0Block;
 

@@ -2,7 +2,7 @@
 //! others (see `kernels`).
 
 use super::{Layer, PackedModel};
-use crate::kernels::{ActivationBlock, Attention, Compute, KeyValues, Span, add_rope_angles, rms_norm, rope};
+use crate::kernels::{Activations, Attention, Compute, KeyValues, Span, add_rope_angles, rms_norm, rope};
 use crate::model::workspace::{CHUNK_ROWS, resized};
 use crate::model::{Segment, Workspace};
 
@@ -136,7 +136,7 @@ impl PackedModel {
         self.lm_head.set(self.compute(&mut workspace.activations), normed, logits);
     }
 
-    fn compute<'a>(&'a self, activations: &'a mut Vec<ActivationBlock>) -> Compute<'a> {
+    fn compute<'a>(&'a self, activations: &'a mut Activations) -> Compute<'a> {
         Compute { pool: &self.pool, set: self.instruction_set, activations }
     }
 
