@@ -93,9 +93,15 @@ def predictions(report):
     return found
 
 
+def stored(conditions):
+    """How weights are stored, of both sides where they differ."""
+    target = conditions.get("targetDtype")
+    return f"{conditions['dtype']} (the target {target})" if target else conditions["dtype"]
+
+
 def conditions(found, done):
     """Of reports and stages: every value that occurs, so that a reader sees where there were several."""
-    of = lambda name: sorted({str(report["conditions"][name]) for report in found})
+    of = lambda name: sorted({str(stored(report["conditions"]) if name == "dtype" else report["conditions"][name]) for report in found})
     shared = {name: ", ".join(of(name)) for name in ["hardware", "threads", "instructionSet", "dtype", "cllmVersion", "maxNewTokens", "sampling"]}
     trainers = sorted({f"{stage.record['trainer']['version']} ({stage.record['trainer']['digest']})" for stage in done})
     return {**shared, "trainers": trainers}

@@ -77,6 +77,9 @@ pub struct Conditions {
     pub instruction_set: String,
     /// Storage of the weights in memory: `f32`, …
     pub dtype: String,
+    /// That of the target's, where it is another: fewer bytes to read are an advantage that training did not bring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_dtype: Option<String>,
     /// Version of cllm.
     pub cllm_version: String,
     /// Concurrent requests (1: one prompt at a time).
@@ -93,6 +96,16 @@ pub struct Conditions {
     pub sampling: String,
     /// Seed of the selection of prompts.
     pub seed: u64,
+}
+
+impl Conditions {
+    /// How weights are stored, of both sides where they differ.
+    pub fn weights(&self) -> String {
+        match &self.target_dtype {
+            Some(target) => format!("{} (the target {target})", self.dtype),
+            None => self.dtype.clone(),
+        }
+    }
 }
 
 /// The speed-up as it stands on the status. Decimals are strings. Ratios are of decode tokens per second, same run, interleaved.

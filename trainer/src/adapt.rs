@@ -45,9 +45,9 @@ pub struct AdaptArguments {
     /// Examples on which the loss is measured now and then, and which so decide over the result (--keep); nothing is learnt from them.
     #[arg(long)]
     pub validation: Option<PathBuf>,
-    /// How the weights of the output are stored.
-    #[arg(long, value_enum, default_value_t = StoredDtype::F32)]
-    pub dtype: StoredDtype,
+    /// How the weights of the output are stored. By default as those of the model: in 16 bits where it has no more.
+    #[arg(long, value_enum)]
+    pub dtype: Option<StoredDtype>,
     /// See [`OptimizerArguments`].
     #[command(flatten)]
     pub optimizer: OptimizerArguments,
@@ -65,7 +65,8 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
             (epochs.unwrap_or(1) * examples.len() as u64).div_ceil(u64::from(arguments.optimizer.batch_size))
         }
     };
-    let settings = settings(arguments, steps)?;
+    let dtype = arguments.dtype.unwrap_or_else(|| StoredDtype::of(&checkpoint));
+    let settings = settings(arguments, steps, dtype)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
         run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
@@ -88,17 +89,17 @@ pub fn run(arguments: &AdaptArguments, threads: usize, reporter: &mut Reporter) 
     let (optimizer, output) = (&arguments.optimizer, &arguments.output);
     let run = Run { arguments: optimizer, place: &place, output, steps, settings: &settings, threads };
     fine_tune(&model, &mut objective, &run, reporter, |history| {
-        run_output::write(output, &checkpoint, &model, arguments.dtype, &settings, history)
+        run_output::write(output, &checkpoint, &model, dtype, &settings, history)
     })
 }
 
-fn settings(arguments: &AdaptArguments, steps: u64) -> Result<Value> {
+fn settings(arguments: &AdaptArguments, steps: u64, dtype: StoredDtype) -> Result<Value> {
     let mut settings = arguments.optimizer.settings(steps);
     settings["command"] = json!("adapt");
     settings["model"] = json!(cllm_engine::checkpoint::digest(&arguments.model)?);
     settings["dataset"] = json!(file_digest(&arguments.data.dataset)?);
     arguments.data.records.fields.note(&mut settings);
-    settings["dtype"] = json!(arguments.dtype);
+    settings["dtype"] = json!(dtype);
     arguments.optimizer.keep.note(arguments.validation.as_deref(), &mut settings)?;
     Ok(settings)
 }

@@ -26,6 +26,15 @@ pub enum StoredDtype {
 }
 
 impl StoredDtype {
+    /// Bytes in memory as much as those of a checkpoint as can be: 16 bits where no matrix has more (the engine keeps f16 as f32).
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        let tensors = checkpoint.tensors();
+        let mut matrices = tensors.names().filter_map(|name| tensors.get(name)).filter(|view| view.shape.len() > 1);
+        let is_wide =
+            |dtype| matches!(dtype, cllm_engine::checkpoint::Dtype::F32 | cllm_engine::checkpoint::Dtype::F16);
+        if matrices.any(|view| is_wide(view.dtype)) { Self::F32 } else { Self::Bf16 }
+    }
+
     fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",

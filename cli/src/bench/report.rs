@@ -72,6 +72,7 @@ fn conditions(arguments: &BenchArguments, hardware: &HardwareDescription, prompt
         threads: hardware.threads as u32,
         instruction_set: hardware.instruction_set.to_owned(),
         dtype: hardware.storage.clone(),
+        target_dtype: None,
         cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
         concurrency: arguments.concurrency,
         block_size: arguments.block_size.iter().copied().max().unwrap_or(1),

@@ -41,7 +41,7 @@ fn summary(report: &Report) -> String {
         conditions.hardware,
         conditions.threads,
         conditions.instruction_set,
-        conditions.dtype,
+        conditions.weights(),
     )
 }
 

@@ -16,12 +16,14 @@ pub(super) struct Present {
     /// Lends configuration and tokenizer.
     target: Arc<Checkpoint>,
     folder: PathBuf,
+    /// As the result will be stored, so that it is judged as it will be served.
+    dtype: StoredDtype,
 }
 
 impl Present {
     /// In the state folder of the run.
-    pub(super) fn new(target: &Arc<Checkpoint>, state: &Path) -> Self {
-        Self { target: Arc::clone(target), folder: state.join("probe") }
+    pub(super) fn new(target: &Arc<Checkpoint>, state: &Path, dtype: StoredDtype) -> Self {
+        Self { target: Arc::clone(target), folder: state.join("probe"), dtype }
     }
 
     /// What `read` makes of a checkpoint of the present weights, adapters merged. It must not need the checkpoint any more.
@@ -32,7 +34,7 @@ impl Present {
     ) -> Result<T> {
         // a killed process may have left it
         storage::remove(&self.folder)?;
-        model_folder::write(&self.folder, &self.target, model, StoredDtype::F32, |_| Ok(()))?;
+        model_folder::write(&self.folder, &self.target, model, self.dtype, |_| Ok(()))?;
         let outcome = Checkpoint::open(&self.folder).map_err(Failure::from).and_then(|checkpoint| read(&checkpoint));
         let removed = storage::remove(&self.folder);
         let found = outcome?;

@@ -77,9 +77,9 @@ pub struct TrainArguments {
     /// See [`RecordArguments`].
     #[command(flatten)]
     pub records: RecordArguments,
-    /// How the weights of the output are stored.
-    #[arg(long, value_enum, default_value_t = StoredDtype::F32)]
-    pub dtype: StoredDtype,
+    /// How the weights of the output are stored. By default as those of the target, so that both are measured alike: in 16 bits where it has no more.
+    #[arg(long, value_enum)]
+    pub dtype: Option<StoredDtype>,
     /// See [`OptimizerArguments`].
     #[command(flatten)]
     pub optimizer: OptimizerArguments,
@@ -94,7 +94,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let (examples, shards) = read_all(&arguments.trajectories)?;
     check_origin(arguments, &digest, &shards)?;
-    let settings = settings(arguments, &digest, &shards)?;
+    let settings = settings(arguments, &checkpoint, &digest, &shards)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
         run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
@@ -131,7 +131,7 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     let (optimizer, output, steps) = (&arguments.optimizer, &arguments.output, arguments.steps);
     let run = Run { arguments: optimizer, place: &place, output, steps, settings: &settings, threads };
     fine_tune(&model, &mut objective, &run, reporter, |history| {
-        run_output::write(output, &checkpoint, &model, arguments.dtype, &settings, history)
+        run_output::write(output, &checkpoint, &model, stored_dtype(arguments, &checkpoint), &settings, history)
     })
 }
 
@@ -170,7 +170,11 @@ fn check_origin(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadat
     }
 }
 
-fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) -> Result<Value> {
+fn stored_dtype(arguments: &TrainArguments, target: &Checkpoint) -> StoredDtype {
+    arguments.dtype.unwrap_or_else(|| StoredDtype::of(target))
+}
+
+fn settings(arguments: &TrainArguments, target: &Checkpoint, digest: &str, shards: &[ShardMetadata]) -> Result<Value> {
     let mut settings = arguments.optimizer.settings(arguments.steps);
     settings["command"] = json!("train");
     settings["model"] = json!(digest);
@@ -178,7 +182,7 @@ fn settings(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadata]) 
     settings["autoregressive_weight"] = json!(arguments.autoregressive_weight);
     settings["noise_schedule"] = json!(arguments.noise_schedule);
     settings["states"] = json!(arguments.states);
-    settings["dtype"] = json!(arguments.dtype);
+    settings["dtype"] = json!(stored_dtype(arguments, target));
     if arguments.consistency != Consistency::Global {
         // absent where it is usual: runs that began before there was a choice go on
         settings["consistency"] = json!(arguments.consistency);
@@ -225,7 +229,7 @@ fn refresh(
         steps: arguments.steps,
         seed: arguments.optimizer.seed,
         block_size: block_size(shards)?,
-        present: Present::new(checkpoint, &arguments.optimizer.state),
+        present: Present::new(checkpoint, &arguments.optimizer.state, stored_dtype(arguments, checkpoint)),
         threads,
         interruption: reporter.interruption(),
     }))
@@ -252,7 +256,7 @@ fn probe(
         every: arguments.steps.div_ceil(CHECKS).max(1),
         last: arguments.steps,
         model: Arc::clone(checkpoint),
-        present: Present::new(checkpoint, &arguments.optimizer.state),
+        present: Present::new(checkpoint, &arguments.optimizer.state, stored_dtype(arguments, checkpoint)),
         prompts,
         options: DecodeOptions {
             strategy: Strategy::Jacobi { block_size: block_size(shards)?, lookup: false },

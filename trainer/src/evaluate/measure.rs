@@ -227,12 +227,13 @@ impl<'a> Evaluation<'a> {
     }
 
     fn conditions(&self) -> Conditions {
-        let hardware = self.contestants.cllm.hardware();
+        let (hardware, target) = (self.contestants.cllm.hardware(), self.contestants.target.hardware());
         Conditions {
             hardware: hardware.processor,
             threads: hardware.threads as u32,
             instruction_set: hardware.instruction_set.to_owned(),
-            dtype: hardware.storage.clone(),
+            target_dtype: Some(target.storage).filter(|storage| *storage != hardware.storage),
+            dtype: hardware.storage,
             cllm_version: env!("CARGO_PKG_VERSION").to_owned(),
             concurrency: 1,
             block_size: self.arguments.block_size.get() as u32,

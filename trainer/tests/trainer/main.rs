@@ -18,4 +18,5 @@ mod pipeline;
 mod refresh;
 mod resume;
 mod s3;
+mod stored;
 mod support;
