@@ -303,7 +303,7 @@ pub struct Arm {
 pub struct ForwardCost {
     /// Rows of the forward.
     pub rows: u32,
-    /// Median seconds.
+    /// Median seconds; of `evaluate` the mean of such medians at several moments while the prompts were decoded.
     pub seconds: f64,
     /// t(rows) ÷ t(1).
     pub ratio: f64,

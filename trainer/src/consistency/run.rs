@@ -148,6 +148,11 @@ fn check_loss(arguments: &TrainArguments) -> Result<()> {
              give a weight above 0"
                 .to_owned(),
         )),
+        _ if arguments.labels == Labels::Distributions && arguments.autoregressive_weight == 0.0 => Err(Failure::BadInput(
+            "--labels=Distributions says by what the answers are kept, and --autoregressive-weight=0 does not keep them; \
+             give a weight above 0, or leave --labels out"
+                .to_owned(),
+        )),
         (_, States::Noise) if arguments.refresh_every_steps > 0 => Err(Failure::BadInput(
             "--states=Noise makes its states up, so --refresh-every-steps has no trajectories to collect anew; \
              give --states=Trajectories or Mixed, or leave --refresh-every-steps out"

@@ -1,15 +1,17 @@
 //! What an evaluation measures, and in which order.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use cllm_crds::report::{
-    ArmCheckpoint, BlockSizePoint, CheckpointSummary, Conditions, Convergence, ForwardCost, Perplexity, PromptResult,
+    ArmCheckpoint, BlockSizePoint, CheckpointSummary, Conditions, Convergence, Perplexity, PromptResult,
     REPORT_VERSION, Report,
 };
-use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Sampling, Workspace, forward_cost};
+use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Sampling, Workspace, forward_cost_within};
 
-use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, kinds, prompt_arm, ratio};
+use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, kinds, prompt_arm};
 use super::convergence::BlockSums;
+use super::cost::Costs;
 use super::metric::Judge;
 use super::pass::Pass;
 use super::perplexity::{Surprise, perplexity, surprise};
@@ -26,7 +28,10 @@ const BLOCK_SIZES: [usize; 9] = [2, 3, 4, 6, 8, 12, 16, 24, 32];
 const FEW_PROMPTS: usize = 100;
 /// Rows of the forwards that are timed.
 const COST_ROWS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
-const COST_REPETITIONS: usize = 50;
+/// Positions before them: about those of a short prompt.
+const COST_CONTEXT: usize = 64;
+/// What timing them may take each time; of a large model only the fewest and the most rows are timed.
+const COST_TIME: Duration = Duration::from_secs(2);
 
 /// Both sides with the prompts and what judges their answers.
 #[derive(Debug)]
@@ -88,7 +93,7 @@ impl<'a> Evaluation<'a> {
             intervals: Some(of_greedy.intervals),
             conditions,
             arms: of_greedy.arms,
-            forward_cost: costs(&self.contestants.cllm),
+            forward_cost: greedy.costs.means(),
             block_sizes: curve,
             accepted_len_histogram: of_greedy.accepted_len_histogram,
             target_accepted_len_histogram: of_greedy.target_accepted_len_histogram,
@@ -154,6 +159,9 @@ impl<'a> Evaluation<'a> {
         let mut pass = Pass::new(kinds);
         for (turn, prompt) in (0..).zip(&self.prompts) {
             reporter.check_interruption()?;
+            if passes == 0 && Costs::is_due(pass.answers.len(), self.prompts.len()) {
+                pass.costs.add(forward_cost_within(&self.contestants.cllm, &COST_ROWS, COST_CONTEXT, COST_TIME));
+            }
             let sampling = sampling(temperature, self.arguments.seed, prompt.index);
             let generations = self.contestants.decode(kinds, &prompt.tokens, &sampling, turn, workspace)?;
             pass.add(self.judged(prompt, kinds, &generations), &generations, prompt.encode_seconds);
@@ -248,13 +256,4 @@ impl<'a> Evaluation<'a> {
 
 fn summary(digest: &str, checkpoint: &Checkpoint) -> CheckpointSummary {
     CheckpointSummary { digest: digest.to_owned(), parameters: checkpoint.parameters() }
-}
-
-fn costs(model: &Model) -> Vec<ForwardCost> {
-    let costs = forward_cost(model, &COST_ROWS, COST_REPETITIONS);
-    let one = costs.first().map_or(0.0, |(_, seconds)| *seconds);
-    costs
-        .into_iter()
-        .map(|(rows, seconds)| ForwardCost { rows: rows as u32, seconds, ratio: ratio(seconds, one) })
-        .collect()
 }

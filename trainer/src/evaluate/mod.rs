@@ -2,6 +2,7 @@
 
 mod arms;
 mod convergence;
+mod cost;
 mod intervals;
 mod measure;
 mod metric;

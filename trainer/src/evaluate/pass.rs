@@ -4,6 +4,7 @@ use cllm_crds::report::{ArmCheckpoint, Conditions, PromptResult, Sampled};
 use cllm_engine::Generation;
 
 use super::arms::{ArmKind, MeasuredArm, Totals};
+use super::cost::Costs;
 use super::intervals::intervals;
 use super::metric::Metric;
 use super::report::{quality, speedup};
@@ -17,13 +18,15 @@ pub(super) struct Pass {
     prompts: Vec<PromptResult>,
     /// What the target says.
     pub answers: Vec<Vec<u32>>,
+    /// What forwards cost meanwhile.
+    pub costs: Costs,
 }
 
 impl Pass {
     /// Of these arms, before the first prompt.
     pub(super) fn new(kinds: &[ArmKind]) -> Self {
         let arms = kinds.iter().map(|kind| (*kind, Totals::default())).collect();
-        Self { arms, prompts: Vec::new(), answers: Vec::new() }
+        Self { arms, prompts: Vec::new(), answers: Vec::new(), costs: Costs::default() }
     }
 
     /// Adds a prompt with the generations of all arms.

@@ -41,4 +41,6 @@ fn distributions_of_the_target_are_no_loss_to_the_target_itself() {
     assert_eq!(note["labels"], "Distributions");
     let refused = fail(&mut train(&workshop, "distributions", "Tokens"), 2);
     assert!(refused.contains("labels"), "{refused}");
+    let refused = fail(train(&workshop, "nothing", "Distributions").arg("--autoregressive-weight=0"), 2);
+    assert!(refused.contains("give a weight above 0"), "{refused}");
 }
