@@ -99,6 +99,12 @@ pub(crate) struct Activations {
     pub(super) blocks: Vec<ActivationBlock>,
 }
 
+/// The first `length` values of a buffer, which grows where it must and never shrinks.
+pub(crate) fn resized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+    buffer.resize(buffer.len().max(length), T::default());
+    &mut buffer[..length]
+}
+
 /// Thirty-two values: `scale` times small integers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ActivationBlock {

@@ -17,7 +17,7 @@ mod storage;
 mod tests;
 mod thread_pool;
 
-pub(crate) use activations::Activations;
+pub(crate) use activations::{Activations, resized};
 pub(crate) use attention::{Attention, KEY_BLOCK, KeyValues, Span};
 pub(crate) use elementwise::{add_rope_angles, argmax, exponentials, rms_norm, rope};
 pub use instruction_set::InstructionSet;

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::activations::{ActivationBlock, Activations, BLOCK, Pair, quantize, round_pairs};
+use super::activations::{ActivationBlock, Activations, BLOCK, Pair, quantize, resized, round_pairs};
 use super::elementwise::gated_silu;
 use super::instruction_set::dispatch;
 use super::lanes::{LANES, Lanes};
@@ -195,12 +195,6 @@ impl PackedLinear {
             dispatch!(set, fn compute_panels(product: &Product<'_>, panels: Range<usize>));
         });
     }
-}
-
-/// The first `length` values of a buffer, which grows where it must and never shrinks.
-fn resized<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
-    buffer.resize(buffer.len().max(length), T::default());
-    &mut buffer[..length]
 }
 
 /// Rounds rows of `inputs` values, each into pairs of its own.

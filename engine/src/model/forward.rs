@@ -4,9 +4,8 @@ use thiserror::Error;
 
 use super::kv_pool::KvMemoryFull;
 use super::tensors::TensorFailure;
-use super::workspace::resized;
 use super::{Computer, KvCache, Model, Workspace};
-use crate::kernels::argmax;
+use crate::kernels::{argmax, resized};
 
 /// Why a forward was refused or failed. No cache is longer than before.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -38,11 +38,3 @@ impl Workspace {
         self.spans.last().map_or(0, |span| span.first_row + span.rows)
     }
 }
-
-/// The first `length` values of a buffer, which grows where it must and never shrinks.
-pub(super) fn resized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    if buffer.len() < length {
-        buffer.resize(length, 0.0);
-    }
-    &mut buffer[..length]
-}

@@ -11,7 +11,7 @@ use crate::model_folder::{self, StoredDtype};
 use crate::storage;
 
 /// Where they go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Present {
     /// Lends configuration and tokenizer.
     target: Arc<Checkpoint>,

@@ -94,7 +94,8 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
     let digest = cllm_engine::checkpoint::digest(&arguments.model)?;
     let (examples, shards) = read_all(&arguments.trajectories)?;
     check_origin(arguments, &digest, &shards)?;
-    let settings = settings(arguments, &checkpoint, &digest, &shards)?;
+    let dtype = arguments.dtype.unwrap_or_else(|| StoredDtype::of(&checkpoint));
+    let settings = settings(arguments, dtype, &digest, &shards)?;
     if place.leads() && run_output::is_done(&arguments.output, &settings)? {
         run_state::forget_finished(&arguments.optimizer.state, &settings)?;
         reporter.note(&format!("{} is complete already", arguments.output.display()));
@@ -107,11 +108,12 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
         )));
     }
     let model = arguments.optimizer.model(&checkpoint)?;
+    let present = Present::new(&checkpoint, &arguments.optimizer.state, dtype);
     let mut objective = ConsistencyObjective {
         seed: arguments.optimizer.seed,
         order: DataOrder::new(arguments.optimizer.seed, examples.len()),
         examples,
-        refresh: refresh(arguments, &checkpoint, &shards, threads, reporter)?,
+        refresh: refresh(arguments, &present, &shards, threads, reporter)?,
         refreshed: BTreeMap::new(),
         batch_size: arguments.optimizer.batch_size as usize,
         choice: Choice {
@@ -126,12 +128,12 @@ pub fn run(arguments: &TrainArguments, threads: usize, reporter: &mut Reporter) 
             Labels::Tokens => None,
             Labels::Distributions => Some(model_folder::differentiable(&checkpoint, arguments.optimizer.device)?),
         },
-        probe: if place.leads() { probe(arguments, &checkpoint, &shards, threads)? } else { None },
+        probe: if place.leads() { probe(arguments, &checkpoint, present, &shards, threads)? } else { None },
     };
     let (optimizer, output, steps) = (&arguments.optimizer, &arguments.output, arguments.steps);
     let run = Run { arguments: optimizer, place: &place, output, steps, settings: &settings, threads };
     fine_tune(&model, &mut objective, &run, reporter, |history| {
-        run_output::write(output, &checkpoint, &model, stored_dtype(arguments, &checkpoint), &settings, history)
+        run_output::write(output, &checkpoint, &model, dtype, &settings, history)
     })
 }
 
@@ -175,11 +177,7 @@ fn check_origin(arguments: &TrainArguments, digest: &str, shards: &[ShardMetadat
     }
 }
 
-fn stored_dtype(arguments: &TrainArguments, target: &Checkpoint) -> StoredDtype {
-    arguments.dtype.unwrap_or_else(|| StoredDtype::of(target))
-}
-
-fn settings(arguments: &TrainArguments, target: &Checkpoint, digest: &str, shards: &[ShardMetadata]) -> Result<Value> {
+fn settings(arguments: &TrainArguments, dtype: StoredDtype, digest: &str, shards: &[ShardMetadata]) -> Result<Value> {
     let mut settings = arguments.optimizer.settings(arguments.steps);
     settings["command"] = json!("train");
     settings["model"] = json!(digest);
@@ -187,7 +185,7 @@ fn settings(arguments: &TrainArguments, target: &Checkpoint, digest: &str, shard
     settings["autoregressive_weight"] = json!(arguments.autoregressive_weight);
     settings["noise_schedule"] = json!(arguments.noise_schedule);
     settings["states"] = json!(arguments.states);
-    settings["dtype"] = json!(stored_dtype(arguments, target));
+    settings["dtype"] = json!(dtype);
     if arguments.consistency != Consistency::Global {
         // absent where it is usual: runs that began before there was a choice go on
         settings["consistency"] = json!(arguments.consistency);
@@ -221,7 +219,7 @@ fn block_size(shards: &[ShardMetadata]) -> Result<NonZeroUsize> {
 /// A control learns from no states, so they need not follow its weights.
 fn refresh(
     arguments: &TrainArguments,
-    checkpoint: &Arc<Checkpoint>,
+    present: &Present,
     shards: &[ShardMetadata],
     threads: usize,
     reporter: &Reporter,
@@ -234,7 +232,7 @@ fn refresh(
         steps: arguments.steps,
         seed: arguments.optimizer.seed,
         block_size: block_size(shards)?,
-        present: Present::new(checkpoint, &arguments.optimizer.state, stored_dtype(arguments, checkpoint)),
+        present: present.clone(),
         threads,
         interruption: reporter.interruption(),
     }))
@@ -243,6 +241,7 @@ fn refresh(
 fn probe(
     arguments: &TrainArguments,
     checkpoint: &Arc<Checkpoint>,
+    present: Present,
     shards: &[ShardMetadata],
     threads: usize,
 ) -> Result<Option<Probe>> {
@@ -261,7 +260,7 @@ fn probe(
         every: arguments.steps.div_ceil(CHECKS).max(1),
         last: arguments.steps,
         model: Arc::clone(checkpoint),
-        present: Present::new(checkpoint, &arguments.optimizer.state, stored_dtype(arguments, checkpoint)),
+        present,
         prompts,
         options: DecodeOptions {
             strategy: Strategy::Jacobi { block_size: block_size(shards)?, lookup: false },

@@ -8,7 +8,7 @@ use cllm_crds::report::ForwardCost;
 use super::arms::ratio;
 
 /// Times during a pass at which forwards are timed.
-const MOMENTS: usize = 16;
+const MOMENTS: u64 = 16;
 
 /// Seconds of forwards, by their rows.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Costs {
 
 impl Costs {
     /// Whether forwards are timed before the prompt at `index` of so many.
-    pub(super) fn is_due(index: usize, prompts: usize) -> bool {
+    pub(super) fn is_due(index: u64, prompts: u64) -> bool {
         index.is_multiple_of(prompts.div_ceil(MOMENTS).max(1))
     }
 
@@ -49,9 +49,9 @@ mod tests {
     #[test]
     fn moments_are_spread_over_all_prompts() {
         for (prompts, expected) in [(1, 1), (5, 5), (16, 16), (17, 9), (4000, 16)] {
-            let due: Vec<usize> = (0..prompts).filter(|&index| Costs::is_due(index, prompts)).collect();
+            let due: Vec<u64> = (0..prompts).filter(|&index| Costs::is_due(index, prompts)).collect();
             assert_eq!((due.len(), due[0]), (expected, 0), "{prompts} prompts");
-            assert!(due.len() <= MOMENTS && prompts - due[due.len() - 1] <= prompts.div_ceil(MOMENTS));
+            assert!(due.len() as u64 <= MOMENTS && prompts - due[due.len() - 1] <= prompts.div_ceil(MOMENTS));
         }
     }
 

@@ -159,7 +159,7 @@ impl<'a> Evaluation<'a> {
         let mut pass = Pass::new(kinds);
         for (turn, prompt) in (0..).zip(&self.prompts) {
             reporter.check_interruption()?;
-            if passes == 0 && Costs::is_due(pass.answers.len(), self.prompts.len()) {
+            if passes == 0 && Costs::is_due(turn, prompts) {
                 pass.costs.add(forward_cost_within(&self.contestants.cllm, &COST_ROWS, COST_CONTEXT, COST_TIME));
             }
             let sampling = sampling(temperature, self.arguments.seed, prompt.index);

@@ -81,32 +81,6 @@ fn halves<T>(of: impl Fn(usize) -> T) -> [[T; LANES]; 2] {
     [0, LANES].map(|first| std::array::from_fn(|lane| of(first + lane)))
 }
 
-impl Activation for f32 {
-    fn tile_rows<L: Lanes>() -> usize {
-        tile_rows::<L>()
-    }
+impl Activation for f32 {}
 
-    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
-        has_room::<L>(rows, 2)
-    }
-}
-
-impl Activation for Pair {
-    fn tile_rows<L: Lanes>() -> usize {
-        tile_rows::<L>()
-    }
-
-    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
-        has_room::<L>(rows, 2)
-    }
-}
-
-/// Three rows would leave too few of sixteen registers of half a vector: sums would go to memory and back at every input.
-const fn tile_rows<L: Lanes>() -> usize {
-    if has_room::<L>(8, 1) { 8 } else { 2 }
-}
-
-/// Whether the sums of a tile leave enough registers for weights and values.
-const fn has_room<L: Lanes>(rows: usize, panels: usize) -> bool {
-    2 * rows * panels <= L::REGISTERS / 4 * 3
-}
+impl Activation for Pair {}

@@ -53,13 +53,23 @@ pub(super) trait PanelBlock: Copy + Sync {
     );
 }
 
-/// What a row brings along for one block; it decides over the use of registers.
+/// What a row brings along for one block; it decides over the use of registers. Unless said otherwise sums stay in them over all inputs.
 pub(super) trait Activation: Sync {
-    /// Rows of the largest tile, one panel wide, that registers hold.
-    fn tile_rows<L: Lanes>() -> usize;
+    /// Rows of the largest tile, one panel wide, that registers hold. Three rows would leave too few of sixteen registers of half a
+    /// vector: sums would go to memory and back at every input.
+    fn tile_rows<L: Lanes>() -> usize {
+        if has_room::<L>(8, 1) { 8 } else { 2 }
+    }
 
     /// Whether so many rows leave registers for a second panel: each sum is a chain that waits for itself, many chains hide that.
-    fn has_room_for_two<L: Lanes>(rows: usize) -> bool;
+    fn has_room_for_two<L: Lanes>(rows: usize) -> bool {
+        has_room::<L>(rows, 2)
+    }
+}
+
+/// Whether the sums of a tile leave enough registers for weights and values.
+const fn has_room<L: Lanes>(rows: usize, panels: usize) -> bool {
+    2 * rows * panels <= L::REGISTERS / 4 * 3
 }
 
 impl Activation for ActivationBlock {

@@ -2,8 +2,8 @@
 //! others (see `kernels`).
 
 use super::{Layer, PackedModel};
-use crate::kernels::{Activations, Attention, Compute, KeyValues, Span, add_rope_angles, rms_norm, rope};
-use crate::model::workspace::{CHUNK_ROWS, resized};
+use crate::kernels::{Activations, Attention, Compute, KeyValues, Span, add_rope_angles, resized, rms_norm, rope};
+use crate::model::workspace::CHUNK_ROWS;
 use crate::model::{Segment, Workspace};
 
 /// Rows of a piece where the work of a row is small.
