@@ -24,8 +24,8 @@ pub use decode::{
 pub use device::{Device, DeviceError};
 pub use kernels::{InstructionSet, Storage};
 pub use model::{
-    BatchLogits, ComputeOptions, ForwardError, HardwareDescription, KvCache, KvMemoryFull, KvPool, LoadError, Logits,
-    Model, Segment, TensorDtype, TensorFailure, TensorOptions, Workspace, available_memory, forward_cost,
-    forward_cost_within,
+    BatchLogits, COST_CONTEXT, ComputeOptions, ForwardError, HardwareDescription, KvCache, KvMemoryFull, KvPool,
+    LoadError, Logits, Model, Segment, TensorDtype, TensorFailure, TensorOptions, Workspace, available_memory,
+    forward_cost, forward_cost_within,
 };
 pub use tokenizer::{Message, StreamDecoder, Tokenizer, TokenizerError};

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{KvCache, Model, Workspace};
 
-/// Positions in the cache before each forward that is timed.
-pub(crate) const CONTEXT: usize = 64;
+/// Positions in the cache before each forward that is timed: about those of a short prompt.
+pub const COST_CONTEXT: usize = 64;
 
 /// Forwards of one size in a row, of which the first is not timed: decoding repeats one size, and the first forward of another size
 /// is slower.
@@ -25,7 +25,7 @@ const MOST_WARM_UP: usize = 64;
 /// disturbance hits them all alike. Sizes that are zero or do not fit the context of the model are left out.
 pub fn forward_cost(model: &Model, rows: &[usize], repetitions: usize) -> Vec<(usize, f64)> {
     let sizes = fitting(model, rows);
-    let mut timer = Timer::new(model, &sizes, CONTEXT);
+    let mut timer = Timer::new(model, &sizes, COST_CONTEXT);
     timer.prefill();
     let mut times = vec![Vec::with_capacity(repetitions); sizes.len()];
     for _ in 0..repetitions.div_ceil(BURST - 1) {

@@ -18,8 +18,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub(crate) use cost::CONTEXT;
-pub use cost::{forward_cost, forward_cost_within};
+pub use cost::{COST_CONTEXT, forward_cost, forward_cost_within};
 pub use forward::{BatchLogits, ForwardError, Logits, Segment};
 pub use hardware::{ComputeOptions, HardwareDescription};
 pub use kv_cache::KvCache;

@@ -7,7 +7,9 @@ use cllm_crds::report::{
     ArmCheckpoint, BlockSizePoint, CheckpointSummary, Conditions, Convergence, Perplexity, PromptResult,
     REPORT_VERSION, Report,
 };
-use cllm_engine::{Checkpoint, ComputeOptions, Generation, Model, Sampling, Workspace, forward_cost_within};
+use cllm_engine::{
+    COST_CONTEXT, Checkpoint, ComputeOptions, Generation, Model, Sampling, Workspace, forward_cost_within,
+};
 
 use super::arms::{ArmKind, Contestants, MeasuredArm, Totals, kinds, prompt_arm};
 use super::convergence::BlockSums;
@@ -28,8 +30,6 @@ const BLOCK_SIZES: [usize; 9] = [2, 3, 4, 6, 8, 12, 16, 24, 32];
 const FEW_PROMPTS: usize = 100;
 /// Rows of the forwards that are timed.
 const COST_ROWS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
-/// Positions before them: about those of a short prompt.
-const COST_CONTEXT: usize = 64;
 /// What timing them may take each time; of a large model only the fewest and the most rows are timed.
 const COST_TIME: Duration = Duration::from_secs(2);
 

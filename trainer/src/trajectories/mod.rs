@@ -14,7 +14,7 @@
 //! | `state_counts` | states of each block: initial draft first, fixed point last |
 //! | `states` | the states of all blocks, `block_len` tokens each |
 //!
-//! The metadata key `cllm` holds JSON ([`ShardMetadata`]) with what the shard was made from, its counts and a checksum over all tensors.
+//! The metadata key `cllm` holds JSON ([`ShardMetadata`]) with what the shard was made from, its counts and a checksum over this and all tensors.
 //! Examples stand in the order of their lines. While a shard is being collected, what is done lies beside it in files of its own (`part.rs`).
 
 mod columns;

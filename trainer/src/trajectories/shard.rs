@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::Counts;
 use super::columns::{self, ColumnFile, Parsed};
 use crate::failure::{Failure, Result};
+use crate::run_state;
 
-const VERSION: u32 = 1;
+/// In version 1, which is still read, the checksum was over the tensors alone.
+const VERSION: u32 = 2;
 
 /// A usable generation with the trajectories of its blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +42,19 @@ pub struct ShardMetadata {
     pub shards: u32,
     /// What is in it.
     pub counts: Counts,
-    /// Over all tensors.
+    /// Over all of this and all tensors.
     pub checksum: String,
+}
+
+impl ShardMetadata {
+    /// The checksum over this and over columns with that one.
+    fn checksum_with(&self, columns: String) -> serde_json::Result<String> {
+        if self.version == 1 {
+            return Ok(columns);
+        }
+        let described = serde_json::to_string(&Self { checksum: String::new(), ..self.clone() })?;
+        Ok(run_state::checksum([("columns", columns.as_bytes()), ("described", described.as_bytes())].into_iter()))
+    }
 }
 
 /// Where a shard lies in its folder.
@@ -52,7 +65,8 @@ pub fn shard_path(folder: &Path, shard: u32, shards: u32) -> PathBuf {
 /// Writes a shard. It appears when it is complete; its checksum is filled in.
 pub fn write_shard(path: &Path, examples: &[&TrajectoryExample], mut metadata: ShardMetadata) -> Result<()> {
     columns::write(path, columns::of_examples(examples), |checksum| {
-        (metadata.version, metadata.checksum) = (VERSION, checksum);
+        metadata.version = VERSION;
+        metadata.checksum = metadata.checksum_with(checksum)?;
         serde_json::to_string(&metadata)
     })
 }
@@ -110,12 +124,83 @@ pub fn read_shard(path: &Path) -> Result<(ShardMetadata, Vec<TrajectoryExample>)
 fn parse(bytes: &[u8]) -> Parsed<(ShardMetadata, Vec<TrajectoryExample>)> {
     let file = ColumnFile::parse(bytes)?;
     let metadata: ShardMetadata = serde_json::from_str(&file.note).map_err(|error| error.to_string())?;
-    if metadata.version != VERSION {
-        return Err(format!("it has version {}, this program reads version {VERSION}", metadata.version));
+    if !(1..=VERSION).contains(&metadata.version) {
+        return Err(format!("it has version {}, and this program reads up to version {VERSION}", metadata.version));
     }
-    if file.checksum() != metadata.checksum {
+    if metadata.checksum_with(file.checksum()).map_err(|error| error.to_string())? != metadata.checksum {
         return Err("its checksum does not fit its content".to_owned());
     }
     let examples = file.examples()?;
     Ok((metadata, examples))
+}
+
+#[cfg(test)]
+mod tests {
+    use cllm_engine::JacobiTrajectory;
+    use serde_json::json;
+
+    use super::*;
+
+    fn examples() -> Vec<TrajectoryExample> {
+        let blocks = vec![JacobiTrajectory { position: 0, states: vec![vec![9, 9, 9], vec![1, 2, 0]] }];
+        (3..6)
+            .map(|index| TrajectoryExample {
+                index,
+                tokens: vec![50, index, 1, 2, 0],
+                prompt_len: 2,
+                blocks: blocks.clone(),
+            })
+            .collect()
+    }
+
+    fn metadata() -> ShardMetadata {
+        let settings = json!({"seed": 7, "block_size": 16, "max_examples": null});
+        let counts = Counts { examples: 3, blocks: 3, ..Counts::default() };
+        ShardMetadata {
+            version: 0,
+            model: "sha256:a".to_owned(),
+            settings,
+            shard: 1,
+            shards: 4,
+            counts,
+            checksum: String::new(),
+        }
+    }
+
+    fn written(path: &Path) -> Vec<u8> {
+        write_shard(path, &examples().iter().collect::<Vec<_>>(), metadata()).unwrap();
+        fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_shard_with_any_other_bit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = written(&folder.path().join("shard"));
+        let whole = parse(&bytes).unwrap();
+        assert_eq!((&whole.1, &whole.0.settings), (&examples(), &metadata().settings));
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1;
+            // a name of a number type, or spaces that fill up the header, say nothing
+            if let Ok(found) = parse(&damaged) {
+                assert_eq!(found, whole, "byte {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn shards_of_version_1_are_read_and_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard");
+        let write = |columns_checksum: fn(String) -> String| {
+            columns::write(&path, columns::of_examples(&examples().iter().collect::<Vec<_>>()), |checksum| {
+                serde_json::to_string(&ShardMetadata { version: 1, checksum: columns_checksum(checksum), ..metadata() })
+            })
+            .unwrap();
+            read_shard(&path)
+        };
+        assert_eq!(write(|checksum| checksum).unwrap().1, examples());
+        let refused = write(|_| "sha256:b".to_owned()).unwrap_err().to_string();
+        assert!(refused.contains("checksum"), "{refused}");
+    }
 }

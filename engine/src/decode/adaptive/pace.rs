@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Basis, Candidate, CostCurve, Gains, Probe, SIZES, Verdict, allot, promising};
-use crate::model::{CONTEXT, Model, forward_cost_within};
+use crate::model::{COST_CONTEXT, Model, forward_cost_within};
 
 /// Rows that texts have together, which are timed beside those that one of them has: a forward goes over its weights once for every few
 /// rows (eight of most storages), so the first row after these costs more than the next ones.
@@ -15,7 +15,7 @@ const CURVE_TIME: Duration = Duration::from_millis(1500);
 const SHARED_TIME: Duration = Duration::from_millis(500);
 const CONTEXT_TIME: Duration = Duration::from_millis(300);
 /// Positions of the longer context.
-const LONGER_CONTEXT: usize = CONTEXT + 512;
+const LONGER_CONTEXT: usize = COST_CONTEXT + 512;
 
 /// What the policy knows of a model, all its texts together.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,17 +58,17 @@ impl Pace {
     /// about two seconds at most, much less for a small model. None where the context of the model has no room for a forward.
     pub fn timed(model: &Model, most: usize, texts: usize) -> Option<Self> {
         let sizes = &SIZES[..=Gains::step(most)];
-        let mut near = forward_cost_within(model, sizes, CONTEXT, CURVE_TIME);
+        let mut near = forward_cost_within(model, sizes, COST_CONTEXT, CURVE_TIME);
         let &(rows, seconds) = near.last()?;
         let shared: Vec<usize> = SHARED.into_iter().filter(|&rows| texts > 1 && rows <= most * texts).collect();
         // of a slow model the continuation of the line has to do
         if let (Some(fewest), Some(most)) = (shared.first(), shared.last())
             && seconds / rows as f64 * (fewest + most) as f64 <= SHARED_TIME.as_secs_f64()
         {
-            near.extend(forward_cost_within(model, &shared, CONTEXT, SHARED_TIME));
+            near.extend(forward_cost_within(model, &shared, COST_CONTEXT, SHARED_TIME));
         }
         let longer = LONGER_CONTEXT.min(model.config().max_position_embeddings.saturating_sub(rows));
-        let far = match longer.checked_sub(CONTEXT) {
+        let far = match longer.checked_sub(COST_CONTEXT) {
             // one forward more of a slow model is not worth its time: weights cost it more than positions
             Some(more) if more > 0 && seconds < CONTEXT_TIME.as_secs_f64() => {
                 let far = forward_cost_within(model, &[rows], longer, CONTEXT_TIME);

@@ -51,6 +51,7 @@ pub(super) fn page(report: &Report, history: &[Point]) -> Result<String> {
         is_perplexity => report.quality.is_perplexity(),
         agreement => agreement(report),
         kept => Serde(kept(history)),
+        weights => report.conditions.weights(),
         plots,
     };
     template.render(context).map_err(Failure::engine)
