@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 KEY = "cllm"
+VERSION = 2
 
 
 class Block(NamedTuple):
@@ -65,7 +66,8 @@ def write(path, examples, metadata, model):
     counts = {
         "examples": len(examples), "blocks": len(blocks), "states": sum(len(block.states) for block in blocks),
         "tokens": sum(len(example.tokens) - example.prompt_len for example in examples)}
-    metadata = {**metadata, "model": model, "counts": {**metadata["counts"], **counts}, "checksum": checksum(columns)}
+    metadata = {**metadata, "model": model, "counts": {**metadata["counts"], **counts}, "version": VERSION, "checksum": ""}
+    metadata["checksum"] = checksum({"columns": checksum(columns).encode(), "metadata": json.dumps(metadata).encode()})
     header, end = {"__metadata__": {KEY: json.dumps(metadata)}}, 0
     for name, bytes_ in columns.items():
         header[name] = {"dtype": "U32", "shape": [len(bytes_) // 4], "data_offsets": [end, end + len(bytes_)]}

@@ -14,7 +14,10 @@
 //! | `state_counts` | states of each block: initial draft first, fixed point last |
 //! | `states` | the states of all blocks, `block_len` tokens each |
 //!
-//! The metadata key `cllm` holds JSON ([`ShardMetadata`]) with what the shard was made from, its counts and a checksum over this and all tensors.
+//! The metadata key `cllm` holds JSON ([`ShardMetadata`]) with what the shard was made from, its counts and a checksum (`sha256:` and hexadecimal
+//! digits): the SHA-256 of two parts, each as length of its name, name, length of its content (both u64, little endian) and content. Part `columns`
+//! is the same over all tensors in the order of their names, as text; part `metadata` is this JSON as it stands there, with an empty checksum.
+//!
 //! Examples stand in the order of their lines. While a shard is being collected, what is done lies beside it in files of its own (`part.rs`).
 
 mod columns;

@@ -46,15 +46,10 @@ pub struct ShardMetadata {
     pub checksum: String,
 }
 
-impl ShardMetadata {
-    /// The checksum over this and over columns with that one.
-    fn checksum_with(&self, columns: String) -> serde_json::Result<String> {
-        if self.version == 1 {
-            return Ok(columns);
-        }
-        let described = serde_json::to_string(&Self { checksum: String::new(), ..self.clone() })?;
-        Ok(run_state::checksum([("columns", columns.as_bytes()), ("described", described.as_bytes())].into_iter()))
-    }
+/// Over metadata as they are written, but for an empty checksum, and over columns with this one.
+fn checksum(without_checksum: &str, columns: &str) -> String {
+    let parts = [("columns", columns.as_bytes()), ("metadata", without_checksum.as_bytes())];
+    run_state::checksum(parts.into_iter())
 }
 
 /// Where a shard lies in its folder.
@@ -64,9 +59,9 @@ pub fn shard_path(folder: &Path, shard: u32, shards: u32) -> PathBuf {
 
 /// Writes a shard. It appears when it is complete; its checksum is filled in.
 pub fn write_shard(path: &Path, examples: &[&TrajectoryExample], mut metadata: ShardMetadata) -> Result<()> {
-    columns::write(path, columns::of_examples(examples), |checksum| {
-        metadata.version = VERSION;
-        metadata.checksum = metadata.checksum_with(checksum)?;
+    columns::write(path, columns::of_examples(examples), |columns| {
+        (metadata.version, metadata.checksum) = (VERSION, String::new());
+        metadata.checksum = checksum(&serde_json::to_string(&metadata)?, &columns);
         serde_json::to_string(&metadata)
     })
 }
@@ -124,10 +119,12 @@ pub fn read_shard(path: &Path) -> Result<(ShardMetadata, Vec<TrajectoryExample>)
 fn parse(bytes: &[u8]) -> Parsed<(ShardMetadata, Vec<TrajectoryExample>)> {
     let file = ColumnFile::parse(bytes)?;
     let metadata: ShardMetadata = serde_json::from_str(&file.note).map_err(|error| error.to_string())?;
-    if !(1..=VERSION).contains(&metadata.version) {
-        return Err(format!("it has version {}, and this program reads up to version {VERSION}", metadata.version));
-    }
-    if metadata.checksum_with(file.checksum()).map_err(|error| error.to_string())? != metadata.checksum {
+    let found = match metadata.version {
+        1 => file.checksum(),
+        VERSION => checksum(&file.note.replacen(&metadata.checksum, "", 1), &file.checksum()),
+        other => return Err(format!("it has version {other}, and this program reads up to version {VERSION}")),
+    };
+    if found != metadata.checksum {
         return Err("its checksum does not fit its content".to_owned());
     }
     let examples = file.examples()?;
