@@ -24,7 +24,7 @@ RECIPE = {
     "train": {"steps": 10}, "evaluate": {"metric": "SqlExecution"},
 }
 DECLARATION = {
-    **RECIPE, "title": "A table", "command": "make it", "seeds": [1, 2], "choice": {"seed": 0, "prompts": 7, "most-points-lost": 0.5},
+    **RECIPE, "title": "A table", "command": "make it", "seeds": [1, 2], "choice": {"seed": 0, "prompts": 7, "most-points-lost": 0.5, "remark": "Nobody looked."},
     "candidates": [{"name": "short"}, {"name": "long", "train": {"steps": 20}}],
     "goals": {"tokens_per_forward": 3.0, "over_target": 1.6, "points_lost_to_target": 1.0, "points_lost_to_control": 80.0, "measured_over_predicted": 0.1},
 }
@@ -115,8 +115,8 @@ class Choice(unittest.TestCase):
             self.assertEqual(table.choose({**DECLARATION, "candidates": [{"name": "only"}]}, None), (pipeline.merged(DECLARATION, {}), None))
         self.assertEqual(recipe["train"], {"steps": 20})
         self.assertEqual([(entry["name"], entry["chosen"], entry["figures"]["points_lost"]) for entry in said["candidates"]], [("short", False, 25.0), ("long", True, -25.0)])
-        self.assertIn("7 prompts of the dev split", said["rule"])
-        self.assertIn("| long (chosen) | 1.00 | 0.80 | 75.00 | 100.00 | -25.00 | 30 s |", page.page(found(made_choice=said), "shop"))
+        self.assertIn("7 prompts of the dev split. Nobody looked.", said["rule"])
+        self.assertIn("| long (chosen) | 1.00 | 75.00 | 100.00 | -25.00 | 30 s |", page.page(found(made_choice=said), "shop"))
 
 
 class Result(unittest.TestCase):
