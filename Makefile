@@ -94,7 +94,7 @@ study-smoke: build ## the same in small, into .cllm/study-smoke, to see that it 
 table-shop: build ## CLLM and control on the shop database with three seeds, into docs/training-results (about three and a half hours; a second start goes on)
 	bash benchmarks/tables/run.sh shop
 
-table-wikisql: build ## the same on WikiSQL, from scratch (about three hours)
+table-wikisql: build ## the same on WikiSQL, from scratch (about five hours, reckoned)
 	bash benchmarks/tables/run.sh wikisql
 
 table-smollm2: build ## the same on WikiSQL with SmolLM2-135M (days)
@@ -103,7 +103,7 @@ table-smollm2: build ## the same on WikiSQL with SmolLM2-135M (days)
 table-gsm8k: build ## the same on GSM8K answers, from scratch (about four hours)
 	bash benchmarks/tables/run.sh gsm8k
 
-beyond-cache: build ## the CLLM of the quickstart in a shape whose weights exceed the cache, measured (some minutes after make quickstart)
+beyond-cache: build ## the CLLM of the quickstart in a shape whose weights exceed the cache, measured (about twenty minutes after make quickstart)
 	bash benchmarks/beyond-cache/run.sh
 
 check-cuda: ## compile server, trainer and cli with the feature cuda (gets NVIDIA's compiler, 0.7 GB, once; needs no GPU)

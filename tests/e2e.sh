@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 example=examples/text2sql
-checkpoint=$(dirname "$(find .cllm/text2sql/claims/models -name report.json -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)")
+checkpoint=$(dirname "$(bash examples/report.sh .cllm/text2sql)")
 
 bash tests/transformers/run.sh "$checkpoint" "$example/data/test.jsonl.gz" 50
 

@@ -5,11 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=${CLLM_BIN:-target/release}
 example=examples/text2sql
-models=.cllm/text2sql/claims/models
+trained=.cllm/text2sql
 
-newest() { find "$models" -name report.json -printf '%T@ %h\n' 2>/dev/null | sort -n | tail -n 1 | cut -d ' ' -f 2-; }
-[ -n "$(newest)" ] || CI=true bash "$example/quickstart.sh" >&2
-cllm=$(newest)
+[ -n "$(bash examples/report.sh "$trained")" ] || CI=true CLLM_WORKDIR=$trained bash "$example/quickstart.sh" >&2
+cllm=$(dirname "$(bash examples/report.sh "$trained")")
 work=${CLLM_WORKDIR:-.cllm/beyond-cache}/$(basename "$cllm")
 
 widen() {

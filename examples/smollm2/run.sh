@@ -9,4 +9,4 @@ workdir=${CLLM_WORKDIR:-.cllm/smollm2}
 
 model=$(bash tests/gguf/smollm2.sh)
 "$bin/cllm" up "$example/smollm2.yaml" --workdir "$workdir" --claim "smollm2=$(dirname "$model")" --exit-when-ready
-echo "report: $(find "$workdir/claims/models" -name report.json -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)"
+echo "report: $(bash examples/report.sh "$workdir")"

@@ -18,7 +18,7 @@ trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EX
 
 "$bin/text2sql-ask" --url "http://127.0.0.1:$port/v1" --database "$example/data/shop.sqlite" \
   --dataset "$example/data/test.jsonl.gz" --questions 3 --wait-seconds 60
-echo "report: $(find "$workdir/claims/models" -name report.json -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)"
+echo "report: $(bash examples/report.sh "$workdir")"
 
 if [ "${CI:-}" != true ]; then
   echo "serving on http://127.0.0.1:$port/v1 until Ctrl-C"

@@ -10,4 +10,4 @@ workdir=${CLLM_WORKDIR:-.cllm/wikisql}
 [ -d "$example/target-init" ] || "$bin/cllm-trainer" init --config="$example/target.config.json" \
   --data="$example/prepared/adapt.jsonl.gz" --vocab-size=2048 --words=Alone --output="$example/target-init" --seed=1
 "$bin/cllm" up "$example/wikisql.yaml" --workdir "$workdir" --exit-when-ready
-echo "report: $(find "$workdir/claims/models" -name report.json -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)"
+echo "report: $(bash examples/report.sh "$workdir")"

@@ -52,6 +52,11 @@ pub(super) fn write(
     write_safetensors(path, tensors, METADATA_KEY, note(checksum).map_err(Failure::engine)?)
 }
 
+/// Over columns with this checksum, and over a text with a name that goes with them.
+pub(super) fn checksum_with(columns: &str, name: &str, text: &str) -> String {
+    checksum([("columns", columns.as_bytes()), (name, text.as_bytes())].into_iter())
+}
+
 /// The columns of examples.
 pub(super) fn of_examples(examples: &[&TrajectoryExample]) -> Vec<Column> {
     let blocks = || examples.iter().flat_map(|example| &example.blocks);

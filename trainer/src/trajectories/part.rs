@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::columns::{self, ColumnFile, Parsed, value_row};
 use super::{DropReason, Outcome, TrajectoryExample};
 use crate::failure::{Failure, Result};
-use crate::{run_state, storage};
+use crate::storage;
 
 const VERSION: u32 = 1;
 /// Numbered from 1; more may be added at the end.
@@ -80,7 +80,7 @@ impl Origin {
     /// Over this and over columns with this checksum.
     fn checksum(&self, columns: &str) -> serde_json::Result<String> {
         let origin = serde_json::to_string(self)?;
-        Ok(run_state::checksum([("columns", columns.as_bytes()), ("origin", origin.as_bytes())].into_iter()))
+        Ok(columns::checksum_with(columns, "origin", &origin))
     }
 }
 

@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::Counts;
 use super::columns::{self, ColumnFile, Parsed};
 use crate::failure::{Failure, Result};
-use crate::run_state;
 
 /// In version 1, which is still read, the checksum was over the tensors alone.
 const VERSION: u32 = 2;
+/// The part of a checksum that is over the metadata as they are written, but for an empty checksum.
+const METADATA: &str = "metadata";
 
 /// A usable generation with the trajectories of its blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +47,6 @@ pub struct ShardMetadata {
     pub checksum: String,
 }
 
-/// Over metadata as they are written, but for an empty checksum, and over columns with this one.
-fn checksum(without_checksum: &str, columns: &str) -> String {
-    let parts = [("columns", columns.as_bytes()), ("metadata", without_checksum.as_bytes())];
-    run_state::checksum(parts.into_iter())
-}
-
 /// Where a shard lies in its folder.
 pub fn shard_path(folder: &Path, shard: u32, shards: u32) -> PathBuf {
     folder.join(format!("shard-{shard:05}-of-{shards:05}.safetensors"))
@@ -61,7 +56,7 @@ pub fn shard_path(folder: &Path, shard: u32, shards: u32) -> PathBuf {
 pub fn write_shard(path: &Path, examples: &[&TrajectoryExample], mut metadata: ShardMetadata) -> Result<()> {
     columns::write(path, columns::of_examples(examples), |columns| {
         (metadata.version, metadata.checksum) = (VERSION, String::new());
-        metadata.checksum = checksum(&serde_json::to_string(&metadata)?, &columns);
+        metadata.checksum = columns::checksum_with(&columns, METADATA, &serde_json::to_string(&metadata)?);
         serde_json::to_string(&metadata)
     })
 }
@@ -121,7 +116,7 @@ fn parse(bytes: &[u8]) -> Parsed<(ShardMetadata, Vec<TrajectoryExample>)> {
     let metadata: ShardMetadata = serde_json::from_str(&file.note).map_err(|error| error.to_string())?;
     let found = match metadata.version {
         1 => file.checksum(),
-        VERSION => checksum(&file.note.replacen(&metadata.checksum, "", 1), &file.checksum()),
+        VERSION => columns::checksum_with(&file.checksum(), METADATA, &file.note.replacen(&metadata.checksum, "", 1)),
         other => return Err(format!("it has version {other}, and this program reads up to version {VERSION}")),
     };
     if found != metadata.checksum {
